@@ -1,0 +1,38 @@
+"""RMSprop for people who live in NumPy, SciPy and Numba.
+
+``minimize(fun, x0, method="rmsprop")`` has the contract of ``scipy.optimize.minimize``; objectives compiled with Numba
+are minimized without returning to Python. See the README for a first example.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = ["Status", "__version__", "datasets", "minimize", "rmsprop", "schedules", "testing"]
+
+if TYPE_CHECKING:
+    from rmsprop_nb import datasets, schedules, testing
+    from rmsprop_nb._minimize import minimize, rmsprop
+    from rmsprop_nb._types import Status
+
+# Imported at first use: importing the package costs nothing, not even the import of Numba.
+_HOMES = {"minimize": "_minimize", "rmsprop": "_minimize", "Status": "_types"}
+_MODULES = ("datasets", "schedules", "testing")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

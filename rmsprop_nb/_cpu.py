@@ -1,0 +1,140 @@
+"""Loops over arrays on the CPU: the RMSprop update, and the few vector operations that step control needs.
+
+Every function trusts its arguments: shapes, dtypes and aliasing are checked before anything gets here.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
+from rmsprop_nb._rule import rms_rule
+from rmsprop_nb._types import Variant
+
+__all__ = ["PARALLEL_MIN_SIZE", "clip", "copy", "dot", "make_update", "max_abs", "max_abs_difference", "projected_max_abs", "update"]
+
+PARALLEL_MIN_SIZE = 100_000
+"""Below this many parameters the cost of waking threads exceeds what they save."""
+
+_rule = inline_jit(rms_rule)
+
+
+@inline_jit
+def update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant):  # type: ignore[no-untyped-def]
+    """Apply the rule to every element, in place. State that `variant` does not use may have size 0."""
+    rate = x.dtype.type(rate)
+    correction = x.dtype.type(correction)
+    m = x.dtype.type(0)
+    b = x.dtype.type(0)
+    for i in range(x.size):
+        if variant.centered:
+            m = grad_avg[i]
+        if variant.momentum:
+            b = momentum_buffer[i]
+        x[i], square_avg[i], m, b = _rule(x[i], g[i], square_avg[i], m, b, rate, correction, hyper, variant)
+        if variant.centered:
+            grad_avg[i] = m
+        if variant.momentum:
+            momentum_buffer[i] = b
+
+
+@functools.cache
+def make_update(variant: Variant, parallel: bool = False) -> Any:
+    """Compile the update for one variant of the rule.
+
+    Returns
+    -------
+    kernel : callable
+        ``kernel(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks)``, all arrays of one
+        dtype and length, changed in place. `blocks` is the number of pieces worked on at the same time; the result
+        does not depend on it.
+    """
+    if not parallel:
+
+        @kernel_jit("update", variant)
+        def serial_update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks):  # type: ignore[no-untyped-def]  # noqa: ARG001
+            update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant)
+
+        return serial_update
+
+    @kernel_jit("parallel update", variant, parallel=True)
+    def parallel_update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks):  # type: ignore[no-untyped-def]
+        size = -(-x.size // blocks)
+        for block in prange(blocks):
+            start = np.int64(block) * size  # prange counts in uint64, which would keep the loop from vectorising
+            part = slice(start, min(start + size, x.size))
+            update(
+                x[part], g[part], square_avg[part], grad_avg[part], momentum_buffer[part],
+                rate, correction, hyper, variant,
+            )  # fmt: skip
+
+    return parallel_update
+
+
+@inline_jit
+def max_abs(a):  # type: ignore[no-untyped-def]
+    """Largest absolute value, as float64; NaN if there is one.
+
+    The bit patterns of non-negative floats are ordered like their values, and those of NaN come last. A maximum of
+    integers vectorises as it is, one of floats does not.
+    """
+    if a.itemsize == 4:
+        bits32 = a.view(np.int32)
+        largest32 = np.int32(0)
+        for i in range(bits32.size):
+            largest32 = max(largest32, bits32[i] & np.int32(0x7FFFFFFF))
+        return np.float64(np.int32(largest32).view(np.float32))
+    bits = a.view(np.int64)
+    largest = np.int64(0)
+    for i in range(bits.size):
+        largest = max(largest, bits[i] & np.int64(0x7FFFFFFFFFFFFFFF))
+    return np.int64(largest).view(np.float64)
+
+
+@inline_jit
+def max_abs_difference(a, b):  # type: ignore[no-untyped-def]
+    """Largest absolute difference of two vectors without NaN."""
+    largest = 0.0
+    for i in range(a.size):
+        largest = max(largest, abs(np.float64(a[i]) - np.float64(b[i])))
+    return largest
+
+
+@inline_jit
+def projected_max_abs(x, g, lower, upper):  # type: ignore[no-untyped-def]
+    """Max-norm of the projected gradient ``x - clip(x - g, lower, upper)``; NaN if there is one."""
+    largest = 0.0
+    for i in range(x.size):
+        if math.isnan(g[i]):
+            return math.nan
+        step = abs(np.float64(x[i]) - min(max(np.float64(x[i]) - np.float64(g[i]), lower[i]), upper[i]))
+        largest = max(largest, step)
+    return largest
+
+
+@inline_jit
+def copy(source, target):  # type: ignore[no-untyped-def]
+    """Copy element by element; a slice assignment would check for overlap first."""
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@inline_jit
+def clip(x, lower, upper):  # type: ignore[no-untyped-def]
+    """Project onto the box, in place."""
+    for i in range(x.size):
+        x[i] = min(max(x[i], lower[i]), upper[i])
+
+
+@reduction_jit
+def dot(a, b):  # type: ignore[no-untyped-def]
+    """Inner product, summed in float64."""
+    total = 0.0
+    for i in range(a.size):
+        total += np.float64(a[i]) * np.float64(b[i])
+    return total

@@ -1,0 +1,99 @@
+"""Gradients by differences. Each function is plain Python that Numba can compile around a compiled objective.
+
+Steps follow ``scipy.optimize.minimize``: relative to ``max(1, |x|)`` by default, to ``|x|`` where the user gives the
+relative step; with bounds, no point outside of them is ever evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rmsprop_nb._jit import inline_jit
+
+__all__ = ["CALLS_PER_VARIABLE", "COMPLEX_STEP", "DIFFERENCES", "complex_step", "default_rel_step", "three_point", "two_point"]
+
+COMPLEX_STEP = 1e-20
+"""The imaginary step: nothing is subtracted, so it can be small enough to leave no truncation error."""
+
+
+def default_rel_step(method: str, dtype: Any) -> float:
+    """Relative step that balances truncation and rounding (J. Nocedal, S. Wright, 2nd ed., section 8.1)."""
+    return float(np.finfo(dtype).eps) ** (1 / 2 if method == "2-point" else 1 / 3)
+
+
+@inline_jit
+def _step(xi, rel_step, relative_to_x):  # type: ignore[no-untyped-def]
+    """Signed step away from zero; `relative_to_x` unless that vanishes."""
+    sign = 1.0 if xi >= 0 else -1.0
+    if relative_to_x:
+        h = sign * rel_step * abs(xi)
+        if (xi + h) - xi != 0.0:
+            return h
+    return sign * rel_step * max(1.0, abs(xi))
+
+
+@inline_jit
+def _one_sided(h, below, above, points):  # type: ignore[no-untyped-def]
+    """Turn or shorten h so that `points` steps of it stay within `below` and `above`."""
+    room = above if h > 0.0 else below
+    if points * abs(h) <= room:
+        return h
+    if points * abs(h) <= max(below, above):
+        return -h
+    return above / points if above >= below else -below / points
+
+
+def two_point(fun, x, g, f, step, bounds, args):  # type: ignore[no-untyped-def]
+    """Forward differences: ``g_i = (f(x + h e_i) - f(x))/h``. `step` is ``(rel_step, relative_to_x)``."""
+    lower, upper = bounds
+    for i in range(x.size):
+        xi = x[i]
+        h = _step(xi, step[0], step[1])
+        if lower.size:
+            h = _one_sided(h, xi - lower[i], upper[i] - xi, 1.0)
+        x[i] = xi + h
+        made = x[i] - xi
+        g[i] = (fun(x, *args) - f) / made if made != 0.0 else 0.0
+        x[i] = xi
+
+
+def three_point(fun, x, g, f, step, bounds, args):  # type: ignore[no-untyped-def]
+    """Central differences, one-sided of the same order beside a bound."""
+    lower, upper = bounds
+    for i in range(x.size):
+        xi = x[i]
+        h = abs(_step(xi, step[0], step[1]))
+        central = True
+        if lower.size:
+            central = h <= xi - lower[i] and h <= upper[i] - xi
+        if central:
+            x[i] = xi - h
+            left, f_left = x[i], fun(x, *args)
+            x[i] = xi + h
+            g[i] = (fun(x, *args) - f_left) / (x[i] - left)
+        else:
+            h = _one_sided(h, xi - lower[i], upper[i] - xi, 2.0)
+            x[i] = xi + h
+            f_near = fun(x, *args)
+            x[i] = xi + 2.0 * h
+            g[i] = (4.0 * f_near - 3.0 * f - fun(x, *args)) / (2.0 * h) if h != 0.0 else 0.0
+        x[i] = xi
+
+
+def complex_step(fun, x, g, args):  # type: ignore[no-untyped-def]
+    """Fill g by complex steps (W. Squire, G. Trapp, SIAM Review 40, 1998) and return f."""
+    z = x.astype(np.complex128)
+    f = fun(z, *args).real
+    for i in range(x.size):
+        z[i] = complex(x[i], COMPLEX_STEP)
+        g[i] = fun(z, *args).imag / COMPLEX_STEP
+        z[i] = complex(x[i], 0.0)
+    return f
+
+
+DIFFERENCES: dict[str, Callable[..., Any]] = {"2-point": two_point, "3-point": three_point}
+
+CALLS_PER_VARIABLE = {"2-point": 1, "3-point": 2, "cs": 1}

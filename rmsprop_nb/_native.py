@@ -1,0 +1,217 @@
+"""Everything that leans on Numba's internals, in one place.
+
+Two things need them. A compiled loop calls the user's objective by the address of its native entry, so that the loop
+itself is compiled once and cached on disk instead of once for every objective; and the disk cache is keyed by the
+whole package, because Numba's own key knows only the file a function stands in.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import types, typeof
+from numba.core import cgutils
+from numba.core.caching import FunctionCache
+from numba.core.errors import NumbaError
+from numba.extending import intrinsic
+from numba.np import arrayobj, numpy_support
+from numpy.typing import NDArray
+
+__all__ = ["PackageCache", "Unpackable", "call_objective", "entry_address", "load_args", "objective_signature", "pack", "return_type"]
+
+_WORD = 8
+
+
+class Unpackable(TypeError):
+    """An argument has no layout that compiled code could read without Python."""
+
+
+# -- calling an objective by address ----------------------------------------------------------------------------------
+
+
+def objective_signature(array_type: Any) -> Any:
+    """Signature of an adapter: ``(x, grad, address of the packed args) -> f``."""
+    return types.float64(array_type, array_type, types.intp)
+
+
+def entry_address(dispatcher: Any, array_type: Any) -> int:
+    """Address of the native entry compiled for `objective_signature`; valid while `dispatcher` is alive."""
+    compiled = dispatcher.overloads[objective_signature(array_type).args]
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
+def return_type(dispatcher: Any, arg_types: tuple[Any, ...]) -> Any:
+    """Type that a compiled function returns for these argument types; compiles it if need be."""
+    dispatcher.compile(arg_types)
+    return dispatcher.overloads[arg_types].signature.return_type
+
+
+@intrinsic
+def call_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> Any:
+    """Call the adapter at `address`; an exception raised in it leaves the calling loop as an exception."""
+    signature = types.float64(types.intp, x, g, types.intp)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        call_types = sig.args[1:]
+        entry_type = context.call_conv.get_function_type(sig.return_type, call_types)
+        entry = builder.inttoptr(args[0], entry_type.as_pointer())
+        status, result = context.call_conv.call_function(builder, entry, sig.return_type, call_types, args[1:])
+        with cgutils.if_unlikely(builder, status.is_error):
+            context.call_conv.return_status_propagate(builder, status)
+        return result
+
+    return signature, codegen
+
+
+# -- packing args: Python writes words, compiled code reads them back --------------------------------------------------
+
+
+def _is_scalar(ty: Any) -> bool:
+    return isinstance(ty, types.Number | types.Boolean | types.NPDatetime | types.NPTimedelta)
+
+
+def _is_constant(ty: Any) -> bool:
+    """Whether the type alone says everything, as for None and for compiled functions."""
+    return isinstance(ty, types.NoneType | types.Dispatcher)
+
+
+def _words(ty: Any) -> int:
+    """Number of 8-byte words that a value of type `ty` takes."""
+    if isinstance(ty, types.BaseTuple):
+        return sum(map(_words, ty.types))
+    if isinstance(ty, types.Array):
+        return 2 + 2 * ty.ndim
+    if _is_scalar(ty):
+        return -(-numpy_support.as_dtype(ty).itemsize // _WORD)
+    if _is_constant(ty):
+        return 0
+    msg = f"values of Numba type {ty} cannot be packed"
+    raise Unpackable(msg)
+
+
+def pack(args: tuple[Any, ...]) -> tuple[NDArray[np.int64], list[Any], Any]:
+    """Lay `args` out for `load_args`.
+
+    Arrays go in by pointer, so that compiled code sees later changes of their contents.
+
+    Returns
+    -------
+    words : ndarray of int64
+        The packed values.
+    references : list
+        Objects that own the memory pointed to; they must live as long as the words are used.
+    args_type : numba type
+        The type to read them back with.
+
+    Raises
+    ------
+    Unpackable
+        If Numba has no type for an argument, or the type is not a scalar, array, tuple, None or compiled function.
+    """
+    try:
+        args_type = typeof(args)
+    except (ValueError, NumbaError) as error:
+        raise Unpackable(str(error)) from error
+    words = np.zeros(max(_words(args_type), 1), np.int64)
+    references: list[Any] = []
+    _pack_into(words, args_type, args, references)
+    return words, references, args_type
+
+
+def _pack_into(words: NDArray[np.int64], ty: Any, value: Any, references: list[Any]) -> None:
+    if isinstance(ty, types.BaseTuple):
+        start = 0
+        for item_type, item in zip(ty.types, value, strict=True):
+            stop = start + _words(item_type)
+            _pack_into(words[start:stop], item_type, item, references)
+            start = stop
+    elif isinstance(ty, types.Array):
+        words[:] = [value.itemsize, value.ctypes.data, *value.shape, *value.strides]
+        references.append(value)
+    elif _is_scalar(ty):
+        raw = np.asarray(value, dtype=numpy_support.as_dtype(ty)).tobytes()
+        words.view(np.uint8)[: len(raw)] = np.frombuffer(raw, np.uint8)
+    else:
+        references.append(value)
+
+
+@intrinsic
+def load_args(typingctx: Any, data: Any, args_type_ref: Any) -> Any:
+    """Read the packed args at address `data` back as a tuple."""
+    args_type = args_type_ref.instance_type
+    signature = args_type(data, args_type_ref)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _load(context, builder, args_type, args[0], 0)
+
+    return signature, codegen
+
+
+def _load(context: Any, builder: Any, ty: Any, base: Any, offset: int) -> Any:
+    """Emit code that reads a value of type `ty` at `offset` words from `base`."""
+    if isinstance(ty, types.BaseTuple):
+        items = []
+        for item_type in ty.types:
+            items.append(_load(context, builder, item_type, base, offset))
+            offset += _words(item_type)
+        return context.make_tuple(builder, ty, items)
+    if isinstance(ty, types.Array):
+        return _load_array(context, builder, ty, base, offset)
+    if _is_constant(ty):
+        return context.get_dummy_value()
+    model = context.data_model_manager[ty]
+    return model.load_from_data_pointer(builder, _pointer(context, builder, base, offset, model.get_data_type()))
+
+
+def _pointer(context: Any, builder: Any, base: Any, offset: int, llvm_type: Any) -> Any:
+    address = builder.add(base, context.get_constant(types.intp, offset * _WORD))
+    return builder.inttoptr(address, llvm_type.as_pointer())
+
+
+def _load_array(context: Any, builder: Any, ty: Any, base: Any, offset: int) -> Any:
+    """Rebuild an array that owns nothing: no reference counts are touched, the caller holds the real array."""
+    intp = context.get_value_type(types.intp)
+    words = [
+        builder.load(_pointer(context, builder, base, offset + k, intp))
+        for k in range(2 + 2 * ty.ndim)
+    ]
+    itemsize, address, *rest = words
+    array = arrayobj.make_array(ty)(context, builder)
+    data = builder.inttoptr(address, context.get_data_type(ty.dtype).as_pointer())
+    arrayobj.populate_array(
+        array, data=data, shape=rest[: ty.ndim], strides=rest[ty.ndim :], itemsize=itemsize, meminfo=None
+    )
+    return array._getvalue()
+
+
+# -- the disk cache ---------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def package_digest() -> str:
+    """Hash of the package's sources: a kernel compiled from an older rule must not be loaded."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class PackageCache(FunctionCache):
+    """Numba's disk cache with a key of ours.
+
+    Numba keys a closure by the pickled contents of its cells, which for a compiled function change from process to
+    process, so that the cache never hits; and it does not notice a change in another file of the package.
+    """
+
+    def __init__(self, py_func: Any, key: tuple[Any, ...]) -> None:
+        super().__init__(py_func)
+        self._key = repr(key)
+        self._cache_file._source_stamp = package_digest()
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        return sig, codegen.magic_tuple(), self._key

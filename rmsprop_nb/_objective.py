@@ -1,0 +1,279 @@
+"""Any ``fun`` and ``jac`` made into one thing: ``evaluate(x, g) -> f``, which fills g.
+
+When both are compiled functions the evaluation is a small compiled adapter around them, known by its address, and a
+compiled loop calls it without returning to Python. Otherwise it is a Python object that checks what the user's
+functions return.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import float32, float64, njit, types
+from numba.core.errors import NumbaError
+from numpy.typing import NDArray
+
+from rmsprop_nb._finite_diff import CALLS_PER_VARIABLE, DIFFERENCES, complex_step, default_rel_step
+from rmsprop_nb._jit import adapter_jit, inline_jit, is_jitted
+from rmsprop_nb._native import Unpackable, entry_address, load_args, objective_signature, pack, return_type
+
+__all__ = ["CompiledObjective", "Problem", "PythonObjective", "WritesIntoX", "compile_objective"]
+
+logger = logging.getLogger("rmsprop_nb")
+
+
+class WritesIntoX(Exception):  # noqa: N818 - a message between two functions, not an error
+    """A compiled objective changes its argument x, so it must be called through copies."""
+
+
+class Problem:
+    """What the user asked to be minimized, validated.
+
+    Attributes
+    ----------
+    fun : callable
+        The objective, in the form that `jac` says.
+    jac : callable, True, "2-point", "3-point", "cs" or "inplace"
+        Where the gradient comes from.
+    args : tuple
+        Further arguments of both.
+    lower, upper : ndarray
+        Bounds in the dtype of x, of size 0 if there are none.
+    rel_step : float or None
+        Relative step of differences as the user gave it.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        jac: Any,
+        args: tuple[Any, ...],
+        lower: NDArray[Any],
+        upper: NDArray[Any],
+        rel_step: float | None,
+    ) -> None:
+        self.fun = fun
+        self.jac = jac
+        self.args = args
+        self.lower = lower
+        self.upper = upper
+        self.rel_step = rel_step
+
+    @property
+    def step(self) -> tuple[float, bool]:
+        """Relative step of differences, and whether it is relative to x alone."""
+        if self.rel_step is not None:
+            return self.rel_step, True
+        return default_rel_step(self.jac, self.lower.dtype), False
+
+    def calls_per_gradient(self, n: int) -> int:
+        """Number of calls of `fun` that one gradient takes, beside the one for f itself."""
+        return n * CALLS_PER_VARIABLE.get(self.jac, 0) if isinstance(self.jac, str) else 0
+
+
+# -- compiled ---------------------------------------------------------------------------------------------------------
+
+
+class CompiledObjective:
+    """An evaluation that compiled code calls by its address.
+
+    Attributes
+    ----------
+    address, data : int
+        Where the adapter and its packed arguments are. Valid while this object lives.
+    """
+
+    def __init__(self, adapter: Any, address: int, words: NDArray[np.int64], references: list[Any]) -> None:
+        self.address = address
+        self.data = int(words.ctypes.data)
+        self._keep_alive = (adapter, words, references)
+
+
+def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
+    """Compile the evaluation, or return None where Numba cannot: the functions or their arguments are not for it."""
+    functions = [problem.fun, problem.jac] if callable(problem.jac) else [problem.fun]
+    if not all(map(is_jitted, functions)):
+        return None
+    try:
+        words, references, args_type = pack(_adapter_args(problem))
+        array_type = types.Array(float32 if dtype == np.float32 else float64, 1, "C")
+        adapter = _compile_adapter(problem.fun, problem.jac, args_type, array_type)
+    except (Unpackable, NumbaError, NotImplementedError) as error:
+        logger.debug("the loop runs interpreted, because the objective cannot be compiled into it: %s", error)
+        return None
+    return CompiledObjective(adapter, entry_address(adapter, array_type), words, references)
+
+
+def _adapter_args(problem: Problem) -> tuple[Any, ...]:
+    if problem.jac in DIFFERENCES:
+        return (problem.step, (problem.lower, problem.upper), problem.args)
+    return problem.args
+
+
+@functools.lru_cache(maxsize=256)
+def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Any:
+    """Compile the adapter; kept, so that a second run of the same objective compiles nothing."""
+    if jac == "cs":
+        z_type = types.Array(types.complex128, 1, "C")
+        if not isinstance(return_type(fun, (z_type, *args_type.types)), types.Complex):
+            msg = "fun drops the imaginary part"
+            raise Unpackable(msg)  # the interpreted evaluation says it to the user
+    return adapter_jit(objective_signature(array_type))(_make_adapter(fun, jac, args_type))
+
+
+def _make_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]:
+    """Build ``adapter(x, g, data) -> f`` around the user's functions."""
+    if jac == "inplace":
+        return lambda x, g, data: fun(x, g, *load_args(data, args_type))
+    if jac == "cs":
+        by_complex_step = njit(error_model="numpy", nogil=True)(complex_step)
+        return lambda x, g, data: by_complex_step(fun, x, g, load_args(data, args_type))
+    if jac is True:
+        return _make_joint_adapter(fun, args_type)
+    if callable(jac):
+        return _make_pair_adapter(fun, jac, args_type)
+    return _make_difference_adapter(fun, DIFFERENCES[jac], args_type)
+
+
+def _make_joint_adapter(fun: Any, args_type: Any) -> Callable[..., Any]:
+    def adapter(x, g, data):  # type: ignore[no-untyped-def]
+        f, gradient = fun(x, *load_args(data, args_type))
+        _store(gradient, g)
+        return f
+
+    return adapter
+
+
+def _make_pair_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]:
+    def adapter(x, g, data):  # type: ignore[no-untyped-def]
+        args = load_args(data, args_type)
+        f = fun(x, *args)
+        _store(jac(x, *args), g)
+        return f
+
+    return adapter
+
+
+def _make_difference_adapter(fun: Any, python_differences: Any, args_type: Any) -> Callable[..., Any]:
+    differences = njit(error_model="numpy", nogil=True)(python_differences)
+
+    def adapter(x, g, data):  # type: ignore[no-untyped-def]
+        step, bounds, args = load_args(data, args_type)
+        f = fun(x, *args)
+        differences(fun, x, g, f, step, bounds, args)
+        return f
+
+    return adapter
+
+
+@inline_jit
+def _store(gradient, g):  # type: ignore[no-untyped-def]
+    """Copy the user's gradient; compiled code checks no bounds, so its length is checked here."""
+    if gradient.size != g.size:
+        raise ValueError("jac must return one derivative for each element of x, but the lengths differ.")  # noqa: EM101
+    for i in range(g.size):
+        g[i] = gradient[i]
+
+
+# -- interpreted ------------------------------------------------------------------------------------------------------
+
+
+class PythonObjective:
+    """An evaluation through Python, with every value checked.
+
+    The user's functions are given copies of x, so that what they do to them, or keep, changes nothing.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._grad: NDArray[Any] | None = None
+
+    def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
+        """Fill g with the gradient at x and return f."""
+        fun, jac, args = self._problem.fun, self._problem.jac, self._problem.args
+        if jac == "inplace":
+            return self._inplace(x, g)
+        if jac == "cs":
+            return _as_float(complex_step(_complex_fun(fun), x, g, args))
+        if jac is True:
+            f, gradient = _as_pair(fun(x.copy(), *args))
+            store_gradient(gradient, g, "fun")
+            return _as_float(f)
+        if callable(jac):
+            f = _as_float(fun(x.copy(), *args))
+            store_gradient(jac(x.copy(), *args), g, "jac")
+            return f
+        return self._differences(x, g)
+
+    def _inplace(self, x: NDArray[Any], g: NDArray[Any]) -> float:
+        if self._grad is None:
+            # Elements that fun forgets to fill, or adds to without zeroing, show as NaN instead of silently wrong.
+            self._grad = np.full_like(g, np.nan)
+        f = _as_float(self._problem.fun(x.copy(), self._grad, *self._problem.args))
+        g[:] = self._grad
+        return f
+
+    def _differences(self, x: NDArray[Any], g: NDArray[Any]) -> float:
+        problem = self._problem
+
+        def fun(z: NDArray[Any], *args: Any) -> float:
+            return _as_float(problem.fun(z.copy(), *args))
+
+        f = fun(x, *problem.args)
+        with np.errstate(all="ignore"):
+            DIFFERENCES[problem.jac](fun, x, g, f, problem.step, (problem.lower, problem.upper), problem.args)
+        return f
+
+
+def _complex_fun(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """`fun` for complex x, refusing a real result: it would be a gradient of zeros."""
+
+    def checked(z: NDArray[np.complex128], *args: Any) -> complex:
+        value = np.asarray(fun(z.copy(), *args))
+        if value.dtype.kind != "c":
+            msg = (
+                f"jac='cs' needs a fun that returns a complex value for complex x, got {value.dtype}: it drops the "
+                "imaginary part (abs, norm, comparisons do). Use jac='2-point' or give the gradient."
+            )
+            raise TypeError(msg)
+        return complex(value.item())
+
+    return checked
+
+
+def _as_float(value: Any) -> float:
+    """Check that the objective's value is one real number."""
+    if isinstance(value, float):
+        return float(value)
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "fiub":
+        shape = f"shape {array.shape} and dtype {array.dtype}" if array.dtype != object else f"{value!r}"
+        msg = f"fun must return one real number, got {shape}."
+        raise TypeError(msg)
+    return float(array.item())
+
+
+def _as_pair(value: Any) -> tuple[Any, Any]:
+    try:
+        f, gradient = value
+    except (TypeError, ValueError):
+        msg = f"With jac=True fun must return the pair (f, gradient), got {type(value).__name__}."
+        raise TypeError(msg) from None
+    return f, gradient
+
+
+def store_gradient(gradient: Any, g: NDArray[Any], source: str) -> None:
+    """Copy the user's gradient into g after checking its shape and dtype."""
+    array = np.asarray(gradient)
+    if array.shape != g.shape and not (array.ndim == 0 and g.size == 1):
+        msg = f"{source} must return a gradient of shape {g.shape}, one derivative for each x, got shape {array.shape}."
+        raise ValueError(msg)
+    if array.dtype.kind not in "fiub":
+        msg = f"{source} must return a real gradient, got dtype {array.dtype}."
+        raise TypeError(msg)
+    with np.errstate(over="ignore"):  # too large for float32 becomes inf, which the loop reports
+        g[:] = array

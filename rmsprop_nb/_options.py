@@ -1,0 +1,144 @@
+"""The options of method "rmsprop": their names and defaults, and what they turn into."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rmsprop_nb._types import Hyper, StoppingTests, Variant
+from rmsprop_nb._validate import as_count, as_number, check_learning_rate
+
+__all__ = ["RmspropOptions"]
+
+_NEVER = np.iinfo(np.int64).max
+_DEFAULT_MAXITER = 15_000
+_LARGEST_RATIO = 1e3  # between the root of the largest number and the largest gradient taken
+
+# What a learning rate that chooses itself leaves no room for.
+_TEXTBOOK_ONLY = (
+    "momentum",
+    "nesterov",
+    "centered",
+    "eps_inside_sqrt",
+    "bias_correction",
+    "initial_accumulator",
+    "weight_decay",
+    "decoupled_weight_decay",
+    "lr_in_momentum",
+    "parallel",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RmspropOptions:
+    """Options as the user gave them; `rmsprop` documents them."""
+
+    learning_rate: float | str | Callable[[int], float] = "auto"
+    beta: float = 0.9
+    eps: float = 1e-8
+    momentum: float | None = None
+    nesterov: bool = False
+    centered: bool = False
+    eps_inside_sqrt: bool = False
+    bias_correction: bool = False
+    initial_accumulator: float = 0.0
+    weight_decay: float = 0.0
+    decoupled_weight_decay: bool = False
+    lr_in_momentum: bool = False
+    gtol: float = 1e-5
+    ftol: float = 0.0
+    xtol: float = 0.0
+    f_target: float | None = None
+    maxiter: int | None = None
+    maxfev: int | None = None
+    maxtime: float | None = None
+    patience: int | None = None
+    finite_diff_rel_step: float | None = None
+    parallel: bool = False
+    history: bool | int = False
+    return_all: bool = False
+    disp: bool = False
+    state: Any = None
+
+    def __post_init__(self) -> None:
+        check_learning_rate(self.learning_rate)
+        as_number("beta", self.beta, 0.0, 1.0, open_high=True)
+        as_number("eps", self.eps, 0.0, math.inf, open_high=True)
+        as_number("initial_accumulator", self.initial_accumulator, 0.0, math.inf, open_high=True)
+        as_number("weight_decay", self.weight_decay, 0.0, math.inf, open_high=True)
+        if self.momentum is not None:
+            as_number("momentum", self.momentum, 0.0, 1.0, open_high=True)
+        if self.auto:
+            self._refuse_textbook_options()
+        if self.nesterov and not self.momentum:
+            msg = "nesterov=True needs momentum > 0, got no momentum; set options={'momentum': 0.9}."
+            raise ValueError(msg)
+
+    def _refuse_textbook_options(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in _TEXTBOOK_ONLY and value != field.default:
+                msg = (
+                    f"{field.name}={value!r} has no meaning with learning_rate='auto', which chooses momentum itself; "
+                    "give learning_rate a number or a schedule for the textbook rule."
+                )
+                raise ValueError(msg)
+
+    @property
+    def auto(self) -> bool:
+        """Whether learning rate and momentum choose themselves."""
+        return isinstance(self.learning_rate, str)
+
+    @property
+    def variant(self) -> Variant:
+        """The switches of the rule."""
+        return Variant(
+            centered=bool(self.centered),
+            momentum=bool(self.momentum),
+            nesterov=bool(self.nesterov),
+            eps_inside_sqrt=bool(self.eps_inside_sqrt),
+            bias_correction=bool(self.bias_correction),
+            weight_decay=self.weight_decay > 0.0,
+            decoupled_weight_decay=bool(self.decoupled_weight_decay),
+            lr_in_momentum=bool(self.lr_in_momentum),
+        )
+
+    def hyper(self, dtype: Any) -> Hyper:
+        """The numbers of the rule, in the dtype of x."""
+        return Hyper.of(dtype, self.beta, self.eps, self.momentum or 0.0, self.weight_decay)
+
+    def stopping_tests(self, dtype: Any) -> StoppingTests:
+        """The limits for compiled code."""
+        ftol = as_number("ftol", self.ftol, 0.0, math.inf)
+        xtol = as_number("xtol", self.xtol, 0.0, math.inf)
+        target = -math.inf if self.f_target is None else self.f_target
+        return StoppingTests(
+            gtol=as_number("gtol", self.gtol, 0.0, math.inf),
+            ftol=ftol if ftol > 0.0 else -1.0,
+            xtol=xtol if xtol > 0.0 else -1.0,
+            f_target=as_number("f_target", target, -math.inf, math.inf),
+            maxiter=as_count("maxiter", self.maxiter, _DEFAULT_MAXITER if self.maxiter is None else _NEVER),
+            maxfev=as_count("maxfev", self.maxfev, _NEVER, least=1),
+            patience=as_count("patience", self.patience, _NEVER, least=1),
+            largest_gradient=math.sqrt(float(np.finfo(dtype).max)) / _LARGEST_RATIO,
+        )
+
+    @property
+    def seconds(self) -> float:
+        """The time limit."""
+        return math.inf if self.maxtime is None else as_number("maxtime", self.maxtime, 0.0, math.inf)
+
+    @property
+    def rel_step(self) -> float | None:
+        """Relative step of difference gradients."""
+        step = self.finite_diff_rel_step
+        return None if step is None else as_number("finite_diff_rel_step", step, 0.0, 1.0, open_low=True)
+
+    @property
+    def stride(self) -> int:
+        """Every which iteration is recorded; 0 for none."""
+        return as_count("history", int(self.history), 0)

@@ -1,0 +1,50 @@
+"""The stopping tests, and the best point so far: the same for every kind of step control."""
+
+from __future__ import annotations
+
+import math
+
+from rmsprop_nb._cpu import copy, max_abs
+from rmsprop_nb._jit import inline_jit
+from rmsprop_nb._types import Status
+
+__all__ = ["keep_best", "stop_after_iteration", "usable"]
+
+# Numba takes the members of an IntEnum for constants only when they are plain ints.
+_GTOL, _FTOL, _XTOL, _F_TARGET = int(Status.GTOL), int(Status.FTOL), int(Status.XTOL), int(Status.F_TARGET)
+_MAXITER, _MAXFEV, _STALLED = int(Status.MAXITER), int(Status.MAXFEV), int(Status.STALLED)
+
+
+@inline_jit
+def usable(f, gnorm, largest_gradient):  # type: ignore[no-untyped-def]
+    """Whether f is finite and the gradient finite and small enough to be squared."""
+    return math.isfinite(f) and gnorm <= largest_gradient
+
+
+@inline_jit
+def keep_best(p, f, x, g, arrays):  # type: ignore[no-untyped-def]
+    """Keep the point if it is the best so far."""
+    if f < p.f_best:
+        p.f_best = f
+        p.since_best = 0
+        copy(x, arrays.x_best)
+        copy(g, arrays.g_best)
+
+
+@inline_jit
+def stop_after_iteration(p, x, tests):  # type: ignore[no-untyped-def]
+    """Set the status if a test is met at the iterate ``p`` describes (p.f, p.f_prev, p.gnorm, p.dx)."""
+    if p.gnorm <= tests.gtol:
+        p.status = _GTOL
+    elif p.f <= tests.f_target:
+        p.status = _F_TARGET
+    elif p.nit > 0 and abs(p.f_prev - p.f) <= tests.ftol * max(abs(p.f_prev), abs(p.f), 1.0):
+        p.status = _FTOL
+    elif p.nit > 0 and p.dx <= tests.xtol * max(max_abs(x), 1.0):
+        p.status = _XTOL
+    elif p.since_best >= tests.patience:
+        p.status = _STALLED
+    elif p.nit >= tests.maxiter:
+        p.status = _MAXITER
+    elif p.nfev >= tests.maxfev:
+        p.status = _MAXFEV

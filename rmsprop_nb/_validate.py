@@ -1,0 +1,175 @@
+"""The door: what users pass, turned into clean values or a clear error before anything is computed.
+
+Errors name the argument, the rule, the value and the remedy.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "as_args",
+    "as_bounds",
+    "as_count",
+    "as_number",
+    "as_start",
+    "check_jac",
+    "check_known",
+]
+
+
+def as_start(x0: Any) -> NDArray[Any]:
+    """Return a fresh contiguous copy of x0, float32 or float64, of shape (n,)."""
+    if hasattr(x0, "__cuda_array_interface__"):
+        msg = "x0 must be a host array, got a CUDA array; copy it to the host first."
+        raise TypeError(msg)
+    if isinstance(x0, np.ma.MaskedArray):
+        msg = "x0 must not be a masked array, because the mask would be lost; pass x0.compressed() or x0.filled(...)."
+        raise TypeError(msg)
+    array = np.asarray(x0)
+    if array.dtype.kind not in "fiub":
+        remedy = "split it into real and imaginary parts" if array.dtype.kind == "c" else "pass numbers"
+        msg = f"x0 must be real numbers, got dtype {array.dtype}; {remedy}."
+        raise TypeError(msg)
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        msg = f"x0 must be float32 or float64, got {array.dtype}; convert it with x0.astype(np.float64)."
+        raise TypeError(msg)
+    if array.ndim > 1:
+        msg = f"x0 must have one dimension, got shape {array.shape}; pass x0.ravel() and reshape inside fun."
+        raise ValueError(msg)
+    if array.size == 0:
+        msg = "x0 must have at least one element, got none."
+        raise ValueError(msg)
+    keeps_single = array.dtype.kind == "f" and array.dtype.itemsize == 4
+    x = np.array(array, dtype=np.float32 if keeps_single else np.float64, order="C", copy=True, ndmin=1, subok=False)
+    if not np.isfinite(x).all():
+        k = int(np.flatnonzero(~np.isfinite(x))[0])
+        msg = f"x0 must be finite, got {x[k]} at index {k}."
+        raise ValueError(msg)
+    return x
+
+
+def as_args(args: Any) -> tuple[Any, ...]:
+    """Return args as a tuple; a single argument need not be wrapped."""
+    return args if isinstance(args, tuple) else (args,)
+
+
+def check_jac(jac: Any, allowed: tuple[str, ...]) -> Any:
+    """Return `jac` in its canonical form."""
+    if jac is None or jac is False:
+        return "2-point"
+    if jac is True or callable(jac) or (isinstance(jac, str) and jac in allowed):
+        return jac
+    known = ", ".join(map(repr, allowed))
+    msg = f"jac must be a callable, True, None or one of {known}, got {jac!r}."
+    raise ValueError(msg)
+
+
+def as_bounds(bounds: Any, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return lower and upper bounds in the dtype of x, both of size 0 if nothing is bounded.
+
+    `bounds` is None, a sequence of pairs, or an object with ``lb`` and ``ub`` as ``scipy.optimize.Bounds`` has.
+    """
+    none = np.empty(0, x.dtype)
+    if bounds is None:
+        return none, none
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        lower, upper = _broadcast_bound(bounds.lb, x, "lb"), _broadcast_bound(bounds.ub, x, "ub")
+    else:
+        lower, upper = _from_pairs(bounds, x.size)
+    lower, upper = _round_into(lower, x.dtype, np.inf), _round_into(upper, x.dtype, -np.inf)
+    if np.isnan(lower).any() or np.isnan(upper).any():
+        msg = "bounds must not be NaN; use None or -inf/inf for a variable without a bound."
+        raise ValueError(msg)
+    if (lower > upper).any():
+        k = int(np.flatnonzero(lower > upper)[0])
+        msg = f"bounds must have lower <= upper, got ({lower[k]}, {upper[k]}) at index {k}."
+        raise ValueError(msg)
+    if np.isneginf(lower).all() and np.isposinf(upper).all():
+        return none, none
+    return lower, upper
+
+
+def _broadcast_bound(bound: Any, x: NDArray[Any], name: str) -> NDArray[np.float64]:
+    try:
+        return np.array(np.broadcast_to(np.asarray(bound, dtype=np.float64), x.shape))
+    except (TypeError, ValueError):
+        msg = f"bounds.{name} must broadcast to the shape {x.shape} of x0, got {bound!r}."
+        raise ValueError(msg) from None
+
+
+def _from_pairs(bounds: Any, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    pairs = list(bounds)
+    if len(pairs) != n or any(np.ndim(pair) != 1 or len(pair) != 2 for pair in pairs):
+        msg = f"bounds must be {n} pairs (lower, upper), one for each element of x0, got {len(pairs)} items."
+        raise ValueError(msg)
+    lower = np.array([-np.inf if low is None else low for low, _ in pairs], dtype=np.float64)
+    upper = np.array([np.inf if high is None else high for _, high in pairs], dtype=np.float64)
+    return lower, upper
+
+
+def _round_into(bound: NDArray[np.float64], dtype: Any, inward: float) -> NDArray[Any]:
+    """Cast bounds; what float32 cannot hold is rounded into the box, so that no iterate leaves the user's bounds."""
+    with np.errstate(over="ignore"):
+        cast = bound.astype(dtype)
+    outside = cast < bound if inward > 0 else cast > bound
+    cast[outside] = np.nextafter(cast[outside], dtype.type(inward))
+    return cast
+
+
+def as_number(name: str, value: Any, low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> float:
+    """Return `value` as a float after checking its range."""
+    interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+    rule = f"{name} must be a number in {interval}"
+    try:
+        number = float(value) if not isinstance(value, str) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    inside = low <= number <= high and not (open_low and number == low) and not (open_high and number == high)
+    if not inside:
+        msg = f"{rule}, got {value!r}."
+        raise ValueError(msg)
+    return number
+
+
+def as_count(name: str, value: Any, default: int, least: int = 0) -> int:
+    """Return `value` as an int; None is `default`, and infinity a limit that is never reached."""
+    if value is None or value == math.inf:
+        return default
+    try:
+        count = operator.index(int(value) if isinstance(value, float) and value.is_integer() else value)
+    except TypeError:
+        count = least - 1
+    if count < least:
+        msg = f"{name} must be an integer of at least {least}, or None, got {value!r}."
+        raise ValueError(msg)
+    return min(count, np.iinfo(np.int64).max)
+
+
+def check_known(options: Mapping[str, Any], known: tuple[str, ...], method: str) -> None:
+    """Raise for an option that the method does not have."""
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        msg = f"Unknown option {unknown[0]!r} for method {method!r}. Known options: {', '.join(sorted(known))}."
+        raise ValueError(msg)
+
+
+def check_learning_rate(value: Any) -> float | str | Callable[[int], float]:
+    """Return "auto", a positive float, or a schedule."""
+    if isinstance(value, str):
+        if value != "auto":
+            msg = f"learning_rate must be 'auto', a positive number or a callable step -> rate, got {value!r}."
+            raise ValueError(msg)
+        return value
+    if callable(value):
+        return value  # type: ignore[no-any-return]
+    if not (np.isscalar(value) or np.ndim(value) == 0) or not (float(value) > 0.0 and math.isfinite(float(value))):
+        msg = f"learning_rate must be 'auto', a positive number or a callable step -> rate, got {value!r}."
+        raise ValueError(msg)
+    return float(value)
