@@ -22,9 +22,9 @@ import math
 
 import numpy as np
 
-from rmsprop_nb._cpu import clip, copy, max_abs, max_abs_difference, projected_max_abs
+from rmsprop_nb._cpu import clip, copy, gradient_norm, max_abs, max_abs_difference
 from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
-from rmsprop_nb._linesearch import ACCEPT, FAILED, TAKE_BEST, TRY_AGAIN, begin_search, end_trial
+from rmsprop_nb._linesearch import ACCEPT, FAILED, TAKE_BEST, UNBOUNDED, begin_search, end_trial
 from rmsprop_nb._stopping import keep_best, stop_after_iteration, usable
 from rmsprop_nb._types import Phase, Status
 
@@ -60,29 +60,37 @@ def tell(arrays, record, f, settings):  # type: ignore[no-untyped-def]
     p.nfev += 1
     finite = usable(f, max_abs(arrays.g_eval), settings.tests.largest_gradient)
     if p.phase == _START:
-        if finite:
-            _start(arrays, p, f, settings)
-        else:
-            p.f = f
-            p.status = _NONFINITE
-        return
+        p.f = f
+        p.status = _RUNNING if finite else _NONFINITE
+        p.f_floor = -RUNAWAY * max(1.0, abs(f))
+        outcome = ACCEPT
+    else:
+        outcome = _end_trial(arrays, p, f, finite)
     if finite and f < p.f_best:
         _move(arrays, p.a, arrays.x_best)
-        keep_best(p, f, arrays.x_best, arrays.g_eval, arrays)
-    outcome = ACCEPT
-    if p.phase == _SEARCH:
-        slope = _slope(arrays, p.a) if finite else math.nan
-        outcome = end_trial(p, f, slope, finite, _f_noise(arrays.x) * abs(p.f))
-    if outcome == ACCEPT:
-        _accept(arrays, p, f, settings)
-    elif outcome == TAKE_BEST:
-        p.phase = _TAKE_BEST  # its gradient is no longer known: evaluate once more
-    elif outcome == FAILED:
-        _restart(arrays, p, settings)
-    elif outcome != TRY_AGAIN:
-        p.status = _UNBOUNDED
+        keep_best(p, f, arrays.g_eval, arrays)
+    if p.status == _RUNNING and (outcome == ACCEPT or outcome == FAILED):
+        _choose_direction(arrays, p, f, settings, outcome == ACCEPT)
     if p.status == _RUNNING and p.nfev >= settings.tests.maxfev:
         p.status = _MAXFEV
+
+
+@inline_jit
+def _end_trial(arrays, p, f, finite):  # type: ignore[no-untyped-def]
+    """Let the search judge the trial; an outcome that ends the run is put into the status."""
+    if p.phase == _TAKE_BEST:
+        return ACCEPT
+    slope = _slope(arrays, p.a) if finite else math.nan
+    outcome = end_trial(p, f, slope, finite, _f_noise(arrays.x) * abs(p.f))
+    if outcome == TAKE_BEST:
+        p.phase = _TAKE_BEST  # its gradient is no longer known: evaluate once more
+    elif outcome == UNBOUNDED:
+        p.status = _UNBOUNDED
+    elif outcome == FAILED:
+        p.restarts += p.fresh
+        if p.restarts > MAX_RESTARTS:
+            p.status = _PRECISION_LOSS
+    return outcome
 
 
 @inline_jit
@@ -103,86 +111,52 @@ def _f_noise(x):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _start(arrays, p, f, settings):  # type: ignore[no-untyped-def]
-    p.f_floor = -RUNAWAY * max(1.0, abs(f))
-    p.f = f
-    copy(arrays.g_eval, arrays.g)
-    keep_best(p, f, arrays.x, arrays.g, arrays)
-    _average_squares(arrays.square_avg, arrays.g, settings.hyper)
-    _set_metric(arrays, settings.hyper)
-    _steepest(arrays, p, FIRST_STEP, settings.tests)
-
-
-@inline_jit
-def _restart(arrays, p, settings):  # type: ignore[no-untyped-def]
-    """The search found nothing: forget momentum and S, and start small; after some attempts, give up."""
-    if p.fresh:
-        p.restarts += 1
-    if p.restarts > MAX_RESTARTS:
-        p.status = _PRECISION_LOSS
-        return
-    for i in range(arrays.x.size):
-        arrays.square_avg[i] = 0
-    _average_squares(arrays.square_avg, arrays.g, settings.hyper)
-    _set_metric(arrays, settings.hyper)
-    _steepest(arrays, p, 10.0 ** (-4 * (p.restarts + 1)), settings.tests)
-
-
-@inline_jit
-def _steepest(arrays, p, first_step, tests):  # type: ignore[no-untyped-def]
-    """Search along -g/M, from a step of `first_step` times the size of x."""
-    _set_direction(arrays, arrays.g, 0.0)
-    p.mu = 0.0
-    p.fresh = 1
-    x_size = max(1.0, max_abs(arrays.x))
-    p.a = first_step * x_size / max(max_abs(arrays.momentum_buffer), _tiny(arrays.x))
-    slope0 = _direction_sums(arrays, arrays.g)[0]
-    _begin_iteration(arrays, p, slope0, tests)
-
-
-@inline_jit
-def _begin_iteration(arrays, p, slope0, tests):  # type: ignore[no-untyped-def]
-    """Test the current point; go on from there unless the direction has underflowed."""
-    p.phase = _SEARCH
-    p.gnorm = max_abs(arrays.g)
-    if arrays.lower.size:
-        p.gnorm = projected_max_abs(arrays.x, arrays.g, arrays.lower, arrays.upper)
-    stop_after_iteration(p, arrays.x, tests)
-    begin_search(p, slope0)
-    if p.status == _RUNNING and not slope0 < 0.0:
-        p.status = _PRECISION_LOSS
-
-
-@inline_jit
-def _accept(arrays, p, f, settings):  # type: ignore[no-untyped-def]
-    """Take the step ``p.a``; choose the momentum, the direction and the first step of the next search."""
+def _choose_direction(arrays, p, f, settings, accepted):  # type: ignore[no-untyped-def]
+    """Begin the next search: at the trial point if it is accepted, otherwise from x again, with S and v forgotten."""
+    moved = accepted and p.phase != _START
     a, slope_before = p.a, p.slope0
-    p.nit += 1
-    p.since_best += 1
-    p.step += 1
-    p.restarts = 0
-    p.rate = a
-    p.f_prev = p.f
-    p.f = f
-    _average_squares(arrays.square_avg, arrays.g_eval, settings.hyper)
+    if moved:
+        p.nit += 1
+        p.since_best += 1
+        p.step += 1
+        p.restarts = 0
+        p.rate = a
+        p.f_prev = p.f
+        p.f = f
+    if not accepted:
+        for i in range(arrays.x.size):
+            arrays.square_avg[i] = 0
+    _average_squares(arrays.square_avg, arrays.g_eval if accepted else arrays.g, settings.hyper)
     _set_metric(arrays, settings.hyper)
-    _move(arrays, a, arrays.x_eval)
-    if settings.tests.xtol >= 0.0:
-        p.dx = max_abs_difference(arrays.x, arrays.x_eval)
-    vy, vg, v_m_v, yp, yy, sy, s_m_s = _curvature_sums(arrays)
-    copy(arrays.x_eval, arrays.x)
-    copy(arrays.g_eval, arrays.g)
-    p.mu = _momentum(vy, vg, v_m_v, yp, yy)
-    p.fresh = 0
-    _set_direction(arrays, arrays.g, p.mu)
-    slope0, gg, vv, v_m_v = _direction_sums(arrays, arrays.g)
+    p.mu = sy = s_m_s = 0.0
+    if moved:
+        _move(arrays, a, arrays.x_eval)
+        if settings.tests.xtol >= 0.0:
+            p.dx = max_abs_difference(arrays.x, arrays.x_eval)
+        vy, vg, v_m_v, yp, yy, sy, s_m_s = _curvature_sums(arrays)
+        p.mu = _momentum(vy, vg, v_m_v, yp, yy)
+        copy(arrays.x_eval, arrays.x)
+    if accepted:
+        copy(arrays.g_eval, arrays.g)
+    p.fresh = 0 if moved else 1
+    _set_direction(arrays, p.mu)
+    slope0, gg, vv, v_m_v = _direction_sums(arrays)
     if not slope0 < -LEAST_DESCENT * math.sqrt(gg * vv):
-        _set_direction(arrays, arrays.g, 0.0)
-        slope0, gg, vv, v_m_v = _direction_sums(arrays, arrays.g)
         p.mu = 0.0
         p.fresh = 1
-    p.a = _first_trial(arrays.x, a, slope_before, slope0, sy, s_m_s, v_m_v)
-    _begin_iteration(arrays, p, slope0, settings.tests)
+        _set_direction(arrays, 0.0)
+        slope0, gg, vv, v_m_v = _direction_sums(arrays)
+    if moved:
+        p.a = _first_trial(a, slope_before, slope0, sy, s_m_s, v_m_v)
+    else:
+        size = FIRST_STEP if accepted else 10.0 ** (-4 * (p.restarts + 1))
+        p.a = size * max(1.0, max_abs(arrays.x)) / max(max_abs(arrays.momentum_buffer), _tiny(arrays.x))
+    p.phase = _SEARCH
+    begin_search(p, slope0)
+    p.gnorm = gradient_norm(arrays, arrays.g)
+    stop_after_iteration(p, arrays.x, settings.tests)
+    if p.status == _RUNNING and not slope0 < 0.0:
+        p.status = _PRECISION_LOSS  # the direction has underflowed
 
 
 @inline_jit
@@ -196,7 +170,7 @@ def _momentum(vy, vg, v_m_v, yp, yy):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _first_trial(x, a, slope_before, slope0, sy, s_m_s, v_m_v):  # type: ignore[no-untyped-def]
+def _first_trial(a, slope_before, slope0, sy, s_m_s, v_m_v):  # type: ignore[no-untyped-def]
     """Step that the last step's curvature promises, near the one that repeats the last decrease."""
     if not slope0 < 0.0:
         return a
@@ -239,16 +213,12 @@ def _blocked(x, direction, lower, upper):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _set_direction(arrays, g, mu):  # type: ignore[no-untyped-def]
+def _set_direction(arrays, mu):  # type: ignore[no-untyped-def]
     """v <- mu*v - g/M; with bounds, 0 where -g points out of the box and no momentum where v would."""
-    v, metric = arrays.momentum_buffer, arrays.metric
+    g, v, metric = arrays.g, arrays.momentum_buffer, arrays.metric
     mu = v.dtype.type(mu)
-    if mu == 0:
-        for i in range(v.size):
-            v[i] = -g[i] / metric[i]
-    else:
-        for i in range(v.size):
-            v[i] = mu * v[i] - g[i] / metric[i]
+    for i in range(v.size):
+        v[i] = mu * v[i] - g[i] / metric[i]
     x, lower, upper = arrays.x, arrays.lower, arrays.upper
     for i in range(lower.size):
         if _blocked(x[i], -g[i], lower[i], upper[i]):
@@ -274,9 +244,9 @@ def _slope(arrays, a):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _direction_sums(arrays, g):  # type: ignore[no-untyped-def]
+def _direction_sums(arrays):  # type: ignore[no-untyped-def]
     """g.v, g.g, v.v and v.Mv over the variables that move."""
-    v, metric = arrays.momentum_buffer, arrays.metric
+    g, v, metric = arrays.g, arrays.momentum_buffer, arrays.metric
     gv = gg = vv = v_m_v = 0.0
     for i in range(v.size):
         gi, vi = np.float64(g[i]), np.float64(v[i])

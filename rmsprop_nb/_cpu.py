@@ -13,10 +13,11 @@ import numpy as np
 from numba import prange
 
 from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
+from rmsprop_nb._native import from_bits, magnitude_bits
 from rmsprop_nb._rule import rms_rule
 from rmsprop_nb._types import Variant
 
-__all__ = ["PARALLEL_MIN_SIZE", "clip", "copy", "dot", "make_update", "max_abs", "max_abs_difference", "projected_max_abs", "update"]
+__all__ = ["PARALLEL_MIN_SIZE", "clip", "copy", "dot", "gradient_norm", "make_parallel_update", "make_update", "max_abs", "max_abs_difference", "projected_max_abs", "update"]
 
 PARALLEL_MIN_SIZE = 100_000
 """Below this many parameters the cost of waking threads exceeds what they save."""
@@ -44,23 +45,26 @@ def update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper,
 
 
 @functools.cache
-def make_update(variant: Variant, parallel: bool = False) -> Any:
+def make_update(variant: Variant) -> Any:
     """Compile the update for one variant of the rule.
 
     Returns
     -------
     kernel : callable
         ``kernel(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks)``, all arrays of one
-        dtype and length, changed in place. `blocks` is the number of pieces worked on at the same time; the result
-        does not depend on it.
+        dtype and length, changed in place; `blocks` has no meaning here.
     """
-    if not parallel:
 
-        @kernel_jit("update", variant)
-        def serial_update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks):  # type: ignore[no-untyped-def]  # noqa: ARG001
-            update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant)
+    @kernel_jit("update", variant)
+    def serial_update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant)
 
-        return serial_update
+    return serial_update
+
+
+@functools.cache
+def make_parallel_update(variant: Variant) -> Any:
+    """Compile the same update for several threads, which work on `blocks` pieces; the result is the same."""
 
     @kernel_jit("parallel update", variant, parallel=True)
     def parallel_update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks):  # type: ignore[no-untyped-def]
@@ -83,17 +87,12 @@ def max_abs(a):  # type: ignore[no-untyped-def]
     The bit patterns of non-negative floats are ordered like their values, and those of NaN come last. A maximum of
     integers vectorises as it is, one of floats does not.
     """
-    if a.itemsize == 4:
-        bits32 = a.view(np.int32)
-        largest32 = np.int32(0)
-        for i in range(bits32.size):
-            largest32 = max(largest32, bits32[i] & np.int32(0x7FFFFFFF))
-        return np.float64(np.int32(largest32).view(np.float32))
-    bits = a.view(np.int64)
-    largest = np.int64(0)
-    for i in range(bits.size):
-        largest = max(largest, bits[i] & np.int64(0x7FFFFFFFFFFFFFFF))
-    return np.int64(largest).view(np.float64)
+    largest = magnitude_bits(a.dtype.type(0))
+    for i in range(a.size):
+        bits = magnitude_bits(a[i])
+        if bits > largest:
+            largest = bits
+    return np.float64(from_bits(largest))
 
 
 @inline_jit
@@ -115,6 +114,14 @@ def projected_max_abs(x, g, lower, upper):  # type: ignore[no-untyped-def]
         step = abs(np.float64(x[i]) - min(max(np.float64(x[i]) - np.float64(g[i]), lower[i]), upper[i]))
         largest = max(largest, step)
     return largest
+
+
+@inline_jit
+def gradient_norm(arrays, g):  # type: ignore[no-untyped-def]
+    """Max-norm of the gradient at x, projected if there are bounds."""
+    if arrays.lower.size:
+        return projected_max_abs(arrays.x, g, arrays.lower, arrays.upper)
+    return max_abs(g)
 
 
 @inline_jit

@@ -17,11 +17,11 @@ from numba import types, typeof
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.errors import NumbaError
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from numba.np import arrayobj, numpy_support
 from numpy.typing import NDArray
 
-__all__ = ["PackageCache", "Unpackable", "call_objective", "entry_address", "load_args", "objective_signature", "pack", "return_type"]
+__all__ = ["PackageCache", "Unpackable", "call_objective", "entry_address", "from_bits", "load_args", "magnitude_bits", "objective_signature", "pack", "return_type"]
 
 _WORD = 8
 
@@ -65,6 +65,41 @@ def call_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> A
         return result
 
     return signature, codegen
+
+
+# -- floats as bit patterns -------------------------------------------------------------------------------------------
+
+
+def magnitude_bits(value: Any) -> Any:
+    """Bit pattern of ``abs(value)`` as an integer of the same width; also in compiled code."""
+    return np.abs(value).view(np.int32 if value.itemsize == 4 else np.int64)
+
+
+def from_bits(bits: Any) -> Any:
+    """Float with this bit pattern; also in compiled code."""
+    return bits.view(np.float32 if bits.itemsize == 4 else np.float64)
+
+
+@intrinsic
+def _bitcast(typingctx: Any, value: Any, target: Any) -> Any:
+    signature = target.instance_type(value, target)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(sig.return_type))
+
+    return signature, codegen
+
+
+@overload(magnitude_bits)
+def _magnitude_bits(value):  # type: ignore[no-untyped-def]
+    integer = types.int32 if value == types.float32 else types.int64
+    return lambda value: _bitcast(abs(value), integer)
+
+
+@overload(from_bits)
+def _from_bits(bits):  # type: ignore[no-untyped-def]
+    real = types.float32 if bits == types.int32 else types.float64
+    return lambda bits: _bitcast(bits, real)
 
 
 # -- packing args: Python writes words, compiled code reads them back --------------------------------------------------

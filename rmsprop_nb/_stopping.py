@@ -22,13 +22,11 @@ def usable(f, gnorm, largest_gradient):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def keep_best(p, f, x, g, arrays):  # type: ignore[no-untyped-def]
-    """Keep the point if it is the best so far."""
-    if f < p.f_best:
-        p.f_best = f
-        p.since_best = 0
-        copy(x, arrays.x_best)
-        copy(g, arrays.g_best)
+def keep_best(p, f, g, arrays):  # type: ignore[no-untyped-def]
+    """Record a new lowest value; its point is already in ``x_best``."""
+    p.f_best = f
+    p.since_best = 0
+    copy(g, arrays.g_best)
 
 
 @inline_jit

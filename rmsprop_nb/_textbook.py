@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from rmsprop_nb._cpu import clip, copy, make_update, max_abs, max_abs_difference, projected_max_abs
+from rmsprop_nb._cpu import clip, copy, gradient_norm, make_parallel_update, make_update, max_abs, max_abs_difference
 from rmsprop_nb._jit import kernel_jit
 from rmsprop_nb._stopping import keep_best, stop_after_iteration, usable
 from rmsprop_nb._types import Phase, Status, Variant
@@ -21,9 +21,9 @@ _NONFINITE = int(Status.NONFINITE)
 
 
 @functools.cache
-def make_ask(variant: Variant, parallel: bool = False) -> Any:
+def make_ask(variant: Variant, parallel: bool) -> Any:
     """Compile ``ask(arrays, record, settings)`` for one variant of the rule."""
-    update = make_update(variant, parallel)
+    update = make_parallel_update(variant) if parallel else make_update(variant)
 
     @kernel_jit("textbook ask", variant, parallel)
     def ask(arrays, record, settings):  # type: ignore[no-untyped-def]
@@ -55,14 +55,12 @@ def tell(arrays, record, f, settings):  # type: ignore[no-untyped-def]
     p = record[0]
     p.pending = 0
     p.nfev += 1
-    p.gnorm = max_abs(arrays.g_eval)
-    if not usable(f, p.gnorm, settings.tests.largest_gradient):
-        if p.phase == _START:
-            p.f = f
+    p.gnorm = gradient_norm(arrays, arrays.g_eval)
+    if p.phase == _START:
+        p.f = f  # reported even if it is not finite
+    if not usable(f, max_abs(arrays.g_eval), settings.tests.largest_gradient):
         p.status = _NONFINITE
         return
-    if arrays.lower.size:
-        p.gnorm = projected_max_abs(arrays.x, arrays.g_eval, arrays.lower, arrays.upper)
     if p.phase == _START:
         p.phase = _ITERATE
     else:
@@ -70,5 +68,7 @@ def tell(arrays, record, f, settings):  # type: ignore[no-untyped-def]
         p.since_best += 1
     p.f_prev = p.f
     p.f = f
-    keep_best(p, f, arrays.x, arrays.g_eval, arrays)
+    if f < p.f_best:
+        copy(arrays.x, arrays.x_best)
+        keep_best(p, f, arrays.g_eval, arrays)
     stop_after_iteration(p, arrays.x, settings.tests)
