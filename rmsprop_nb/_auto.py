@@ -69,7 +69,7 @@ def tell(arrays, record, f, settings):  # type: ignore[no-untyped-def]
     if finite and f < p.f_best:
         _move(arrays, p.a, arrays.x_best)
         keep_best(p, f, arrays.g_eval, arrays)
-    if p.status == _RUNNING and (outcome == ACCEPT or outcome == FAILED):
+    if p.status == _RUNNING and outcome in (ACCEPT, FAILED):
         _choose_direction(arrays, p, f, settings, outcome == ACCEPT)
     if p.status == _RUNNING and p.nfev >= settings.tests.maxfev:
         p.status = _MAXFEV

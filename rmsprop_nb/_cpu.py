@@ -17,7 +17,19 @@ from rmsprop_nb._native import from_bits, magnitude_bits
 from rmsprop_nb._rule import rms_rule
 from rmsprop_nb._types import Variant
 
-__all__ = ["PARALLEL_MIN_SIZE", "clip", "copy", "dot", "gradient_norm", "make_parallel_update", "make_update", "max_abs", "max_abs_difference", "projected_max_abs", "update"]
+__all__ = [
+    "PARALLEL_MIN_SIZE",
+    "clip",
+    "copy",
+    "dot",
+    "gradient_norm",
+    "make_parallel_update",
+    "make_update",
+    "max_abs",
+    "max_abs_difference",
+    "projected_max_abs",
+    "update",
+]
 
 PARALLEL_MIN_SIZE = 100_000
 """Below this many parameters the cost of waking threads exceeds what they save."""
@@ -90,8 +102,7 @@ def max_abs(a):  # type: ignore[no-untyped-def]
     largest = magnitude_bits(a.dtype.type(0))
     for i in range(a.size):
         bits = magnitude_bits(a[i])
-        if bits > largest:
-            largest = bits
+        largest = max(largest, bits)
     return np.float64(from_bits(largest))
 
 

@@ -6,6 +6,7 @@ relative step; with bounds, no point outside of them is ever evaluated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,15 @@ import numpy as np
 
 from rmsprop_nb._jit import inline_jit
 
-__all__ = ["CALLS_PER_VARIABLE", "COMPLEX_STEP", "DIFFERENCES", "complex_step", "default_rel_step", "three_point", "two_point"]
+__all__ = [
+    "CALLS_PER_VARIABLE",
+    "COMPLEX_STEP",
+    "DIFFERENCES",
+    "complex_step",
+    "default_rel_step",
+    "three_point",
+    "two_point",
+]
 
 COMPLEX_STEP = 1e-20
 """The imaginary step: nothing is subtracted, so it can be small enough to leave no truncation error."""
@@ -21,7 +30,8 @@ COMPLEX_STEP = 1e-20
 
 def default_rel_step(method: str, dtype: Any) -> float:
     """Relative step that balances truncation and rounding (J. Nocedal, S. Wright, 2nd ed., section 8.1)."""
-    return float(np.finfo(dtype).eps) ** (1 / 2 if method == "2-point" else 1 / 3)
+    eps = float(np.finfo(dtype).eps)
+    return math.sqrt(eps) if method == "2-point" else math.cbrt(eps)
 
 
 @inline_jit

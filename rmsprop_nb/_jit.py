@@ -11,7 +11,7 @@ from numba.extending import is_jitted
 
 from rmsprop_nb._native import PackageCache
 
-__all__ = ["JIT_ENABLED", "adapter_jit", "inline_jit", "is_jitted", "kernel_jit", "reduction_jit"]
+__all__ = ["JIT_ENABLED", "adapter_jit", "inline_jit", "is_jitted", "kernel_jit", "reduction_jit", "user_jit"]
 
 JIT_ENABLED = not config.DISABLE_JIT
 
@@ -22,6 +22,10 @@ inline_jit = njit(error_model="numpy", nogil=True, forceinline=True)
 
 reduction_jit = njit(error_model="numpy", nogil=True, forceinline=True, fastmath={"reassoc"})
 """Sums: without leave to reorder the additions they do not vectorise."""
+
+
+user_jit = njit(error_model="numpy", nogil=True)
+"""Functions around a user's objective: compiled for each objective, not cached."""
 
 
 def kernel_jit(*key: Any, parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:

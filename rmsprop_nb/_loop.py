@@ -68,7 +68,11 @@ def drive(
     """Run until a test is met; the status is left in the state. Returns the recorded rows, `TRACE_COLUMNS`."""
     p = state.progress
     p.status, p.nit, p.nfev, p.first_step = _RUNNING, 0, 0, p.step
-    advance = _compiled(algorithm, state, objective) if isinstance(objective, CompiledObjective) else _interpreted(algorithm, state, objective)
+    advance = (
+        _compiled(algorithm, state, objective)
+        if isinstance(objective, CompiledObjective)
+        else _interpreted(algorithm, state, objective)
+    )
     rows: list[NDArray[np.float64]] = []
     try:
         _run_chunks(advance, state, settings, monitor, rows)

@@ -6,20 +6,18 @@ import dataclasses
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult, OptimizeWarning
 
-from rmsprop_nb import _auto, _textbook
-from rmsprop_nb._cpu import PARALLEL_MIN_SIZE
-from rmsprop_nb._loop import TRACE_COLUMNS, Algorithm, Monitor, drive
-from rmsprop_nb._objective import Problem, PythonObjective, WritesIntoX, compile_objective
+from rmsprop_nb._loop import TRACE_COLUMNS
+from rmsprop_nb._objective import Problem
 from rmsprop_nb._options import RmspropOptions
-from rmsprop_nb._types import MESSAGES, Arrays, RunState, Settings, Status
+from rmsprop_nb._solve import run, starting_state
+from rmsprop_nb._types import MESSAGES, RunState, Status
 from rmsprop_nb._validate import as_args, as_bounds, as_start, check_jac, check_known
 
 __all__ = ["METHODS", "minimize", "rmsprop"]
@@ -126,10 +124,10 @@ def rmsprop(
     x0: ArrayLike,
     args: tuple[Any, ...] = (),
     jac: Callable[..., Any] | str | bool | None = None,
-    hess: None = None,
-    hessp: None = None,
+    hess: Any = None,
+    hessp: Any = None,
     bounds: Any = None,
-    constraints: Sequence[Any] = (),
+    constraints: Any = (),
     callback: Callable[..., Any] | None = None,
     tol: float | None = None,
     **options: Any,
@@ -142,13 +140,19 @@ def rmsprop(
 
     Parameters
     ----------
-    fun, x0, args, jac, bounds, callback, tol
-        As for `minimize`. SciPy passes jac=None here when its caller asked for "2-point", "3-point" or "cs": the
-        gradient is then taken by two-point differences.
+    fun, x0, args
+        As for `minimize`.
+    jac
+        As for `minimize`. SciPy passes None here when its caller asked for "2-point", "3-point" or "cs": the gradient
+        is then taken by two-point differences.
     hess, hessp : None
         RMSprop uses no second derivatives; anything else is an error.
+    bounds
+        As for `minimize`.
     constraints : sequence
         Must be empty.
+    callback, tol
+        As for `minimize`.
     **options
         The options listed below. An unknown one gives an OptimizeWarning and is ignored, as in SciPy.
 
@@ -260,7 +264,7 @@ def rmsprop(
     if hess is not None or hessp is not None:
         msg = "method 'rmsprop' uses no second derivatives; leave out hess and hessp."
         raise ValueError(msg)
-    if not (isinstance(constraints, Sequence) and len(constraints) == 0):
+    if not (isinstance(constraints, (list, tuple)) and len(constraints) == 0):
         msg = "method 'rmsprop' takes no constraints other than bounds; use SciPy's 'SLSQP' or 'trust-constr'."
         raise ValueError(msg)
     known = _known(RmspropOptions)
@@ -301,70 +305,30 @@ def _solve_rmsprop(
     x = as_start(x0)
     lower, upper = as_bounds(bounds, x)
     problem = Problem(fun, check_jac(jac, _FORMS), as_args(args), lower, upper, options.rel_step)
-    visited: list[NDArray[Any]] = []
-    settings, monitor = _settings(options, x), _monitor(options, callback, visited)
-    state, trace = _run(problem, x, options, settings, monitor)
+    visited = [starting_state(problem, x, options).arrays.x] if options.return_all else None
+    state, trace = run(problem, x, options, _observer(callback, visited))
     result = _result(problem, state)
     if options.stride:
         result["history"] = dict(zip(TRACE_COLUMNS, trace.T, strict=True))
-    if options.return_all:
-        result["allvecs"] = [_start_point(problem, x, options), *visited]
+    if visited is not None:
+        result["allvecs"] = visited
     if options.disp:
         _print_summary(result)
     return result
 
 
-def _run(
-    problem: Problem, x: NDArray[Any], options: RmspropOptions, settings: Settings, monitor: Monitor
-) -> tuple[RunState, NDArray[np.float64]]:
-    """Run compiled if that is possible, otherwise interpreted."""
-    algorithm = _algorithm(options, settings.blocks > 1)
-    state = _state(problem, x, options)
-    objective = compile_objective(problem, x.dtype)
-    if objective is not None:
-        try:
-            return state, drive(algorithm, state, objective, settings, monitor)
-        except WritesIntoX:  # seen after the first evaluation: start again, with copies
-            state = _state(problem, x, options)
-    return state, drive(algorithm, state, PythonObjective(problem), settings, monitor)
-
-
-def _algorithm(options: RmspropOptions, parallel: bool) -> Algorithm:
-    if options.auto:
-        return Algorithm(("auto",), _auto.ask, _auto.tell)
-    ask = _textbook.make_ask(options.variant, parallel)
-    return Algorithm(("textbook", options.variant, parallel), ask, _textbook.tell)
-
-
-def _kind(options: RmspropOptions) -> tuple[Any, ...]:
-    return ("auto",) if options.auto else ("textbook", options.variant)
-
-
-def _settings(options: RmspropOptions, x: NDArray[Any]) -> Settings:
-    rate = options.learning_rate if isinstance(options.learning_rate, float | int) else 0.0
-    return Settings(
-        hyper=options.hyper(x.dtype),
-        tests=options.stopping_tests(x.dtype),
-        rates=np.array([rate], dtype=x.dtype),
-        blocks=numba.get_num_threads() if options.parallel and x.size >= PARALLEL_MIN_SIZE else 1,
-    )
-
-
-def _monitor(options: RmspropOptions, callback: Any, visited: list[NDArray[Any]]) -> Monitor:
+def _observer(callback: Any, visited: list[NDArray[Any]] | None) -> Callable[[NDArray[Any], float], None] | None:
+    """What is to be done after every iteration: keep x, call the user's callback."""
     report = _callback_in_scipy_form(callback)
+    if visited is None:
+        return report
 
     def on_iteration(x: NDArray[Any], f: float) -> None:
-        if options.return_all:
-            visited.append(x.copy())
+        visited.append(x.copy())
         if report is not None:
             report(x, f)
 
-    return Monitor(
-        on_iteration=on_iteration if report is not None or options.return_all else None,
-        schedule=options.learning_rate if callable(options.learning_rate) else None,
-        maxtime=options.seconds,
-        stride=options.stride,
-    )
+    return on_iteration
 
 
 def _callback_in_scipy_form(callback: Any) -> Callable[[NDArray[Any], float], None] | None:
@@ -376,63 +340,11 @@ def _callback_in_scipy_form(callback: Any) -> Callable[[NDArray[Any], float], No
     return lambda x, f: callback(x)  # noqa: ARG005
 
 
-def _state(problem: Problem, x: NDArray[Any], options: RmspropOptions) -> RunState:
-    """Make the state of a new run, or copy that of the run to go on with."""
-    if options.state is not None:
-        return _resumed(options.state, problem, x, _kind(options))
-    start = x.copy()
-    if problem.lower.size:
-        np.clip(start, problem.lower, problem.upper, out=start)
-    variant = options.variant
-    none = np.empty(0, x.dtype)
-    state = RunState(
-        _kind(options),
-        Arrays(
-            x=start,
-            g=np.zeros_like(x),
-            x_eval=np.zeros_like(x),
-            g_eval=np.full_like(x, np.nan),  # an element that the objective never fills is seen
-            x_best=start.copy(),
-            g_best=np.zeros_like(x),
-            square_avg=np.full_like(x, options.initial_accumulator),
-            grad_avg=np.zeros_like(x) if variant.centered else none,
-            momentum_buffer=np.zeros_like(x) if variant.momentum or options.auto else none,
-            metric=np.zeros_like(x) if options.auto else none,
-            lower=problem.lower,
-            upper=problem.upper,
-        ),
-    )
-    state.progress.f_best = np.inf
-    return state
-
-
-def _resumed(state: Any, problem: Problem, x: NDArray[Any], kind: tuple[Any, ...]) -> RunState:
-    if not isinstance(state, RunState):
-        msg = f"state must be the state of an earlier result, got {type(state).__name__}."
-        raise TypeError(msg)
-    old = state.arrays
-    if state.kind != kind:
-        msg = f"state was made by {state.kind}, but these options ask for {kind}; resume with the options it began with."
-        raise ValueError(msg)
-    if old.x.shape != x.shape or old.x.dtype != x.dtype:
-        msg = f"state is for x of shape {old.x.shape} and {old.x.dtype}, got x0 of shape {x.shape} and {x.dtype}."
-        raise ValueError(msg)
-    if not (np.array_equal(old.lower, problem.lower) and np.array_equal(old.upper, problem.upper)):
-        msg = "state was made with other bounds; resume with the bounds it began with."
-        raise ValueError(msg)
-    return state.copy()
-
-
-def _start_point(problem: Problem, x: NDArray[Any], options: RmspropOptions) -> NDArray[Any]:
-    return _state(problem, x, options).arrays.x
-
-
 def _result(problem: Problem, state: RunState) -> OptimizeResult:
     """Choose the point to return: the one that met the test on the gradient, otherwise the best."""
     p, arrays = state.progress, state.arrays
     status = Status(int(p.status))
-    evaluated_best = np.isfinite(p.f_best)
-    if status is Status.GTOL or not evaluated_best:
+    if status is Status.GTOL or not np.isfinite(p.f_best):
         x, f, g = arrays.x, p.f, arrays.g_eval
     else:
         x, f, g = arrays.x_best, p.f_best, arrays.g_best

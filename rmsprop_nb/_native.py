@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import types, typeof
+from numba import typeof, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.errors import NumbaError
@@ -21,7 +21,18 @@ from numba.extending import intrinsic, overload
 from numba.np import arrayobj, numpy_support
 from numpy.typing import NDArray
 
-__all__ = ["PackageCache", "Unpackable", "call_objective", "entry_address", "from_bits", "load_args", "magnitude_bits", "objective_signature", "pack", "return_type"]
+__all__ = [
+    "PackageCache",
+    "Unpackable",
+    "call_objective",
+    "entry_address",
+    "from_bits",
+    "load_args",
+    "magnitude_bits",
+    "objective_signature",
+    "pack",
+    "return_type",
+]
 
 _WORD = 8
 
@@ -210,10 +221,7 @@ def _pointer(context: Any, builder: Any, base: Any, offset: int, llvm_type: Any)
 def _load_array(context: Any, builder: Any, ty: Any, base: Any, offset: int) -> Any:
     """Rebuild an array that owns nothing: no reference counts are touched, the caller holds the real array."""
     intp = context.get_value_type(types.intp)
-    words = [
-        builder.load(_pointer(context, builder, base, offset + k, intp))
-        for k in range(2 + 2 * ty.ndim)
-    ]
+    words = [builder.load(_pointer(context, builder, base, offset + k, intp)) for k in range(2 + 2 * ty.ndim)]
     itemsize, address, *rest = words
     array = arrayobj.make_array(ty)(context, builder)
     data = builder.inttoptr(address, context.get_data_type(ty.dtype).as_pointer())

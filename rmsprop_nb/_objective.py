@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import float32, float64, njit, types
+from numba import float32, float64, types
 from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
 from rmsprop_nb._finite_diff import CALLS_PER_VARIABLE, DIFFERENCES, complex_step, default_rel_step
-from rmsprop_nb._jit import adapter_jit, inline_jit, is_jitted
+from rmsprop_nb._jit import adapter_jit, inline_jit, is_jitted, user_jit
 from rmsprop_nb._native import Unpackable, entry_address, load_args, objective_signature, pack, return_type
 
 __all__ = ["CompiledObjective", "Problem", "PythonObjective", "WritesIntoX", "compile_objective"]
@@ -26,7 +26,7 @@ __all__ = ["CompiledObjective", "Problem", "PythonObjective", "WritesIntoX", "co
 logger = logging.getLogger("rmsprop_nb")
 
 
-class WritesIntoX(Exception):  # noqa: N818 - a message between two functions, not an error
+class WritesIntoX(Exception):
     """A compiled objective changes its argument x, so it must be called through copies."""
 
 
@@ -130,7 +130,7 @@ def _make_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]:
     if jac == "inplace":
         return lambda x, g, data: fun(x, g, *load_args(data, args_type))
     if jac == "cs":
-        by_complex_step = njit(error_model="numpy", nogil=True)(complex_step)
+        by_complex_step = user_jit(complex_step)
         return lambda x, g, data: by_complex_step(fun, x, g, load_args(data, args_type))
     if jac is True:
         return _make_joint_adapter(fun, args_type)
@@ -159,7 +159,7 @@ def _make_pair_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]
 
 
 def _make_difference_adapter(fun: Any, python_differences: Any, args_type: Any) -> Callable[..., Any]:
-    differences = njit(error_model="numpy", nogil=True)(python_differences)
+    differences = user_jit(python_differences)
 
     def adapter(x, g, data):  # type: ignore[no-untyped-def]
         step, bounds, args = load_args(data, args_type)
@@ -198,7 +198,7 @@ class PythonObjective:
         if jac == "inplace":
             return self._inplace(x, g)
         if jac == "cs":
-            return _as_float(complex_step(_complex_fun(fun), x, g, args))
+            return _as_float(complex_step(_complex_fun(fun), x, g, args))  # type: ignore[no-untyped-call]
         if jac is True:
             f, gradient = _as_pair(fun(x.copy(), *args))
             store_gradient(gradient, g, "fun")

@@ -156,7 +156,9 @@ _REALS = ["f", "f_best", "f_prev", "gnorm", "dx", "rate", "mu", "f_floor"]
 _SEARCH = ["a", "slope0", "lo", "f_lo", "slope_lo", "hi", "f_hi", "slope_hi", "width", "a_best", "f_trial_best"]
 
 # One record holds every scalar of a run, so that a run can stop after any evaluation, be saved, and go on.
-PROGRESS_DTYPE = np.dtype([(name, np.int64) for name in _COUNTERS + _FLAGS] + [(name, np.float64) for name in _REALS + _SEARCH])
+PROGRESS_DTYPE = np.dtype(
+    [(name, np.int64) for name in _COUNTERS + _FLAGS] + [(name, np.float64) for name in _REALS + _SEARCH]
+)
 
 
 class RunState:

@@ -123,7 +123,9 @@ def _round_into(bound: NDArray[np.float64], dtype: Any, inward: float) -> NDArra
     return cast
 
 
-def as_number(name: str, value: Any, low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> float:
+def as_number(
+    name: str, value: Any, low: float, high: float, *, open_low: bool = False, open_high: bool = False
+) -> float:
     """Return `value` as a float after checking its range."""
     interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
     rule = f"{name} must be a number in {interval}"

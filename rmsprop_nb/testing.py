@@ -36,8 +36,6 @@ class TestProblem(NamedTuple):
         Where the function and its minima are from.
     """
 
-    __test__ = False  # not a test class, whatever its name says to pytest
-
     name: str
     fun: Callable[[Vector], float]
     jac: Callable[[Vector], Vector]
@@ -45,6 +43,9 @@ class TestProblem(NamedTuple):
     fmin: float
     minima: tuple[tuple[float, ...], ...]
     source: str
+
+
+TestProblem.__test__ = False  # type: ignore[attr-defined]  # not a test class, whatever its name says to pytest
 
 
 # -- reference --------------------------------------------------------------------------------------------------------
@@ -125,11 +126,11 @@ decoupled_weight_decay, lr_in_momentum
 # -- problems ---------------------------------------------------------------------------------------------------------
 
 
-def rosenbrock(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def rosenbrock(x):  # type: ignore[no-untyped-def]
     return np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
 
 
-def rosenbrock_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def rosenbrock_grad(x):  # type: ignore[no-untyped-def]
     d = x[1:] - x[:-1] ** 2
     g = np.zeros_like(x)
     g[:-1] = -400.0 * x[:-1] * d - 2.0 * (1.0 - x[:-1])
@@ -137,14 +138,14 @@ def rosenbrock_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
     return g
 
 
-def beale(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def beale(x):  # type: ignore[no-untyped-def]
     a = 1.5 - x[0] * (1.0 - x[1])
     b = 2.25 - x[0] * (1.0 - x[1] ** 2)
     c = 2.625 - x[0] * (1.0 - x[1] ** 3)
     return a * a + b * b + c * c
 
 
-def beale_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def beale_grad(x):  # type: ignore[no-untyped-def]
     a = 1.5 - x[0] * (1.0 - x[1])
     b = 2.25 - x[0] * (1.0 - x[1] ** 2)
     c = 2.625 - x[0] * (1.0 - x[1] ** 3)
@@ -154,11 +155,11 @@ def beale_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
     return g
 
 
-def himmelblau(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def himmelblau(x):  # type: ignore[no-untyped-def]
     return (x[0] ** 2 + x[1] - 11.0) ** 2 + (x[0] + x[1] ** 2 - 7.0) ** 2
 
 
-def himmelblau_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def himmelblau_grad(x):  # type: ignore[no-untyped-def]
     a = x[0] ** 2 + x[1] - 11.0
     b = x[0] + x[1] ** 2 - 7.0
     g = np.zeros_like(x)
@@ -167,11 +168,11 @@ def himmelblau_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
     return g
 
 
-def booth(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def booth(x):  # type: ignore[no-untyped-def]
     return (x[0] + 2.0 * x[1] - 7.0) ** 2 + (2.0 * x[0] + x[1] - 5.0) ** 2
 
 
-def booth_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def booth_grad(x):  # type: ignore[no-untyped-def]
     a = x[0] + 2.0 * x[1] - 7.0
     b = 2.0 * x[0] + x[1] - 5.0
     g = np.zeros_like(x)
@@ -180,34 +181,34 @@ def booth_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
     return g
 
 
-def matyas(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def matyas(x):  # type: ignore[no-untyped-def]
     return 0.26 * (x[0] ** 2 + x[1] ** 2) - 0.48 * x[0] * x[1]
 
 
-def matyas_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def matyas_grad(x):  # type: ignore[no-untyped-def]
     return 0.52 * x - 0.48 * x[::-1]
 
 
-def styblinski_tang(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def styblinski_tang(x):  # type: ignore[no-untyped-def]
     return 0.5 * np.sum(x**4 - 16.0 * x**2 + 5.0 * x)
 
 
-def styblinski_tang_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def styblinski_tang_grad(x):  # type: ignore[no-untyped-def]
     return 0.5 * (4.0 * x**3 - 32.0 * x + 5.0)
 
 
-def three_hump_camel(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def three_hump_camel(x):  # type: ignore[no-untyped-def]
     return 2.0 * x[0] ** 2 - 1.05 * x[0] ** 4 + x[0] ** 6 / 6.0 + x[0] * x[1] + x[1] ** 2
 
 
-def three_hump_camel_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def three_hump_camel_grad(x):  # type: ignore[no-untyped-def]
     g = np.zeros_like(x)
     g[0] = 4.0 * x[0] - 4.2 * x[0] ** 3 + x[0] ** 5 + x[1]
     g[1] = x[0] + 2.0 * x[1]
     return g
 
 
-def powell_singular(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def powell_singular(x):  # type: ignore[no-untyped-def]
     return (
         (x[0] + 10.0 * x[1]) ** 2
         + 5.0 * (x[2] - x[3]) ** 2
@@ -216,7 +217,7 @@ def powell_singular(x):  # type: ignore[no-untyped-def]  # noqa: D103
     )  # fmt: skip
 
 
-def powell_singular_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def powell_singular_grad(x):  # type: ignore[no-untyped-def]
     a = 2.0 * (x[0] + 10.0 * x[1])
     b = 10.0 * (x[2] - x[3])
     c = 4.0 * (x[1] - 2.0 * x[2]) ** 3
@@ -229,7 +230,7 @@ def powell_singular_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
     return g
 
 
-def wood(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def wood(x):  # type: ignore[no-untyped-def]
     return (
         100.0 * (x[1] - x[0] ** 2) ** 2
         + (1.0 - x[0]) ** 2
@@ -240,7 +241,7 @@ def wood(x):  # type: ignore[no-untyped-def]  # noqa: D103
     )
 
 
-def wood_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def wood_grad(x):  # type: ignore[no-untyped-def]
     a, b = x[1] - x[0] ** 2, x[3] - x[2] ** 2
     c, d = 20.0 * (x[1] + x[3] - 2.0), 0.2 * (x[1] - x[3])
     g = np.zeros_like(x)
@@ -251,13 +252,13 @@ def wood_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
     return g
 
 
-def freudenstein_roth(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def freudenstein_roth(x):  # type: ignore[no-untyped-def]
     a = -13.0 + x[0] + ((5.0 - x[1]) * x[1] - 2.0) * x[1]
     b = -29.0 + x[0] + ((x[1] + 1.0) * x[1] - 14.0) * x[1]
     return a * a + b * b
 
 
-def freudenstein_roth_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def freudenstein_roth_grad(x):  # type: ignore[no-untyped-def]
     a = -13.0 + x[0] + ((5.0 - x[1]) * x[1] - 2.0) * x[1]
     b = -29.0 + x[0] + ((x[1] + 1.0) * x[1] - 14.0) * x[1]
     g = np.zeros_like(x)
@@ -266,12 +267,12 @@ def freudenstein_roth_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
     return g
 
 
-def helical_valley(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def helical_valley(x):  # type: ignore[no-untyped-def]
     theta = math.atan2(x[1], x[0]) / (2.0 * math.pi)
     return 100.0 * ((x[2] - 10.0 * theta) ** 2 + (math.hypot(x[0], x[1]) - 1.0) ** 2) + x[2] ** 2
 
 
-def helical_valley_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def helical_valley_grad(x):  # type: ignore[no-untyped-def]
     r = math.hypot(x[0], x[1])
     a = 200.0 * (x[2] - 10.0 * math.atan2(x[1], x[0]) / (2.0 * math.pi))
     b = 200.0 * (r - 1.0) / r
@@ -283,11 +284,11 @@ def helical_valley_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
     return g
 
 
-def brown_badly_scaled(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def brown_badly_scaled(x):  # type: ignore[no-untyped-def]
     return (x[0] - 1e6) ** 2 + (x[1] - 2e-6) ** 2 + (x[0] * x[1] - 2.0) ** 2
 
 
-def brown_badly_scaled_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def brown_badly_scaled_grad(x):  # type: ignore[no-untyped-def]
     a = 2.0 * (x[0] * x[1] - 2.0)
     g = np.zeros_like(x)
     g[0] = 2.0 * (x[0] - 1e6) + a * x[1]
@@ -300,7 +301,7 @@ def scaled_quadratic(x):  # type: ignore[no-untyped-def]
     return 0.5 * np.sum(10.0 ** np.linspace(0.0, 6.0, x.size) * (x - 1.0) ** 2)
 
 
-def scaled_quadratic_grad(x):  # type: ignore[no-untyped-def]  # noqa: D103
+def scaled_quadratic_grad(x):  # type: ignore[no-untyped-def]
     return 10.0 ** np.linspace(0.0, 6.0, x.size) * (x - 1.0)
 
 
@@ -346,24 +347,41 @@ PROBLEMS: tuple[TestProblem, ...] = (
     _styblinski_tang(2),
     _styblinski_tang(10),
     TestProblem(
-        "three_hump_camel", three_hump_camel, three_hump_camel_grad, (0.5, -0.7), 0.0, ((0.0, 0.0),),
+        "three_hump_camel",
+        three_hump_camel,
+        three_hump_camel_grad,
+        (0.5, -0.7),
+        0.0,
+        ((0.0, 0.0),),
         f"{_SURJANOVIC}camel3",
-    ),  # fmt: skip
+    ),
     TestProblem(
         "powell_singular", powell_singular, powell_singular_grad, (3.0, -1.0, 0.0, 1.0), 0.0, ((0.0,) * 4,), f"{_MGH}13"
     ),
     TestProblem("wood", wood, wood_grad, (-3.0, -1.0, -3.0, -1.0), 0.0, ((1.0,) * 4,), f"{_MGH}14"),
     TestProblem(
-        "freudenstein_roth", freudenstein_roth, freudenstein_roth_grad, (0.5, -2.0), 48.98425367924, 
-        ((11.41277900, -0.89680525),), f"{_MGH}2, local minimum",
-    ),  # fmt: skip
-    TestProblem("helical_valley", helical_valley, helical_valley_grad, (-1.0, 0.0, 0.0), 0.0, ((1.0, 0.0, 0.0),), f"{_MGH}7"),
+        "freudenstein_roth",
+        freudenstein_roth,
+        freudenstein_roth_grad,
+        (0.5, -2.0),
+        48.98425367924,
+        ((11.41277900, -0.89680525),),
+        f"{_MGH}2, local minimum",
+    ),
+    TestProblem(
+        "helical_valley", helical_valley, helical_valley_grad, (-1.0, 0.0, 0.0), 0.0, ((1.0, 0.0, 0.0),), f"{_MGH}7"
+    ),
     TestProblem(
         "brown_badly_scaled", brown_badly_scaled, brown_badly_scaled_grad, (1.0, 1.0), 0.0, ((1e6, 2e-6),), f"{_MGH}4"
     ),
     TestProblem(
-        "scaled_quadratic_10", scaled_quadratic, scaled_quadratic_grad, (0.3, -2.0, 1.7, 4.0, -0.2) * 2, 0.0,
-        ((1.0,) * 10,), "diagonal, condition 1e6",
-    ),  # fmt: skip
+        "scaled_quadratic_10",
+        scaled_quadratic,
+        scaled_quadratic_grad,
+        (0.3, -2.0, 1.7, 4.0, -0.2) * 2,
+        0.0,
+        ((1.0,) * 10,),
+        "diagonal, condition 1e6",
+    ),
 )
 """Classical problems, each as a `TestProblem`."""

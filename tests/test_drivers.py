@@ -1,4 +1,4 @@
-"""Compiled and interpreted driver, chunks, resuming, limits and records: how a run is driven never changes its numbers."""
+"""Drivers, chunks, resuming, limits, records: how a run is driven never changes its numbers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def run(form="callable", python=False, dtype=np.float64, args=ARGS, bounds=None,
     if python:
         function, gradient = as_python(function), as_python(gradient)
     x0 = np.array(X0, dtype)
-    return minimize(function, x0, args, jac=gradient, bounds=bounds, callback=callback, options={"maxiter": 200, **options})
+    return minimize(
+        function, x0, args, jac=gradient, bounds=bounds, callback=callback, options={"maxiter": 200, **options}
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -70,14 +72,19 @@ def test_bounded_drivers_agree(options):
 def test_forms_run_compiled(monkeypatch):
     used = []
     drive = _loop.drive
-    monkeypatch.setattr("rmsprop_nb._minimize.drive", lambda a, s, objective, *rest: (used.append(type(objective)), drive(a, s, objective, *rest))[1])
+    monkeypatch.setattr(
+        "rmsprop_nb._minimize.drive",
+        lambda a, s, objective, *rest: (used.append(type(objective)), drive(a, s, objective, *rest))[1],
+    )
     for form in FORMS:
         run(form)
     assert used == [CompiledObjective] * len(FORMS)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, None])
-@pytest.mark.parametrize("options", [{}, {"learning_rate": 0.01}, CONTROLS["schedule"]], ids=["auto", "textbook", "schedule"])
+@pytest.mark.parametrize(
+    "options", [{}, {"learning_rate": 0.01}, CONTROLS["schedule"]], ids=["auto", "textbook", "schedule"]
+)
 def test_chunk_size_never_changes_the_numbers(chunk, options, monkeypatch):
     expected = run(**options)
     if chunk is None:

@@ -43,7 +43,9 @@ def test_kernel_equals_reference(options, dtype, n):
     x, _ = run_kernel(x0, grads, rates, options)
     *_, expected = reference_rmsprop(x0, grads, rates, **options)
     assert x.dtype == dtype
-    np.testing.assert_allclose(x, expected, rtol=0, atol=8 * np.finfo(dtype).eps * max(1.0, np.abs(expected).max(initial=0)))
+    np.testing.assert_allclose(
+        x, expected, rtol=0, atol=8 * np.finfo(dtype).eps * max(1.0, np.abs(expected).max(initial=0))
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,0 +1,66 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# dependencies = ["nox>=2025.5"]
+# ///
+"""The checks of .ci/run one at a time, for development: ``nox -s lint tests``."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and types."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "test"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests; arguments go to pytest: ``nox -s tests -- -k schedules``."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "test"))
+    session.run("python", "-m", "pytest", *session.posargs, env=private_cache(session))
+
+
+@nox.session(name="tests-oldest", python=["3.11"])
+def tests_oldest(session: nox.Session) -> None:
+    """Run the tests with the oldest releases that pyproject.toml allows."""
+    oldest = [requirement.replace(">=", "==") for requirement in PROJECT["project"]["dependencies"]]
+    session.install("-e", ".", *oldest, *nox.project.dependency_groups(PROJECT, "unit"))
+    session.run("python", "-m", "pytest", "-m", "not house", *session.posargs, env=private_cache(session))
+
+
+@nox.session(default=False)
+def coverage(session: nox.Session) -> None:
+    """Measure which lines the tests reach, those of compiled functions included."""
+    session.install("-e", ".", "coverage>=7.10", *nox.project.dependency_groups(PROJECT, "unit"))
+    run = ["coverage", "run", "-m", "pytest", "-m", "not house and not slow", *session.posargs]
+    session.run("coverage", "erase")
+    session.run(*run, env=private_cache(session))
+    session.run(*run, env={"NUMBA_DISABLE_JIT": "1"})  # coverage sees no line that is compiled
+    session.run("coverage", "combine")
+    session.run("coverage", "report", "--show-missing")
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build the source archive and the wheel into dist/."""
+    session.install("build")
+    session.run("python", "-m", "build")
+
+
+def private_cache(session: nox.Session) -> dict[str, str]:
+    """Keep compiled code for the next run of the same session, away from every other environment."""
+    return {"NUMBA_CACHE_DIR": f"{session.virtualenv.location}/numba-cache"}
+
+
+if __name__ == "__main__":
+    nox.main()

@@ -1,0 +1,23 @@
+"""Settings for the whole suite."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+from hypothesis import HealthCheck, settings
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    # Nothing may be taken from, or left in, anybody's cache. Numba reads this once, when it is imported, and processes
+    # that the tests start inherit it. To keep compiled code from run to run, set the variable yourself.
+    os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="rmsprop_nb-tests-")
+    atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
+
+# The first call of an example compiles: neither its time nor the time to draw data says anything.
+settings.register_profile(
+    "ci", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("nightly", settings.get_profile("ci"), derandomize=False, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
