@@ -20,7 +20,6 @@ __all__ = ["ACCEPT", "FAILED", "TAKE_BEST", "TRY_AGAIN", "UNBOUNDED", "begin_sea
 TRY_AGAIN, ACCEPT, TAKE_BEST, FAILED, UNBOUNDED = range(5)
 
 SUFFICIENT_DECREASE = 1e-4
-CURVATURE = 0.4
 MAX_TRIALS = 30
 GROWTH = 5.0
 LARGEST_STEP = 1e20
@@ -42,10 +41,11 @@ def begin_search(p, slope0):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def end_trial(p, f, slope, finite, f_noise):  # type: ignore[no-untyped-def]
+def end_trial(p, f, slope, finite, f_noise, curvature):  # type: ignore[no-untyped-def]
     """Take in f and the slope at ``p.a``; set the next ``p.a`` and return what to do.
 
-    `f_noise` is the absolute size of f's rounding error. TAKE_BEST means that the best trial so far must be taken
+    `f_noise` is the absolute size of f's rounding error, `curvature` the fraction of the first slope that an accepted
+    point may have. TAKE_BEST means that the best trial so far must be taken
     without further tests; its step is then in ``p.a``.
     """
     p.trials += 1
@@ -61,7 +61,7 @@ def end_trial(p, f, slope, finite, f_noise):  # type: ignore[no-untyped-def]
         p.f_trial_best = f
     sufficient = f <= p.f + SUFFICIENT_DECREASE * p.a * p.slope0
     within_noise = f <= p.f + f_noise and slope <= (2.0 * SUFFICIENT_DECREASE - 1.0) * p.slope0
-    if (sufficient or within_noise) and abs(slope) <= -CURVATURE * p.slope0:
+    if (sufficient or within_noise) and abs(slope) <= -curvature * p.slope0:
         return ACCEPT
     if (sufficient or within_noise) and f <= p.f_lo + f_noise and slope < 0.0:
         p.lo = p.a

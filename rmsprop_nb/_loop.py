@@ -128,23 +128,24 @@ def _next_rates(schedule: Callable[[int], float], step: int, count: int, dtype: 
 
 def _interpreted(algorithm: Algorithm, state: RunState, objective: PythonObjective) -> Advance:
     """The loop in Python, around a Python objective."""
-    p, arrays = state.progress, state.arrays
-    record = _record_argument(state)
+    ask, tell = algorithm.ask, algorithm.tell
+    arrays, record = state.arrays, _record_argument(state)
+    p = state.record[0]  # by name in brackets: attributes of a record are slow
 
     def advance(settings: Settings, budget: int, pause: bool, trace: NDArray[np.float64], stride: int) -> int:
         recorded = 0
-        p.first_step = p.step
+        p["first_step"] = p["step"]
         for _ in range(budget):
-            if not p.pending:
-                algorithm.ask(arrays, record, settings)
+            if not p["pending"]:
+                ask(arrays, record, settings)
             f = objective(arrays.x_eval, arrays.g_eval)
-            nit = p.nit
-            algorithm.tell(arrays, record, f, settings)
-            iterated = p.nit != nit
-            if stride and (iterated or p.nfev == 1) and p.nit % stride == 0:
-                trace[recorded] = p.nit, p.nfev, p.f, p.gnorm, p.rate
+            nit = p["nit"]
+            tell(arrays, record, f, settings)
+            iterated = p["nit"] != nit
+            if stride and (iterated or p["nfev"] == 1) and p["nit"] % stride == 0:
+                trace[recorded] = p["nit"], p["nfev"], p["f"], p["gnorm"], p["rate"]
                 recorded += 1
-            if p.status != _RUNNING or (pause and iterated):
+            if p["status"] != _RUNNING or (pause and iterated):
                 break
         return recorded
 

@@ -91,6 +91,7 @@ def _settings(options: RmspropOptions, x: NDArray[Any]) -> Settings:
         hyper=options.hyper(x.dtype),
         tests=options.stopping_tests(x.dtype),
         rates=np.array([rate], dtype=x.dtype),
+        curvature=0.4,
         blocks=numba.get_num_threads() if options.parallel and x.size >= PARALLEL_MIN_SIZE else 1,
     )
 

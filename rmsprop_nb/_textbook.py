@@ -31,7 +31,7 @@ def make_ask(variant: Variant, parallel: bool) -> Any:
         if p.phase != _START:
             p.rate = settings.rates[min(p.step - p.first_step, settings.rates.size - 1)]
             p.step += 1
-            correction = 1.0 - float(settings.hyper.beta) ** p.step
+            correction = 1.0 - float(settings.hyper.beta) ** p.step if variant.bias_correction else 1.0
             measure = settings.tests.xtol >= 0.0
             if measure:
                 copy(arrays.x, arrays.g)  # the gradient is in g_eval, so g is free to hold the point we leave

@@ -118,6 +118,7 @@ class Settings(NamedTuple):
     hyper: Hyper
     tests: StoppingTests
     rates: NDArray[Any]  # learning rates of the next steps; the last one holds for all that follow
+    curvature: float  # fraction of the slope that a line search may leave
     blocks: int  # pieces of a vector worked on at the same time
 
 

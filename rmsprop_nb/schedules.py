@@ -129,7 +129,7 @@ def cosine_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> 
     Returns
     -------
     schedule : callable
-        The schedule of I. Loshchilov and F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, eq. 5,
+        The schedule of I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, eq. 5,
         without restarts.
 
     Raises

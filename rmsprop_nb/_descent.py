@@ -1,0 +1,211 @@
+"""Descent by line search as an ask/tell pair, around any choice of direction.
+
+``ask`` puts the next trial point into ``x_eval``. ``tell`` takes what was found there and lets the search judge it; when
+a step is accepted, or the search has failed, a function of the method chooses the direction to search next.
+
+With bounds the search follows the projected path ``clip(x + a*v)``: see M. W. Ferry, P. E. Gill, E. Wong, M. Zhang,
+"Projected-search methods for bound-constrained optimization", Optim. Methods Softw. 39 (2024). The vectors are in the
+dtype of x, every scalar and sum is float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rmsprop_nb._cpu import clip, copy, gradient_norm, max_abs, max_abs_difference
+from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
+from rmsprop_nb._linesearch import ACCEPT, FAILED, TAKE_BEST, UNBOUNDED, begin_search, end_trial
+from rmsprop_nb._stopping import keep_best, stop_after_iteration, usable
+from rmsprop_nb._types import Phase, Status
+
+__all__ = ["ask", "average_squares", "blocked", "direction_sums", "first_step", "make_tell", "set_metric", "tiny"]
+
+_START, _SEARCH, _TAKE_BEST = int(Phase.START), int(Phase.SEARCH), int(Phase.TAKE_BEST)
+_RUNNING, _NONFINITE, _UNBOUNDED = int(Status.RUNNING), int(Status.NONFINITE), int(Status.UNBOUNDED)
+_PRECISION_LOSS, _MAXFEV = int(Status.PRECISION_LOSS), int(Status.MAXFEV)
+
+FIRST_STEP = 0.01  # of the size of x
+MAX_RESTARTS = 4
+RUNAWAY = 1e15  # f below -RUNAWAY*max(1, |f(x0)|) at a huge step: unbounded
+
+
+@kernel_jit("descent ask")
+def ask(arrays, record, settings):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Set ``x_eval`` to the next trial point."""
+    p = record[0]
+    if p.phase == _START:
+        copy(arrays.x, arrays.x_eval)
+    else:
+        _move(arrays, p.a, arrays.x_eval)
+    p.pending = 1
+
+
+def make_tell(name: str, choose_direction: Any) -> Any:
+    """Compile ``tell(arrays, record, f, settings)`` for one method.
+
+    ``choose_direction(arrays, p, settings, accepted, moved)`` sets S, the metric, the direction in ``momentum_buffer``
+    and the first step ``p.a``, and returns the slope. If `moved`, ``x_eval`` is the new point and ``g_eval`` its
+    gradient, to be copied to ``x`` and ``g``; if not `accepted`, the last search has failed and the past is forgotten.
+    """
+
+    @kernel_jit("descent tell", name)
+    def tell(arrays, record, f, settings):  # type: ignore[no-untyped-def]
+        p = record[0]
+        p.pending = 0
+        p.nfev += 1
+        finite = usable(f, max_abs(arrays.g_eval), settings.tests.largest_gradient)
+        if p.phase == _START:
+            p.f = f
+            p.status = _RUNNING if finite else _NONFINITE
+            p.f_floor = -RUNAWAY * max(1.0, abs(f))
+            outcome = ACCEPT
+        else:
+            outcome = _end_trial(arrays, p, f, finite, settings)
+        if finite and f < p.f_best:
+            _move(arrays, p.a, arrays.x_best)
+            keep_best(p, f, arrays.g_eval, arrays)
+        if p.status == _RUNNING and outcome in (ACCEPT, FAILED):
+            accepted = outcome == ACCEPT
+            moved = accepted and p.phase != _START
+            if moved:
+                _count_step(arrays, p, f, settings)
+            slope = choose_direction(arrays, p, settings, accepted, moved)
+            _begin_iteration(arrays, p, slope, settings)
+        if p.status == _RUNNING and p.nfev >= settings.tests.maxfev:
+            p.status = _MAXFEV
+
+    return tell
+
+
+@inline_jit
+def _end_trial(arrays, p, f, finite, settings):  # type: ignore[no-untyped-def]
+    """Let the search judge the trial; an outcome that ends the run is put into the status."""
+    if p.phase == _TAKE_BEST:
+        return ACCEPT
+    slope = _slope(arrays, p.a) if finite else math.nan
+    outcome = end_trial(p, f, slope, finite, _f_noise(arrays.x) * abs(p.f), settings.curvature)
+    if outcome == TAKE_BEST:
+        p.phase = _TAKE_BEST  # its gradient is no longer known: evaluate once more
+    elif outcome == UNBOUNDED:
+        p.status = _UNBOUNDED
+    elif outcome == FAILED:
+        p.restarts += p.fresh
+        if p.restarts > MAX_RESTARTS:
+            p.status = _PRECISION_LOSS
+    return outcome
+
+
+@inline_jit
+def _count_step(arrays, p, f, settings):  # type: ignore[no-untyped-def]
+    """Take the step ``p.a``: ``x_eval`` becomes the new point, though the objective may have scribbled on it."""
+    p.nit += 1
+    p.since_best += 1
+    p.step += 1
+    p.restarts = 0
+    p.rate = p.a
+    p.f_prev = p.f
+    p.f = f
+    _move(arrays, p.a, arrays.x_eval)
+    if settings.tests.xtol >= 0.0:
+        p.dx = max_abs_difference(arrays.x, arrays.x_eval)
+
+
+@inline_jit
+def _begin_iteration(arrays, p, slope, settings):  # type: ignore[no-untyped-def]
+    """Test the current point; go on from there unless the direction has underflowed."""
+    p.phase = _SEARCH
+    begin_search(p, slope)
+    p.gnorm = gradient_norm(arrays, arrays.g)
+    stop_after_iteration(p, arrays.x, settings.tests)
+    if p.status == _RUNNING and not slope < 0.0:
+        p.status = _PRECISION_LOSS
+
+
+@inline_jit
+def first_step(arrays, p, accepted):  # type: ignore[no-untyped-def]
+    """First step along a direction about which nothing is known; ever smaller after failures."""
+    size = FIRST_STEP if accepted else 10.0 ** (-4 * (p.restarts + 1))
+    return size * max(1.0, max_abs(arrays.x)) / max(max_abs(arrays.momentum_buffer), tiny(arrays.x))
+
+
+# -- vector operations ------------------------------------------------------------------------------------------------
+
+
+@inline_jit
+def _move(arrays, a, target):  # type: ignore[no-untyped-def]
+    """Set `target` to the point at `a` on the (projected) path."""
+    x, v = arrays.x, arrays.momentum_buffer
+    step = x.dtype.type(a)
+    for i in range(x.size):
+        target[i] = x[i] + step * v[i]
+    if arrays.lower.size:
+        clip(target, arrays.lower, arrays.upper)
+
+
+@inline_jit
+def _f_noise(x):  # type: ignore[no-untyped-def]
+    """Rounding noise that f is taken to have, relative."""
+    return 1e-10 if x.itemsize == 8 else 1e-6
+
+
+@inline_jit
+def tiny(x):  # type: ignore[no-untyped-def]
+    """A number that keeps a division safe without changing anything else."""
+    return 1e-300 if x.itemsize == 8 else 1e-37
+
+
+@inline_jit
+def average_squares(square_avg, g, hyper, forget):  # type: ignore[no-untyped-def]
+    """S <- beta*S + (1 - beta)*g*g, from S = 0 if `forget`."""
+    beta = square_avg.dtype.type(0) if forget else hyper.beta
+    for i in range(g.size):
+        square_avg[i] = beta * square_avg[i] + hyper.one_minus_beta * g[i] * g[i]
+
+
+@inline_jit
+def set_metric(arrays, hyper):  # type: ignore[no-untyped-def]
+    """M = sqrt(S) + eps*max(sqrt(S)): eps is relative here, so that scaling f changes nothing."""
+    square_avg, metric = arrays.square_avg, arrays.metric
+    floor = metric.dtype.type(hyper.eps * math.sqrt(max_abs(square_avg)) + tiny(metric))
+    for i in range(metric.size):
+        metric[i] = math.sqrt(square_avg[i]) + floor
+
+
+@inline_jit
+def blocked(x, direction, lower, upper):  # type: ignore[no-untyped-def]
+    """Whether moving from x along `direction` leaves the box at once."""
+    return (direction < 0 and x <= lower) or (direction > 0 and x >= upper)
+
+
+@reduction_jit
+def _slope(arrays, a):  # type: ignore[no-untyped-def]
+    """Derivative of f along the (projected) path at `a`."""
+    x, v, g, lower, upper = arrays.x, arrays.momentum_buffer, arrays.g_eval, arrays.lower, arrays.upper
+    total = 0.0
+    if lower.size == 0:
+        for i in range(v.size):
+            total += np.float64(g[i]) * np.float64(v[i])
+        return total
+    step = x.dtype.type(a)
+    for i in range(v.size):
+        if not blocked(x[i] + step * v[i], v[i], lower[i], upper[i]):
+            total += np.float64(g[i]) * np.float64(v[i])
+    return total
+
+
+@reduction_jit
+def direction_sums(arrays):  # type: ignore[no-untyped-def]
+    """g.v, g.g, v.v and v.Mv over the variables that move."""
+    g, v, metric = arrays.g, arrays.momentum_buffer, arrays.metric
+    gv = gg = vv = v_m_v = 0.0
+    for i in range(v.size):
+        gi, vi = np.float64(g[i]), np.float64(v[i])
+        moves = 1.0 if vi != 0.0 else 0.0
+        gv += gi * vi
+        gg += moves * gi * gi
+        vv += vi * vi
+        v_m_v += vi * vi * np.float64(metric[i])
+    return gv, gg, vv, v_m_v
