@@ -1,7 +1,7 @@
 """Descent by line search as an ask/tell pair, around any choice of direction.
 
-``ask`` puts the next trial point into ``x_eval``. ``tell`` takes what was found there and lets the search judge it; when
-a step is accepted, or the search has failed, a function of the method chooses the direction to search next.
+``ask`` puts the next trial point into ``x_eval``. ``tell`` takes what was found there and lets the search judge it;
+when a step is accepted, or the search has failed, a function of the method chooses the direction to search next.
 
 With bounds the search follows the projected path ``clip(x + a*v)``: see M. W. Ferry, P. E. Gill, E. Wong, M. Zhang,
 "Projected-search methods for bound-constrained optimization", Optim. Methods Softw. 39 (2024). The vectors are in the

@@ -1,35 +1,27 @@
-"""The front end: SciPy's contract on the outside, the loop on the inside. The one file that knows scipy.optimize."""
+"""The front end: SciPy's contract on the outside, the loop on the inside."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import OptimizeResult, OptimizeWarning
+from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._loop import TRACE_COLUMNS
 from rmsprop_nb._objective import Problem
-from rmsprop_nb._options import RmspropOptions
-from rmsprop_nb._solve import run, starting_state
+from rmsprop_nb._options import LbfgsOptions, RmspropOptions
+from rmsprop_nb._solve import AnyOptions, run, starting_state
 from rmsprop_nb._types import MESSAGES, RunState, Status
 from rmsprop_nb._validate import as_args, as_bounds, as_start, check_jac, check_known
 
-__all__ = ["METHODS", "minimize", "rmsprop"]
+__all__ = ["METHODS", "Arguments", "known_options", "minimize", "solve"]
 
 _FORMS = ("2-point", "3-point", "cs", "inplace")
-
-
-class Method(NamedTuple):
-    """A method of `minimize`: its options and the function that runs it."""
-
-    options: type
-    solve: Callable[..., OptimizeResult]
 
 
 def minimize(
@@ -56,8 +48,8 @@ def minimize(
         Where to start. float32 is kept and all vectors stay float32; other real dtypes become float64. It is copied.
     args : tuple, optional
         Further arguments of `fun` and `jac`. Arrays are passed by reference to compiled functions.
-    method : {"rmsprop"}, default "rmsprop"
-        See `rmsprop` for its options.
+    method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
+        See `rmsprop` and `rmsprop_lbfgs` for what they do and for their options.
     jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
         Where the gradient comes from:
 
@@ -112,201 +104,41 @@ def minimize(
         msg = f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}."
         raise ValueError(msg)
     options = dict(options or {})
-    chosen = METHODS[method]
-    check_known(options, _known(chosen.options), method)
-    if tol is not None:
-        options.setdefault("gtol", tol)
-    return chosen.solve(fun, x0, args, jac, bounds, callback, chosen.options(**options))
+    check_known(options, known_options(METHODS[method]), method)
+    return solve(Arguments(fun, x0, args, jac, bounds, callback), METHODS[method], options, tol)
 
 
-def rmsprop(
-    fun: Callable[..., Any],
-    x0: ArrayLike,
-    args: tuple[Any, ...] = (),
-    jac: Callable[..., Any] | str | bool | None = None,
-    hess: Any = None,
-    hessp: Any = None,
-    bounds: Any = None,
-    constraints: Any = (),
-    callback: Callable[..., Any] | None = None,
-    tol: float | None = None,
-    **options: Any,
-) -> OptimizeResult:
-    """Minimize with RMSprop through SciPy: ``scipy.optimize.minimize(..., method=rmsprop_nb.rmsprop)``.
+class Arguments(NamedTuple):
+    """What both doors take, as the user gave it."""
 
-    The same function serves ``minimizer_kwargs={"method": rmsprop_nb.rmsprop}`` of `scipy.optimize.basinhopping` and
-    `scipy.optimize.dual_annealing`. Its keyword arguments are the options of method "rmsprop" of
-    `rmsprop_nb.minimize`.
-
-    Parameters
-    ----------
-    fun, x0, args
-        As for `minimize`.
-    jac
-        As for `minimize`. SciPy passes None here when its caller asked for "2-point", "3-point" or "cs": the gradient
-        is then taken by two-point differences.
-    hess, hessp : None
-        RMSprop uses no second derivatives; anything else is an error.
-    bounds
-        As for `minimize`.
-    constraints : sequence
-        Must be empty.
-    callback, tol
-        As for `minimize`.
-    **options
-        The options listed below. An unknown one gives an OptimizeWarning and is ignored, as in SciPy.
-
-    Returns
-    -------
-    result : scipy.optimize.OptimizeResult
-        As for `minimize`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not as described; nothing has been computed then.
-    KeyboardInterrupt
-        On Ctrl-C, as SciPy's own methods do.
-
-    Other Parameters
-    ----------------
-    learning_rate : "auto", float or callable, default "auto"
-        "auto": RMSprop with momentum whose learning rate and momentum choose themselves (see Notes). A positive number,
-        or a schedule ``step -> rate`` with step counted from 0: the textbook rule and nothing else.
-    beta : float, default 0.9
-        Decay of the average of squared gradients, in [0, 1). Called alpha in PyTorch, rho in Keras, decay in optax, and
-        beta_2 where it stands beside momentum.
-    eps : float, default 1e-8
-        Keeps the division safe. Added to sqrt(S); with learning_rate="auto" relative to the largest sqrt(S).
-    momentum : float, optional
-        Heavy-ball momentum in [0, 1) of the textbook rule; none by default.
-    nesterov : bool, default False
-        Look-ahead form of the momentum.
-    centered : bool, default False
-        Divide by the root of the estimated variance of the gradient instead of its mean square.
-    eps_inside_sqrt : bool, default False
-        Divide by sqrt(S + eps), as Keras, optax and TensorFlow do.
-    bias_correction : bool, default False
-        Divide the averages by 1 - beta**step.
-    initial_accumulator : float, default 0.0
-        S at the start, at least 0. TensorFlow 1 starts from 1.
-    weight_decay : float, default 0.0
-        Add weight_decay*x to the gradient. The objective reported, and the tests on it, do not include it.
-    decoupled_weight_decay : bool, default False
-        Subtract learning_rate*weight_decay*x from x instead, as Keras does.
-    lr_in_momentum : bool, default False
-        Multiply by the learning rate before the momentum instead of after it, as Keras and optax do; that matters only
-        when the learning rate changes.
-    gtol : float, default 1e-5
-        Stop with success when the largest absolute component of the (projected) gradient is at most this.
-    ftol : float, default 0.0
-        Stop with success when |f - f_previous| <= ftol*max(|f|, |f_previous|, 1); 0 is off.
-    xtol : float, default 0.0
-        Stop with success when max|x - x_previous| <= xtol*max(1, max|x|); 0 is off.
-    f_target : float, optional
-        Stop with success when f is at most this.
-    maxiter : int, default 15000
-        Limit of iterations. Infinity is allowed.
-    maxfev : int, optional
-        Limit of evaluations of the objective with its gradient; those that difference gradients make within one
-        evaluation are not limited by it.
-    maxtime : float, optional
-        Limit of the run time in seconds.
-    patience : int, optional
-        Stop, without success, after this many iterations without a new lowest f.
-    finite_diff_rel_step : float, optional
-        Step of difference gradients relative to \\|x\\|. By default the square root (2-point) or cube root (3-point) of
-        the dtype's precision, relative to max(1, \\|x\\|).
-    parallel : bool, default False
-        Let all Numba threads share each update of 100,000 parameters or more. The result is the same.
-    history : bool or int, default False
-        Record every iteration, or every history-th, in ``result.history``: a dict of arrays nit, nfev, fun, gnorm and
-        learning_rate.
-    return_all : bool, default False
-        Return the iterates, x0 first, as the list ``result.allvecs``.
-    disp : bool, default False
-        Print a summary at the end.
-    state : RunState, optional
-        ``result.state`` of an earlier run with the same options and bounds, which then goes on as if it had not
-        stopped: x0 gives only shape and dtype. Limits count from here.
-
-    Notes
-    -----
-    The textbook rule, element by element [1]_::
-
-        S <- beta*S + (1 - beta)*g*g            x <- x - learning_rate*g/(sqrt(S) + eps)
-
-    With learning_rate="auto"::
-
-        S <- beta*S + (1 - beta)*g*g            M = sqrt(S) + eps*max(sqrt(S))
-        v <- mu*v - g/M                         x <- x + a*v
-
-    where a comes from a line search for the Wolfe conditions [2]_ and mu is the momentum of Dai and Kou's conjugate
-    gradient method [3]_ in the metric M. With bounds the search follows the projection of the line onto the box [4]_.
-
-    References
-    ----------
-    .. [1] G. Hinton, N. Srivastava, K. Swersky, "Neural Networks for Machine Learning", Coursera 2012, lecture 6e.
-    .. [2] W. W. Hager, H. Zhang, SIAM J. Optim. 16 (2005), 170-192, section 4.
-    .. [3] Y.-H. Dai, C.-X. Kou, SIAM J. Optim. 23 (2013), 296-320.
-    .. [4] M. W. Ferry, P. E. Gill, E. Wong, M. Zhang, Optim. Methods Softw. 39 (2024), 1-30.
-
-    Examples
-    --------
-    >>> import scipy.optimize
-    >>> from rmsprop_nb import rmsprop
-    >>> result = scipy.optimize.minimize(
-    ...     scipy.optimize.rosen, [1.3, 0.7], jac=scipy.optimize.rosen_der, method=rmsprop, options={"gtol": 1e-6}
-    ... )
-    >>> result.success, result.x.round(4)
-    (True, array([1., 1.]))
-    """
-    if hess is not None or hessp is not None:
-        msg = "method 'rmsprop' uses no second derivatives; leave out hess and hessp."
-        raise ValueError(msg)
-    if not (isinstance(constraints, (list, tuple)) and len(constraints) == 0):
-        msg = "method 'rmsprop' takes no constraints other than bounds; use SciPy's 'SLSQP' or 'trust-constr'."
-        raise ValueError(msg)
-    known = _known(RmspropOptions)
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        warnings.warn(f"Unknown solver options: {', '.join(unknown)}", OptimizeWarning, stacklevel=3)
-    chosen = {name: value for name, value in options.items() if name in known}
-    if tol is not None:
-        chosen.setdefault("gtol", tol)
-    fun, jac = _unwrap_memoized(fun, jac)
-    result = _solve_rmsprop(fun, x0, args, jac, bounds, callback, RmspropOptions(**chosen))
-    if result.status == Status.INTERRUPTED:
-        raise KeyboardInterrupt
-    return result
+    fun: Any
+    x0: Any
+    args: Any
+    jac: Any
+    bounds: Any
+    callback: Any
 
 
-def _known(options: type) -> tuple[str, ...]:
+def known_options(options: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(options))
 
 
-def _unwrap_memoized(fun: Any, jac: Any) -> tuple[Any, Any]:
-    """Undo what SciPy does to ``jac=True``, so that a compiled fun is recognised as one."""
-    memoized = getattr(jac, "__self__", None)
-    if memoized is not None and memoized is fun and callable(getattr(fun, "fun", None)):
-        return fun.fun, True
-    return fun, jac
-
-
-def _solve_rmsprop(
-    fun: Any, x0: Any, args: Any, jac: Any, bounds: Any, callback: Any, options: RmspropOptions
-) -> OptimizeResult:
-    if not callable(fun):
-        msg = f"fun must be callable, got {type(fun).__name__}."
+def solve(given: Arguments, options_type: type[AnyOptions], chosen: dict[str, Any], tol: Any) -> OptimizeResult:
+    """Check everything, run, and make the result."""
+    if tol is not None:
+        chosen.setdefault("gtol", tol)
+    options = options_type(**chosen)
+    if not callable(given.fun):
+        msg = f"fun must be callable, got {type(given.fun).__name__}."
         raise TypeError(msg)
-    if callback is not None and not callable(callback):
-        msg = f"callback must be callable or None, got {type(callback).__name__}."
+    if given.callback is not None and not callable(given.callback):
+        msg = f"callback must be callable or None, got {type(given.callback).__name__}."
         raise TypeError(msg)
-    x = as_start(x0)
-    lower, upper = as_bounds(bounds, x)
-    problem = Problem(fun, check_jac(jac, _FORMS), as_args(args), lower, upper, options.rel_step)
+    x = as_start(given.x0)
+    lower, upper = as_bounds(given.bounds, x)
+    problem = Problem(given.fun, check_jac(given.jac, _FORMS), as_args(given.args), lower, upper, options.rel_step)
     visited = [starting_state(problem, x, options).arrays.x] if options.return_all else None
-    state, trace = run(problem, x, options, _observer(callback, visited))
+    state, trace = run(problem, x, options, _observer(given.callback, visited))
     result = _result(problem, state)
     if options.stride:
         result["history"] = dict(zip(TRACE_COLUMNS, trace.T, strict=True))
@@ -374,4 +206,5 @@ def _print_summary(result: OptimizeResult) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-METHODS: dict[str, Method] = {"rmsprop": Method(RmspropOptions, _solve_rmsprop)}
+METHODS: dict[str, type[AnyOptions]] = {"rmsprop": RmspropOptions, "rmsprop-lbfgs": LbfgsOptions}
+"""The methods, each with the class of its options."""

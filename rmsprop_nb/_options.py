@@ -1,4 +1,4 @@
-"""The options of method "rmsprop": their names and defaults, and what they turn into."""
+"""The options of the methods: their names and defaults, and what they turn into."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from rmsprop_nb._types import Hyper, StoppingTests, Variant
 from rmsprop_nb._validate import as_count, as_number, check_learning_rate
 
-__all__ = ["RmspropOptions"]
+__all__ = ["LbfgsOptions", "Options", "RmspropOptions"]
 
 _NEVER = np.iinfo(np.int64).max
 _DEFAULT_MAXITER = 15_000
@@ -34,8 +34,59 @@ _TEXTBOOK_ONLY = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RmspropOptions:
-    """Options as the user gave them; `rmsprop` documents them."""
+class Options:
+    """What every method has: when to stop, what to record. As the user gave it; `rmsprop` documents each."""
+
+    gtol: float = 1e-5
+    ftol: float = 0.0
+    xtol: float = 0.0
+    f_target: float | None = None
+    maxiter: int | None = None
+    maxfev: int | None = None
+    maxtime: float | None = None
+    patience: int | None = None
+    finite_diff_rel_step: float | None = None
+    history: bool | int = False
+    return_all: bool = False
+    disp: bool = False
+    state: Any = None
+
+    def stopping_tests(self, dtype: Any) -> StoppingTests:
+        """The limits for compiled code."""
+        ftol = as_number("ftol", self.ftol, 0.0, math.inf)
+        xtol = as_number("xtol", self.xtol, 0.0, math.inf)
+        target = -math.inf if self.f_target is None else self.f_target
+        return StoppingTests(
+            gtol=as_number("gtol", self.gtol, 0.0, math.inf),
+            ftol=ftol if ftol > 0.0 else -1.0,
+            xtol=xtol if xtol > 0.0 else -1.0,
+            f_target=as_number("f_target", target, -math.inf, math.inf),
+            maxiter=as_count("maxiter", self.maxiter, _DEFAULT_MAXITER if self.maxiter is None else _NEVER),
+            maxfev=as_count("maxfev", self.maxfev, _NEVER, least=1),
+            patience=as_count("patience", self.patience, _NEVER, least=1),
+            largest_gradient=math.sqrt(float(np.finfo(dtype).max)) / _LARGEST_RATIO,
+        )
+
+    @property
+    def seconds(self) -> float:
+        """The time limit."""
+        return math.inf if self.maxtime is None else as_number("maxtime", self.maxtime, 0.0, math.inf)
+
+    @property
+    def rel_step(self) -> float | None:
+        """Relative step of difference gradients."""
+        step = self.finite_diff_rel_step
+        return None if step is None else as_number("finite_diff_rel_step", step, 0.0, 1.0, open_low=True)
+
+    @property
+    def stride(self) -> int:
+        """Every which iteration is recorded; 0 for none."""
+        return as_count("history", int(self.history), 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RmspropOptions(Options):
+    """Options of method "rmsprop"."""
 
     learning_rate: float | str | Callable[[int], float] = "auto"
     beta: float = 0.9
@@ -49,25 +100,11 @@ class RmspropOptions:
     weight_decay: float = 0.0
     decoupled_weight_decay: bool = False
     lr_in_momentum: bool = False
-    gtol: float = 1e-5
-    ftol: float = 0.0
-    xtol: float = 0.0
-    f_target: float | None = None
-    maxiter: int | None = None
-    maxfev: int | None = None
-    maxtime: float | None = None
-    patience: int | None = None
-    finite_diff_rel_step: float | None = None
     parallel: bool = False
-    history: bool | int = False
-    return_all: bool = False
-    disp: bool = False
-    state: Any = None
 
     def __post_init__(self) -> None:
         check_learning_rate(self.learning_rate)
-        as_number("beta", self.beta, 0.0, 1.0, open_high=True)
-        as_number("eps", self.eps, 0.0, math.inf, open_high=True)
+        _check_average(self.beta, self.eps)
         as_number("initial_accumulator", self.initial_accumulator, 0.0, math.inf, open_high=True)
         as_number("weight_decay", self.weight_decay, 0.0, math.inf, open_high=True)
         if self.momentum is not None:
@@ -111,34 +148,24 @@ class RmspropOptions:
         """The numbers of the rule, in the dtype of x."""
         return Hyper.of(dtype, self.beta, self.eps, self.momentum or 0.0, self.weight_decay)
 
-    def stopping_tests(self, dtype: Any) -> StoppingTests:
-        """The limits for compiled code."""
-        ftol = as_number("ftol", self.ftol, 0.0, math.inf)
-        xtol = as_number("xtol", self.xtol, 0.0, math.inf)
-        target = -math.inf if self.f_target is None else self.f_target
-        return StoppingTests(
-            gtol=as_number("gtol", self.gtol, 0.0, math.inf),
-            ftol=ftol if ftol > 0.0 else -1.0,
-            xtol=xtol if xtol > 0.0 else -1.0,
-            f_target=as_number("f_target", target, -math.inf, math.inf),
-            maxiter=as_count("maxiter", self.maxiter, _DEFAULT_MAXITER if self.maxiter is None else _NEVER),
-            maxfev=as_count("maxfev", self.maxfev, _NEVER, least=1),
-            patience=as_count("patience", self.patience, _NEVER, least=1),
-            largest_gradient=math.sqrt(float(np.finfo(dtype).max)) / _LARGEST_RATIO,
-        )
 
-    @property
-    def seconds(self) -> float:
-        """The time limit."""
-        return math.inf if self.maxtime is None else as_number("maxtime", self.maxtime, 0.0, math.inf)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LbfgsOptions(Options):
+    """Options of method "rmsprop-lbfgs"."""
 
-    @property
-    def rel_step(self) -> float | None:
-        """Relative step of difference gradients."""
-        step = self.finite_diff_rel_step
-        return None if step is None else as_number("finite_diff_rel_step", step, 0.0, 1.0, open_low=True)
+    memory: int = 10
+    beta: float = 0.99
+    eps: float = 1e-3
 
-    @property
-    def stride(self) -> int:
-        """Every which iteration is recorded; 0 for none."""
-        return as_count("history", int(self.history), 0)
+    def __post_init__(self) -> None:
+        _check_average(self.beta, self.eps)
+        as_count("memory", self.memory, 0, least=1)
+
+    def hyper(self, dtype: Any) -> Hyper:
+        """The numbers of the average, in the dtype of x."""
+        return Hyper.of(dtype, self.beta, self.eps)
+
+
+def _check_average(beta: float, eps: float) -> None:
+    as_number("beta", beta, 0.0, 1.0, open_high=True)
+    as_number("eps", eps, 0.0, math.inf, open_high=True)

@@ -9,32 +9,33 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb import _auto, _textbook
+from rmsprop_nb import _auto, _descent, _lbfgs, _textbook
 from rmsprop_nb._cpu import PARALLEL_MIN_SIZE
 from rmsprop_nb._loop import Algorithm, Monitor, drive
 from rmsprop_nb._objective import Problem, PythonObjective, WritesIntoX, compile_objective
-from rmsprop_nb._options import RmspropOptions
-from rmsprop_nb._types import Arrays, RunState, Settings
+from rmsprop_nb._options import LbfgsOptions, RmspropOptions
+from rmsprop_nb._types import Arrays, RunState, Settings, Variant
 
-__all__ = ["run", "starting_state"]
+__all__ = ["AnyOptions", "run", "starting_state"]
+
+AnyOptions = RmspropOptions | LbfgsOptions
+
+# How much of the slope a line search may leave: little for conjugate directions, much where a unit step is the rule.
+CG_CURVATURE = 0.4
+LBFGS_CURVATURE = 0.9
 
 
 def run(
     problem: Problem,
     x: NDArray[Any],
-    options: RmspropOptions,
+    options: AnyOptions,
     on_iteration: Callable[[NDArray[Any], float], None] | None,
 ) -> tuple[RunState, NDArray[np.float64]]:
     """Run to the end, compiled if that is possible and otherwise interpreted; return the final state and the record."""
     state = starting_state(problem, x, options)
     settings = _settings(options, x)
     algorithm = _algorithm(options, settings.blocks > 1)
-    monitor = Monitor(
-        on_iteration=on_iteration,
-        schedule=options.learning_rate if callable(options.learning_rate) else None,
-        maxtime=options.seconds,
-        stride=options.stride,
-    )
+    monitor = Monitor(on_iteration, _schedule(options), options.seconds, options.stride)
     objective = compile_objective(problem, x.dtype)
     if objective is not None:
         try:
@@ -44,56 +45,79 @@ def run(
     return state, drive(algorithm, state, PythonObjective(problem), settings, monitor)
 
 
-def starting_state(problem: Problem, x: NDArray[Any], options: RmspropOptions) -> RunState:
+def starting_state(problem: Problem, x: NDArray[Any], options: AnyOptions) -> RunState:
     """Make the state of a new run from x, or copy that of the run to go on with."""
     if options.state is not None:
         return _resumed(options.state, problem, x, _kind(options))
     start = x.copy()
     if problem.lower.size:
         np.clip(start, problem.lower, problem.upper, out=start)
-    variant = options.variant
-    none = np.empty(0, x.dtype)
+    searches = not _is_textbook(options)
+    variant = options.variant if isinstance(options, RmspropOptions) else Variant()
+    memory = options.memory if isinstance(options, LbfgsOptions) else 0
+
+    def vector(needed: bool = True, value: float = 0.0) -> NDArray[Any]:
+        return np.full(x.size if needed else 0, value, x.dtype)
+
     state = RunState(
         _kind(options),
         Arrays(
             x=start,
-            g=np.zeros_like(x),
-            x_eval=np.zeros_like(x),
-            g_eval=np.full_like(x, np.nan),  # an element that the objective never fills is seen
+            g=vector(),
+            x_eval=vector(),
+            g_eval=vector(value=np.nan),  # an element that the objective never fills is seen
             x_best=start.copy(),
-            g_best=np.zeros_like(x),
-            square_avg=np.full_like(x, options.initial_accumulator),
-            grad_avg=np.zeros_like(x) if variant.centered else none,
-            momentum_buffer=np.zeros_like(x) if variant.momentum or options.auto else none,
-            metric=np.zeros_like(x) if options.auto else none,
+            g_best=vector(),
+            square_avg=vector(value=getattr(options, "initial_accumulator", 0.0)),
+            grad_avg=vector(variant.centered),
+            momentum_buffer=vector(variant.momentum or searches),
+            metric=vector(searches),
             lower=problem.lower,
             upper=problem.upper,
+            steps=np.zeros((memory, x.size), x.dtype),
+            gradient_changes=np.zeros((memory, x.size), x.dtype),
+            pair_sums=np.zeros((memory, 2)),
         ),
     )
     state.progress.f_best = np.inf
     return state
 
 
-def _kind(options: RmspropOptions) -> tuple[Any, ...]:
-    return ("auto",) if options.auto else ("textbook", options.variant)
+def _is_textbook(options: AnyOptions) -> bool:
+    return isinstance(options, RmspropOptions) and not options.auto
 
 
-def _algorithm(options: RmspropOptions, parallel: bool) -> Algorithm:
+def _kind(options: AnyOptions) -> tuple[Any, ...]:
+    """What a state must have in common with a run that goes on from it."""
+    if isinstance(options, LbfgsOptions):
+        return "rmsprop-lbfgs", options.memory
+    return ("rmsprop",) if options.auto else ("textbook", options.variant)
+
+
+def _algorithm(options: AnyOptions, parallel: bool) -> Algorithm:
+    if isinstance(options, LbfgsOptions):
+        return Algorithm(("rmsprop-lbfgs",), _descent.ask, _lbfgs.tell)
     if options.auto:
-        return Algorithm(("auto",), _auto.ask, _auto.tell)
+        return Algorithm(("rmsprop",), _descent.ask, _auto.tell)
     ask = _textbook.make_ask(options.variant, parallel)
     return Algorithm(("textbook", options.variant, parallel), ask, _textbook.tell)
 
 
-def _settings(options: RmspropOptions, x: NDArray[Any]) -> Settings:
-    rate = options.learning_rate if isinstance(options.learning_rate, float | int) else 0.0
+def _settings(options: AnyOptions, x: NDArray[Any]) -> Settings:
+    rate = getattr(options, "learning_rate", None)
+    parallel = getattr(options, "parallel", False) and x.size >= PARALLEL_MIN_SIZE
     return Settings(
         hyper=options.hyper(x.dtype),
         tests=options.stopping_tests(x.dtype),
-        rates=np.array([rate], dtype=x.dtype),
-        curvature=0.4,
-        blocks=numba.get_num_threads() if options.parallel and x.size >= PARALLEL_MIN_SIZE else 1,
+        rates=np.array([rate if isinstance(rate, float | int) else 0.0], dtype=x.dtype),
+        curvature=LBFGS_CURVATURE if isinstance(options, LbfgsOptions) else CG_CURVATURE,
+        blocks=numba.get_num_threads() if parallel else 1,
     )
+
+
+def _schedule(options: AnyOptions) -> Callable[[int], float] | None:
+    rate = getattr(options, "learning_rate", None)
+    return rate if callable(rate) else None
 
 
 def _resumed(state: Any, problem: Problem, x: NDArray[Any], kind: tuple[Any, ...]) -> RunState:
@@ -102,9 +126,7 @@ def _resumed(state: Any, problem: Problem, x: NDArray[Any], kind: tuple[Any, ...
         raise TypeError(msg)
     old = state.arrays
     if state.kind != kind:
-        msg = (
-            f"state was made by {state.kind}, but these options ask for {kind}; resume with the options it began with."
-        )
+        msg = f"state is of a run of {state.kind}, these options ask for {kind}; resume with the options it began with."
         raise ValueError(msg)
     if old.x.shape != x.shape or old.x.dtype != x.dtype:
         msg = f"state is for x of shape {old.x.shape} and {old.x.dtype}, got x0 of shape {x.shape} and {x.dtype}."

@@ -123,7 +123,7 @@ class Settings(NamedTuple):
 
 
 class Arrays(NamedTuple):
-    """The vectors of a run, all of one floating dtype, one-dimensional and contiguous; unused ones have size 0.
+    """The vectors of a run, all of one floating dtype and contiguous; unused ones have size 0.
 
     The user's function is given ``x_eval`` and may scribble on it: no later computation reads it.
     """
@@ -140,6 +140,9 @@ class Arrays(NamedTuple):
     metric: NDArray[Any]
     lower: NDArray[Any]
     upper: NDArray[Any]
+    steps: NDArray[Any]  # (memory, n): the last steps, and the changes of the gradient over them
+    gradient_changes: NDArray[Any]
+    pair_sums: NDArray[Any]  # (memory, 2), float64: s.y of each pair, and what the first loop leaves for the second
 
 
 class Phase(IntEnum):
@@ -151,7 +154,20 @@ class Phase(IntEnum):
     TAKE_BEST = 3
 
 
-_COUNTERS = ["status", "phase", "pending", "nit", "nfev", "step", "first_step", "since_best", "trials", "restarts"]
+_COUNTERS = [
+    "status",
+    "phase",
+    "pending",
+    "nit",
+    "nfev",
+    "step",
+    "first_step",
+    "since_best",
+    "trials",
+    "restarts",
+    "pairs",
+    "newest",
+]
 _FLAGS = ["bracketed", "has_best", "fresh"]
 _REALS = ["f", "f_best", "f_prev", "gnorm", "dx", "rate", "mu", "f_floor"]
 _SEARCH = ["a", "slope0", "lo", "f_lo", "slope_lo", "hi", "f_hi", "slope_hi", "width", "a_best", "f_trial_best"]
