@@ -57,6 +57,9 @@ def make_tell(name: str, choose_direction: Any) -> Any:
         p.pending = 0
         p.nfev += 1
         finite = usable(f, max_abs(arrays.g_eval), settings.tests.largest_gradient)
+        if finite and f < p.f_best:
+            _move(arrays, p.a, arrays.x_best)
+            keep_best(p, f, arrays.g_eval, arrays)
         if p.phase == _START:
             p.f = f
             p.status = _RUNNING if finite else _NONFINITE
@@ -64,9 +67,6 @@ def make_tell(name: str, choose_direction: Any) -> Any:
             outcome = ACCEPT
         else:
             outcome = _end_trial(arrays, p, f, finite, settings)
-        if finite and f < p.f_best:
-            _move(arrays, p.a, arrays.x_best)
-            keep_best(p, f, arrays.g_eval, arrays)
         if p.status == _RUNNING and outcome in (ACCEPT, FAILED):
             accepted = outcome == ACCEPT
             moved = accepted and p.phase != _START

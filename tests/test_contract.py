@@ -10,7 +10,7 @@ import scipy.optimize
 from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, rosen, rosen_der
 
 import rmsprop_nb
-from rmsprop_nb import Status, rmsprop
+from rmsprop_nb import Status, rmsprop, rmsprop_lbfgs
 
 
 def scipys_own(fun, x0, **kwargs):
@@ -21,7 +21,21 @@ def through_scipys_door(fun, x0, **kwargs):
     return scipy.optimize.minimize(fun, x0, method=rmsprop, **kwargs)
 
 
-DOORS = {"L-BFGS-B": scipys_own, "ours through SciPy": through_scipys_door, "ours": rmsprop_nb.minimize}
+def lbfgs_through_scipys_door(fun, x0, **kwargs):
+    return scipy.optimize.minimize(fun, x0, method=rmsprop_lbfgs, **kwargs)
+
+
+def our_lbfgs(fun, x0, **kwargs):
+    return rmsprop_nb.minimize(fun, x0, method="rmsprop-lbfgs", **kwargs)
+
+
+DOORS = {
+    "L-BFGS-B": scipys_own,
+    "rmsprop through SciPy": through_scipys_door,
+    "rmsprop": rmsprop_nb.minimize,
+    "rmsprop-lbfgs through SciPy": lbfgs_through_scipys_door,
+    "rmsprop-lbfgs": our_lbfgs,
+}
 OURS = {name: door for name, door in DOORS.items() if name != "L-BFGS-B"}
 X0 = [1.3, 0.7, 0.8, 1.9, 1.2]
 

@@ -25,9 +25,14 @@ needs_jit = pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, 
 CONTROLS = {
     "auto": {},
     "auto_beta": {"beta": 0.99, "eps": 1e-3},
+    "lbfgs": {"method": "rmsprop-lbfgs"},
+    "lbfgs_memory": {"method": "rmsprop-lbfgs", "memory": 2, "beta": 0.9},
     **{f"textbook_{name}": {"learning_rate": 0.01, **options} for name, options in VARIANTS.items()},
     "schedule": {"learning_rate": schedules.cosine_decay(0.02, 150), "momentum": 0.5},
 }
+
+
+THREE = {"auto": {}, "textbook": {"learning_rate": 0.01}, "lbfgs": {"method": "rmsprop-lbfgs"}}
 
 
 def same(a, b):
@@ -38,14 +43,12 @@ def same(a, b):
         np.testing.assert_array_equal(left, right)
 
 
-def run(form="callable", python=False, dtype=np.float64, args=ARGS, bounds=None, callback=None, **options):
+def run(form="callable", python=False, dtype=np.float64, bounds=None, callback=None, method="rmsprop", **options):
     function, gradient = FORMS[form]
     if python:
         function, gradient = as_python(function), as_python(gradient)
-    x0 = np.array(X0, dtype)
-    return minimize(
-        function, x0, args, jac=gradient, bounds=bounds, callback=callback, options={"maxiter": 200, **options}
-    )
+    options = {"maxiter": 200, **options}
+    return minimize(function, np.array(X0, dtype), ARGS, method, gradient, bounds, None, callback, options)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -55,14 +58,14 @@ def test_compiled_is_interpreted_bit_for_bit(options, dtype):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("options", [{}, {"learning_rate": 0.01}], ids=["auto", "textbook"])
+@pytest.mark.parametrize("options", THREE.values(), ids=THREE)
 def test_every_form_has_both_drivers(form, options):
     compiled, interpreted = run(form, **options), run(form, python=True, **options)
     same(compiled, interpreted)
     assert compiled.fun < 1.0
 
 
-@pytest.mark.parametrize("options", [{}, {"learning_rate": 0.01, "momentum": 0.5}], ids=["auto", "textbook"])
+@pytest.mark.parametrize("options", THREE.values(), ids=THREE)
 def test_bounded_drivers_agree(options):
     bounds = [(-2, 0.5), (None, 0.1), (0.2, None)]
     same(run(bounds=bounds, **options), run(bounds=bounds, python=True, **options))
@@ -73,7 +76,7 @@ def test_forms_run_compiled(monkeypatch):
     used = []
     drive = _loop.drive
     monkeypatch.setattr(
-        "rmsprop_nb._minimize.drive",
+        "rmsprop_nb._solve.drive",
         lambda a, s, objective, *rest: (used.append(type(objective)), drive(a, s, objective, *rest))[1],
     )
     for form in FORMS:
@@ -82,9 +85,7 @@ def test_forms_run_compiled(monkeypatch):
 
 
 @pytest.mark.parametrize("chunk", [1, 7, None])
-@pytest.mark.parametrize(
-    "options", [{}, {"learning_rate": 0.01}, CONTROLS["schedule"]], ids=["auto", "textbook", "schedule"]
-)
+@pytest.mark.parametrize("options", [*THREE.values(), CONTROLS["schedule"]], ids=[*THREE, "schedule"])
 def test_chunk_size_never_changes_the_numbers(chunk, options, monkeypatch):
     expected = run(**options)
     if chunk is None:
@@ -147,7 +148,7 @@ def test_maxtime(python):
 
 
 @pytest.mark.parametrize("python", [False, True])
-@pytest.mark.parametrize("options", [{}, {"learning_rate": 0.01}], ids=["auto", "textbook"])
+@pytest.mark.parametrize("options", THREE.values(), ids=THREE)
 def test_history_and_allvecs(python, options):
     seen = []
     result = run(python=python, history=True, return_all=True, callback=lambda xk: seen.append(xk), **options)
@@ -210,7 +211,8 @@ def test_auto_treats_values_that_are_not_finite_as_a_wall():
 @pytest.mark.parametrize("options", [{}, {"learning_rate": 0.1}], ids=["auto", "textbook"])
 @pytest.mark.parametrize(("dtype", "huge"), [(np.float64, 1e160), (np.float32, 1e25)])
 def test_gradient_too_large_to_square_is_no_convergence(options, dtype, huge):
-    result = minimize(lambda x: (x.sum(), np.full(2, huge)), np.ones(2, dtype), jac=True, options=options)
+    method, options = options.get("method", "rmsprop"), {k: v for k, v in options.items() if k != "method"}
+    result = minimize(lambda x: (x.sum(), np.full(2, huge)), np.ones(2, dtype), (), method, True, options=options)
     assert (result.status, result.success) == (Status.NONFINITE, False)
 
 
