@@ -11,16 +11,36 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Status", "__version__", "datasets", "minimize", "rmsprop", "rmsprop_lbfgs", "schedules", "testing"]
+__all__ = [
+    "Status",
+    "__version__",
+    "datasets",
+    "minimize",
+    "minimize_batch",
+    "multistart",
+    "rmsprop",
+    "rmsprop_lbfgs",
+    "schedules",
+    "testing",
+]
 
 if TYPE_CHECKING:
     from rmsprop_nb import datasets, schedules, testing
+    from rmsprop_nb._batch import minimize_batch
     from rmsprop_nb._methods import rmsprop, rmsprop_lbfgs
     from rmsprop_nb._minimize import minimize
+    from rmsprop_nb._multistart import multistart
     from rmsprop_nb._types import Status
 
 # Imported at first use: importing the package costs nothing, not even the import of Numba.
-_HOMES = {"minimize": "_minimize", "rmsprop": "_methods", "rmsprop_lbfgs": "_methods", "Status": "_types"}
+_HOMES = {
+    "Status": "_types",
+    "minimize": "_minimize",
+    "minimize_batch": "_batch",
+    "multistart": "_multistart",
+    "rmsprop": "_methods",
+    "rmsprop_lbfgs": "_methods",
+}
 _MODULES = ("datasets", "schedules", "testing")
 
 

@@ -17,11 +17,11 @@ from rmsprop_nb._objective import Problem
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._solve import AnyOptions, run, starting_state
 from rmsprop_nb._types import MESSAGES, RunState, Status
-from rmsprop_nb._validate import as_args, as_bounds, as_start, check_jac, check_known
+from rmsprop_nb._validate import as_args, as_bounds, as_start, check_callable, check_jac, check_known
 
-__all__ = ["METHODS", "Arguments", "known_options", "minimize", "solve"]
+__all__ = ["FORMS", "METHODS", "Arguments", "known_options", "minimize", "outcome", "solve"]
 
-_FORMS = ("2-point", "3-point", "cs", "inplace")
+FORMS = ("2-point", "3-point", "cs", "inplace")
 
 
 def minimize(
@@ -128,15 +128,12 @@ def solve(given: Arguments, options_type: type[AnyOptions], chosen: dict[str, An
     if tol is not None:
         chosen.setdefault("gtol", tol)
     options = options_type(**chosen)
-    if not callable(given.fun):
-        msg = f"fun must be callable, got {type(given.fun).__name__}."
-        raise TypeError(msg)
-    if given.callback is not None and not callable(given.callback):
-        msg = f"callback must be callable or None, got {type(given.callback).__name__}."
-        raise TypeError(msg)
+    check_callable("fun", given.fun)
+    if given.callback is not None:
+        check_callable("callback", given.callback, " or None")
     x = as_start(given.x0)
     lower, upper = as_bounds(given.bounds, x)
-    problem = Problem(given.fun, check_jac(given.jac, _FORMS), as_args(given.args), lower, upper, options.rel_step)
+    problem = Problem(given.fun, check_jac(given.jac, FORMS), as_args(given.args), lower, upper, options.rel_step)
     visited = [starting_state(problem, x, options).arrays.x] if options.return_all else None
     state, trace = run(problem, x, options, _observer(given.callback, visited))
     result = _result(problem, state)
@@ -172,14 +169,18 @@ def _callback_in_scipy_form(callback: Any) -> Callable[[NDArray[Any], float], No
     return lambda x, f: callback(x)  # noqa: ARG005
 
 
-def _result(problem: Problem, state: RunState) -> OptimizeResult:
-    """Choose the point to return: the one that met the test on the gradient, otherwise the best."""
+def outcome(state: RunState) -> tuple[Status, tuple[NDArray[Any], float, NDArray[Any]]]:
+    """The status, and x, f, g of the point to return: the one that met the test on the gradient, otherwise the best."""
     p, arrays = state.progress, state.arrays
     status = Status(int(p.status))
     if status is Status.GTOL or not np.isfinite(p.f_best):
-        x, f, g = arrays.x, p.f, arrays.g_eval
-    else:
-        x, f, g = arrays.x_best, p.f_best, arrays.g_best
+        return status, (arrays.x, float(p.f), arrays.g_eval)
+    return status, (arrays.x_best, float(p.f_best), arrays.g_best)
+
+
+def _result(problem: Problem, state: RunState) -> OptimizeResult:
+    p = state.progress
+    status, (x, f, g) = outcome(state)
     return OptimizeResult(
         x=x.copy(),
         fun=float(f),

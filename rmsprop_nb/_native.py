@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ __all__ = [
     "objective_signature",
     "pack",
     "return_type",
+    "try_objective",
+    "word_offsets",
 ]
 
 _WORD = 8
@@ -67,15 +70,31 @@ def call_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> A
     signature = types.float64(types.intp, x, g, types.intp)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        call_types = sig.args[1:]
-        entry_type = context.call_conv.get_function_type(sig.return_type, call_types)
-        entry = builder.inttoptr(args[0], entry_type.as_pointer())
-        status, result = context.call_conv.call_function(builder, entry, sig.return_type, call_types, args[1:])
+        status, result = _emit_call(context, builder, sig.args[1:], args)
         with cgutils.if_unlikely(builder, status.is_error):
             context.call_conv.return_status_propagate(builder, status)
         return result
 
     return signature, codegen
+
+
+@intrinsic
+def try_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> Any:
+    """Call the adapter at `address` and return ``(raised, f)``; the exception itself is dropped."""
+    signature = types.Tuple((types.boolean, types.float64))(types.intp, x, g, types.intp)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        status, result = _emit_call(context, builder, sig.args[1:], args)
+        raised = context.cast(builder, status.is_error, types.boolean, types.boolean)
+        return context.make_tuple(builder, sig.return_type, [raised, result])
+
+    return signature, codegen
+
+
+def _emit_call(context: Any, builder: Any, call_types: Any, args: Any) -> Any:
+    entry_type = context.call_conv.get_function_type(types.float64, call_types)
+    entry = builder.inttoptr(args[0], entry_type.as_pointer())
+    return context.call_conv.call_function(builder, entry, types.float64, call_types, args[1:])
 
 
 # -- floats as bit patterns -------------------------------------------------------------------------------------------
@@ -166,6 +185,11 @@ def pack(args: tuple[Any, ...]) -> tuple[NDArray[np.int64], list[Any], Any]:
     references: list[Any] = []
     _pack_into(words, args_type, args, references)
     return words, references, args_type
+
+
+def word_offsets(args_type: Any, start: int = 0) -> list[int]:
+    """Offset in words of each item of a packed tuple, and of its end."""
+    return list(itertools.accumulate(map(_words, args_type.types), initial=start))
 
 
 def _pack_into(words: NDArray[np.int64], ty: Any, value: Any, references: list[Any]) -> None:

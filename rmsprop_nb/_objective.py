@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._finite_diff import CALLS_PER_VARIABLE, DIFFERENCES, complex_step, default_rel_step
 from rmsprop_nb._jit import adapter_jit, inline_jit, is_jitted, user_jit
-from rmsprop_nb._native import Unpackable, entry_address, load_args, objective_signature, pack, return_type
+from rmsprop_nb._native import (
+    Unpackable,
+    entry_address,
+    load_args,
+    objective_signature,
+    pack,
+    return_type,
+    word_offsets,
+)
 
 __all__ = ["CompiledObjective", "Problem", "PythonObjective", "WritesIntoX", "compile_objective"]
 
@@ -85,12 +93,27 @@ class CompiledObjective:
     ----------
     address, data : int
         Where the adapter and its packed arguments are. Valid while this object lives.
+    words : ndarray of int64
+        The packed arguments.
+    offsets : list of int
+        Where each of the user's args begins in `words`, and where the last ends.
     """
 
-    def __init__(self, adapter: Any, address: int, words: NDArray[np.int64], references: list[Any]) -> None:
+    def __init__(
+        self, adapter: Any, address: int, words: NDArray[np.int64], references: list[Any], offsets: list[int]
+    ) -> None:
         self.address = address
         self.data = int(words.ctypes.data)
-        self._keep_alive = (adapter, words, references)
+        self.words = words
+        self.offsets = offsets
+        self._adapter = adapter
+        self._references = references
+
+    def writes_into_x(self, x: NDArray[Any]) -> bool:
+        """Evaluate once to see whether the user's functions change their argument."""
+        point = x.copy()
+        self._adapter(point, np.zeros_like(x), self.data)
+        return not np.array_equal(point, x)
 
 
 def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
@@ -105,13 +128,22 @@ def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
     except (Unpackable, NumbaError, NotImplementedError) as error:
         logger.debug("the loop runs interpreted, because the objective cannot be compiled into it: %s", error)
         return None
-    return CompiledObjective(adapter, entry_address(adapter, array_type), words, references)
+    return CompiledObjective(
+        adapter, entry_address(adapter, array_type), words, references, _offsets(problem, args_type)
+    )
 
 
 def _adapter_args(problem: Problem) -> tuple[Any, ...]:
     if problem.jac in DIFFERENCES:
         return (problem.step, (problem.lower, problem.upper), problem.args)
     return problem.args
+
+
+def _offsets(problem: Problem, args_type: Any) -> list[int]:
+    """Where the user's args stand among those of the adapter."""
+    if problem.jac in DIFFERENCES:
+        return word_offsets(args_type.types[2], start=word_offsets(args_type)[2])
+    return word_offsets(args_type)
 
 
 @functools.lru_cache(maxsize=256)

@@ -16,7 +16,7 @@ from rmsprop_nb._objective import Problem, PythonObjective, WritesIntoX, compile
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._types import Arrays, RunState, Settings, Variant
 
-__all__ = ["AnyOptions", "run", "starting_state"]
+__all__ = ["AnyOptions", "algorithm_of", "run", "settings_of", "starting_state"]
 
 AnyOptions = RmspropOptions | LbfgsOptions
 
@@ -33,8 +33,8 @@ def run(
 ) -> tuple[RunState, NDArray[np.float64]]:
     """Run to the end, compiled if that is possible and otherwise interpreted; return the final state and the record."""
     state = starting_state(problem, x, options)
-    settings = _settings(options, x)
-    algorithm = _algorithm(options, settings.blocks > 1)
+    settings = settings_of(options, x)
+    algorithm = algorithm_of(options, settings.blocks > 1)
     monitor = Monitor(on_iteration, _schedule(options), options.seconds, options.stride)
     objective = compile_objective(problem, x.dtype)
     if objective is not None:
@@ -94,7 +94,8 @@ def _kind(options: AnyOptions) -> tuple[Any, ...]:
     return ("rmsprop",) if options.auto else ("textbook", options.variant)
 
 
-def _algorithm(options: AnyOptions, parallel: bool) -> Algorithm:
+def algorithm_of(options: AnyOptions, parallel: bool) -> Algorithm:
+    """The ask and tell that the options ask for."""
     if isinstance(options, LbfgsOptions):
         return Algorithm(("rmsprop-lbfgs",), _descent.ask, _lbfgs.tell)
     if options.auto:
@@ -103,7 +104,8 @@ def _algorithm(options: AnyOptions, parallel: bool) -> Algorithm:
     return Algorithm(("textbook", options.variant, parallel), ask, _textbook.tell)
 
 
-def _settings(options: AnyOptions, x: NDArray[Any]) -> Settings:
+def settings_of(options: AnyOptions, x: NDArray[Any]) -> Settings:
+    """What compiled code is given besides the state, for an x like this one."""
     rate = getattr(options, "learning_rate", None)
     parallel = getattr(options, "parallel", False) and x.size >= PARALLEL_MIN_SIZE
     return Settings(

@@ -38,6 +38,7 @@ class Status(IntEnum):
     MAXFEV = 5
     MAXTIME = 6
     STALLED = 7
+    EXCEPTION = 8
     FTOL = 10
     XTOL = 11
     F_TARGET = 12
@@ -59,6 +60,7 @@ MESSAGES: dict[Status, str] = {
     Status.MAXFEV: "Maximum number of function evaluations has been reached.",
     Status.MAXTIME: "Maximum run time has been reached.",
     Status.STALLED: "No improvement of the objective in the last `patience` iterations.",
+    Status.EXCEPTION: "The objective raised an exception.",
     Status.FTOL: "Converged: the relative change of the objective is at most ftol.",
     Status.XTOL: "Converged: the relative change of x is at most xtol.",
     Status.F_TARGET: "Converged: the objective has reached f_target.",

@@ -19,6 +19,7 @@ __all__ = [
     "as_count",
     "as_number",
     "as_start",
+    "check_callable",
     "check_jac",
     "check_known",
 ]
@@ -53,6 +54,13 @@ def as_start(x0: Any) -> NDArray[Any]:
         msg = f"x0 must be finite, got {x[k]} at index {k}."
         raise ValueError(msg)
     return x
+
+
+def check_callable(name: str, value: Any, optional: str = "") -> None:
+    """Raise unless `value` can be called."""
+    if not callable(value):
+        msg = f"{name} must be callable{optional}, got {type(value).__name__}."
+        raise TypeError(msg)
 
 
 def as_args(args: Any) -> tuple[Any, ...]:

@@ -1,0 +1,141 @@
+"""The command ``python -m rmsprop_nb``: a demo on real data, and what a bug report should say about the machine."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import llvmlite.binding  # type: ignore[import-untyped]
+import numba
+
+from rmsprop_nb import __version__
+from rmsprop_nb._demo import DEFAULT_SETS, QUICK_SETS, run_demo
+from rmsprop_nb._native import PackageCache
+from rmsprop_nb.datasets import NIST_NAMES
+
+THREADING_LAYERS = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
+
+CUDA_PATIENCE = 60  # seconds
+CUDA_PROBE = """
+from numba import cuda
+found = [str(getattr(gpu, "name", "simulator")) for gpu in cuda.gpus] if cuda.is_available() else []
+print("; ".join(found) or "no CUDA device, or no driver")
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("--quick", "--set"):
+        arguments = ["demo", *arguments]
+    chosen = _parser().parse_args(arguments)
+    if chosen.command == "info":
+        print(info())
+        return 0
+    try:
+        return 0 if run_demo(QUICK_SETS if chosen.quick else dict.fromkeys(chosen.set)) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rmsprop_nb", description="RMSprop for NumPy and SciPy users.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{demo,info}")
+    demo = commands.add_parser(
+        "demo",
+        help="compare with certified results and with SciPy; the default",
+        description="Exit code: 0, or 1 if rmsprop did not reach what it should.",
+    )
+    which = demo.add_mutually_exclusive_group()
+    which.add_argument("--quick", action="store_true", help="a shorter demo")
+    which.add_argument(
+        "--set",
+        nargs="+",
+        metavar="NAME",
+        choices=NIST_NAMES,
+        default=DEFAULT_SETS,
+        help=f"NIST data sets to fit: {', '.join(NIST_NAMES)}",
+    )
+    commands.add_parser("info", help="show versions, CPU, threads, CUDA and the cache")
+    return parser
+
+
+# -- info -------------------------------------------------------------------------------------------------------------
+
+
+def info() -> str:
+    """Describe the machine and what is installed, a line each."""
+    facts = {
+        "rmsprop_nb": __version__,
+        "Python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})",
+        **{name: _version(name) for name in ("NumPy", "SciPy", "Numba", "llvmlite", "numba-cuda")},
+        "CPU": f"{_cpu_name()} (to LLVM: {llvmlite.binding.get_host_cpu_name()})",
+        "threads": f"{numba.config.NUMBA_NUM_THREADS} used by Numba, {os.cpu_count()} logical CPUs",
+        "threading layers": ", ".join(filter(_has_threading_layer, THREADING_LAYERS)) or "none",
+        "CUDA": _cuda(),
+        "compiled code": _cache(),
+    }
+    return "\n".join(f"{name:18}{fact}" for name, fact in facts.items())
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_name() -> str:
+    """Name of the CPU as its maker puts it, where the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), "") or platform.processor() or platform.machine()
+
+
+def _has_threading_layer(name: str) -> bool:
+    """Whether Numba can load it: the modules are there even where the libraries they need are not."""
+    try:
+        importlib.import_module(f"numba.np.ufunc.{THREADING_LAYERS[name]}")
+    except ImportError:
+        return False
+    return True
+
+
+def _cuda() -> str:
+    """Ask numba-cuda in another process, which a broken driver may hang or crash."""
+    if _version("numba-cuda") == "not installed":
+        return "numba-cuda is not installed"
+    ask = [sys.executable, "-c", CUDA_PROBE]
+    try:
+        probe = subprocess.run(ask, capture_output=True, text=True, timeout=CUDA_PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        return f"numba-cuda gave no answer within {CUDA_PATIENCE} s"
+    lines = (probe.stdout if probe.returncode == 0 else probe.stderr).split("\n")
+    last = next(filter(None, map(str.strip, reversed(lines))), f"exit code {probe.returncode}")
+    return last if probe.returncode == 0 else f"numba-cuda failed: {last}"
+
+
+def _cache() -> str:
+    """Where Numba keeps the compiled code of this package."""
+    try:
+        path = Path(PackageCache(main, ()).cache_path)
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except RuntimeError:
+        return "no directory can be written, so every process compiles anew; set NUMBA_CACHE_DIR"
+    except OSError as error:
+        return f"cannot be written, so every process compiles anew: {error}"
+    return f"{path} (can be written)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
