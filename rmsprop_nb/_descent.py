@@ -29,6 +29,9 @@ _PRECISION_LOSS, _MAXFEV = int(Status.PRECISION_LOSS), int(Status.MAXFEV)
 
 FIRST_STEP = 0.01  # of the size of x
 MAX_RESTARTS = 4
+MAX_STAGNATION = 300
+STAGNATION_ULPS = 4.0
+STAGNATION_SHRINKAGE = 0.9
 RUNAWAY = 1e15  # f below -RUNAWAY*max(1, |f(x0)|) at a huge step: unbounded
 
 
@@ -117,11 +120,25 @@ def _count_step(arrays, p, f, settings):  # type: ignore[no-untyped-def]
 def _begin_iteration(arrays, p, slope, settings):  # type: ignore[no-untyped-def]
     """Test the current point; go on from there unless the direction has underflowed."""
     p.phase = _SEARCH
-    begin_search(p, slope)
     p.gnorm = gradient_norm(arrays, arrays.g)
+    stagnates = _stagnates(p, arrays.x)
+    begin_search(p, slope)
     stop_after_iteration(p, arrays.x, settings.tests)
-    if p.status == _RUNNING and not slope < 0.0:
+    if p.status == _RUNNING and (stagnates or not slope < 0.0):
         p.status = _PRECISION_LOSS
+
+
+@inline_jit
+def _stagnates(p, x):  # type: ignore[no-untyped-def]
+    """Whether for many evaluations neither f has fallen by more than rounding nor the gradient become smaller."""
+    visible = STAGNATION_ULPS * (2.2e-16 if x.itemsize == 8 else 1.2e-7) * abs(p.f_mark)
+    if p.nit == 0 or p.f < p.f_mark - visible or p.gnorm < STAGNATION_SHRINKAGE * p.gnorm_mark:
+        p.f_mark = p.f if p.nit == 0 else min(p.f, p.f_mark)
+        p.gnorm_mark = p.gnorm if p.nit == 0 else min(p.gnorm, p.gnorm_mark)
+        p.stagnation = 0
+    else:
+        p.stagnation += p.trials
+    return p.stagnation >= MAX_STAGNATION
 
 
 @inline_jit
