@@ -17,8 +17,12 @@ GOLDEN = json.loads((Path(__file__).parent / "golden/golden.json").read_text())
 CASES = {f"{case['name']}_{case['dtype']}": case for case in GOLDEN["cases"]}
 OPTIONS = {field.name for field in dataclasses.fields(RmspropOptions)}
 
-ULPS = 8.0
-"""Units in the last place of the largest |x| by which fifty steps of two libraries may differ."""
+ULPS = {"float64": 8.0, "float32": 8.0}
+CENTERED_ULPS = {"float64": 16.0, "float32": 64.0}
+"""Units in the last place of the largest |x| by which fifty steps of two libraries may differ.
+
+More for the centered forms: their variance is a difference of nearly equal numbers, which magnifies rounding.
+"""
 
 
 def unhex(numbers, dtype):
@@ -35,9 +39,10 @@ def options(case):
     return {name: value for name, value in case.items() if name in OPTIONS and name != "learning_rate"}
 
 
-def assert_close(x, recorded):
-    assert x.dtype == recorded.dtype
-    assert np.abs(x - recorded).max() <= ULPS * np.spacing(np.abs(recorded).max())
+def assert_close(x, recorded, case):
+    assert x.dtype == recorded.dtype == case["dtype"]
+    ulps = (CENTERED_ULPS if case["centered"] else ULPS)[case["dtype"]]
+    assert np.abs(x - recorded).max() <= ulps * np.spacing(np.abs(recorded).max())
 
 
 def test_cases_cover_libraries_and_variants():
@@ -56,7 +61,7 @@ def test_kernel_does_what_the_library_did(name):
     rates = rate if isinstance(rate, list) else [rate] * len(gradients)
     for step, recorded in zip(GOLDEN["steps"], unhex(case["x"], case["dtype"]), strict=True):
         x, _ = run_kernel(x0, gradients[:step], rates[:step], options(case))
-        assert_close(x, recorded)
+        assert_close(x, recorded, case)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -64,4 +69,4 @@ def test_reference_does_what_the_library_did(name):
     case = CASES[name]
     path = list(reference_rmsprop(*inputs(case), case["learning_rate"], **options(case)))
     for step, recorded in zip(GOLDEN["steps"], unhex(case["x"], case["dtype"]), strict=True):
-        assert_close(path[step - 1], recorded)
+        assert_close(path[step - 1], recorded, case)

@@ -40,8 +40,9 @@ def test_fit_is_what_a_recomputation_finds(name: str) -> None:
     for fit in fit_nist(name):
         scale, grad = np.abs(problem.start1), np.empty(problem.start1.size)
         b = fit.run.x * scale
-        assert fit.run.f == nist_objective(name)(b, grad, problem.x, problem.y)
-        assert fit.run.gradient == np.abs(grad * scale).max()
+        assert fit.run.f == pytest.approx(nist_objective(name)(b, grad, problem.x, problem.y), rel=1e-12)
+        # at a minimum little more than rounding is left of the sums
+        assert fit.run.gradient == pytest.approx(np.abs(grad * scale).max(), rel=1e-3, abs=1e-10 * fit.run.f)
         assert fit.excess == pytest.approx((fit.run.f - problem.certified_rss) / problem.certified_rss, abs=1e-15)
         error = np.abs((b - problem.certified) / problem.certified).max()
         # digits are cut off at 11 and at none
@@ -54,7 +55,7 @@ def test_fit_is_what_a_recomputation_finds(name: str) -> None:
 def test_expected_sets_are_solved(name: str) -> None:
     ours, theirs = fit_nist(name)
     assert ours.solved
-    assert ours.run.ended == "f falls no further"
+    assert ours.run.ended in ("f falls no further", "no further progress")  # rounding decides which
     assert theirs.solved == (name != "ENSO")
 
 

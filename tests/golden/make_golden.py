@@ -414,9 +414,17 @@ def rounds_to_float32(case: Case, dtype: str) -> bool:
     return case.library == "tensorflow" and (dtype == "float32" or "raw_ops" not in case.api)
 
 
+def as_used(case: Case, dtype: str) -> dict[str, Any]:
+    """Return the rule with the values that the library effectively used."""
+    if rounds_to_float32(case, dtype):
+        return through_float32(case.rule)
+    if case.library == "keras":  # on TensorFlow, Keras makes a float32 of the weight decay, whatever the variable
+        return {**case.rule, "weight_decay": float(np.float32(case.rule["weight_decay"]))}
+    return case.rule
+
+
 def record(case: Case, dtype: str) -> dict[str, Any]:
     """Run one case and return its entry."""
-    narrow = rounds_to_float32(case, dtype)
     after = [hexadecimal(x) for x in RUNNERS[case.library](case, make_inputs(dtype))]
     return {
         "name": case.name,
@@ -424,8 +432,8 @@ def record(case: Case, dtype: str) -> dict[str, Any]:
         "library": case.library,
         "library_version": version(case.library),
         "api": case.api,
-        "hyper_through_float32": narrow,
-        **(through_float32(case.rule) if narrow else case.rule),
+        "hyper_through_float32": rounds_to_float32(case, dtype),
+        **as_used(case, dtype),
         "x": [after[step - 1] for step in STEPS],
     }
 
