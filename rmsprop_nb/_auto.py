@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from rmsprop_nb._cpu import copy
-from rmsprop_nb._descent import ask, average_squares, blocked, direction_sums, first_step, make_tell, set_metric
+from rmsprop_nb._descent import ask, blocked, first_step, make_tell, moved_to, set_metric
 from rmsprop_nb._jit import inline_jit, reduction_jit
 
 __all__ = ["ask", "tell"]
@@ -28,23 +28,19 @@ LEAST_DESCENT = 1e-10  # cosine between direction and gradient below which momen
 @inline_jit
 def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
     slope_before = p.slope0
-    average_squares(arrays.square_avg, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
-    set_metric(arrays, settings.hyper)
+    set_metric(arrays, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
     p.mu = sy = s_m_s = 0.0
     if moved:
-        vy, vg, v_m_v, yp, yy, sy, s_m_s = _curvature_sums(arrays)
+        vy, vg, v_m_v, yp, yy, sy, s_m_s = _go(arrays, p.a)
         p.mu = _momentum(vy, vg, v_m_v, yp, yy)
-        copy(arrays.x_eval, arrays.x)
-    if accepted:
+    elif accepted:
         copy(arrays.g_eval, arrays.g)
     p.fresh = 0 if moved else 1
-    _set_direction(arrays, p.mu)
-    slope, gg, vv, v_m_v = direction_sums(arrays)
+    slope, gg, vv, v_m_v = _set_direction(arrays, p.mu)
     if not slope < -LEAST_DESCENT * math.sqrt(gg * vv):
         p.mu = 0.0
         p.fresh = 1
-        _set_direction(arrays, 0.0)
-        slope, gg, vv, v_m_v = direction_sums(arrays)
+        slope, gg, vv, v_m_v = _set_direction(arrays, 0.0)
     if moved:
         p.a = _first_trial(p.a, slope_before, slope, sy, s_m_s, v_m_v)
     else:
@@ -78,41 +74,59 @@ def _first_trial(a, slope_before, slope, sy, s_m_s, v_m_v):  # type: ignore[no-u
     return trial if math.isfinite(trial) and trial > 0.0 else a
 
 
-@inline_jit
+@reduction_jit
 def _set_direction(arrays, mu):  # type: ignore[no-untyped-def]
-    """v <- mu*v - g/M; with bounds, 0 where -g points out of the box and no momentum where v would."""
-    g, v, metric = arrays.g, arrays.momentum_buffer, arrays.metric
+    """v <- mu*v - g/M; return g.v, g.g, v.v and v.Mv over the variables that move.
+
+    With bounds v is 0 where -g points out of the box, and there is no momentum where v would.
+    """
+    x, g, v, metric = arrays.x, arrays.g, arrays.momentum_buffer, arrays.metric
+    lower, upper = arrays.lower, arrays.upper
     mu = v.dtype.type(mu)
+    gv = gg = vv = v_m_v = 0.0
     for i in range(v.size):
-        v[i] = mu * v[i] - g[i] / metric[i]
-    x, lower, upper = arrays.x, arrays.lower, arrays.upper
-    for i in range(lower.size):
-        if blocked(x[i], -g[i], lower[i], upper[i]):
-            v[i] = 0
-        elif blocked(x[i], v[i], lower[i], upper[i]):
-            v[i] = -g[i] / metric[i]
+        p = g[i] / metric[i]
+        w = mu * v[i] - p
+        if lower.size:
+            if blocked(x[i], -g[i], lower[i], upper[i]):
+                w = p * 0
+            elif blocked(x[i], w, lower[i], upper[i]):
+                w = -p
+        v[i] = w
+        gi, wi = np.float64(g[i]), np.float64(w)
+        moves = 1.0 if wi != 0.0 else 0.0
+        gv += gi * wi
+        gg += moves * gi * gi
+        vv += wi * wi
+        v_m_v += wi * wi * np.float64(metric[i])
+    return gv, gg, vv, v_m_v
 
 
 @reduction_jit
-def _curvature_sums(arrays):  # type: ignore[no-untyped-def]
-    """Inner products of the step s to ``x_eval``, the change y of the gradient, the direction v and p = g/M.
+def _go(arrays, a):  # type: ignore[no-untyped-def]
+    """Go to the accepted point; return the inner products of v, the step s, the gradient's change y and p = g/M.
 
     With bounds, those for the momentum are taken over the variables that are free at the new point.
     """
-    x, x_new, g, g_new = arrays.x, arrays.x_eval, arrays.g, arrays.g_eval
+    x, g, g_new = arrays.x, arrays.g, arrays.g_eval
     v, metric, lower, upper = arrays.momentum_buffer, arrays.metric, arrays.lower, arrays.upper
+    step = x.dtype.type(a)
     vy = vg = v_m_v = yp = yy = sy = s_m_s = 0.0
     for i in range(x.size):
+        x_new = moved_to(arrays, i, step)
         vi, gi, mi = np.float64(v[i]), np.float64(g_new[i]), np.float64(metric[i])
         y = gi - np.float64(g[i])
-        s = np.float64(x_new[i]) - np.float64(x[i])
+        s = np.float64(x_new) - np.float64(x[i])
+        x[i] = x_new
+        g[i] = g_new[i]
         sy += s * y
         s_m_s += s * s * mi
-        if lower.size and blocked(x_new[i], -g_new[i], lower[i], upper[i]):
+        if lower.size and blocked(x_new, -g_new[i], lower[i], upper[i]):
             continue
+        scaled = y / mi
         vy += vi * y
         vg += vi * gi
         v_m_v += vi * vi * mi
-        yp += y * gi / mi
-        yy += y * y / mi
+        yp += scaled * gi
+        yy += scaled * y
     return vy, vg, v_m_v, yp, yy, sy, s_m_s

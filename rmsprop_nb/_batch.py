@@ -19,12 +19,24 @@ from rmsprop_nb._solve import AnyOptions, algorithm_of, run, settings_of, starti
 from rmsprop_nb._types import MESSAGES, Status
 from rmsprop_nb._validate import as_args, as_bounds, as_count, as_start, check_callable, check_jac, check_known
 
-__all__ = ["minimize_batch"]
+__all__ = ["BatchResult", "minimize_batch"]
 
 _KEPT_EXCEPTIONS = 10
 
 # Options that are about watching one run.
 _SINGLE_RUN_OPTIONS = ("disp", "history", "maxtime", "parallel", "return_all", "state")
+
+
+class BatchResult(OptimizeResult):
+    """An OptimizeResult whose fields have a row for each problem; see `minimize_batch`."""
+
+    def __repr__(self) -> str:
+        count, n = self.x.shape
+        statuses, counts = np.unique(self.status, return_counts=True)
+        lines = [f"{count} problems of {n} variables, {int(self.success.sum())} of them successful"]
+        lines += [f"{k:>10}  {MESSAGES[Status(int(status))]}" for status, k in zip(statuses, counts, strict=True)]
+        lines += [f"lowest f: {self.fun[self.best]:.6g} at index {self.best}"]
+        return "\n".join(lines)
 
 
 def minimize_batch(
@@ -39,7 +51,7 @@ def minimize_batch(
     tol: float | None = None,
     options: dict[str, Any] | None = None,
     workers: int = 1,
-) -> OptimizeResult:
+) -> BatchResult:
     """Minimize many small problems that share an objective, each from its own start and with its own data.
 
     Problem b minimizes ``fun(x, *args, *rows)`` from ``X0[b]``, where the rows are ``a[b]`` for each array of
@@ -71,8 +83,8 @@ def minimize_batch(
 
     Returns
     -------
-    result : scipy.optimize.OptimizeResult
-        With ``x`` and ``jac`` of shape (B, n); ``fun``, ``nit``, ``nfev``, ``njev``, ``status``, ``success`` and
+    result : BatchResult
+        An OptimizeResult with ``x`` and ``jac`` of shape (B, n); ``fun``, ``nit``, ``nfev``, ``njev``, ``status``, ``success`` and
         ``message`` of shape (B,); ``best``, the index of the lowest f; and ``exceptions``, a dict from the index of a
         problem whose objective raised (status 8) to the exception, for the first ten.
 
@@ -313,10 +325,10 @@ def _exceptions(
             yield k, error
 
 
-def _result(problem: Problem, results: BatchResults, exceptions: dict[int, Exception]) -> OptimizeResult:
+def _result(problem: Problem, results: BatchResults, exceptions: dict[int, Exception]) -> BatchResult:
     statuses = [Status(int(status)) for status in results.status]
     fun = np.where(np.isnan(results.fun), np.inf, results.fun)
-    return OptimizeResult(
+    return BatchResult(
         x=results.x,
         fun=results.fun,
         jac=results.jac,

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop_nb._cpu import clip, copy, gradient_norm, max_abs, max_abs_difference
+from rmsprop_nb._cpu import copy, max_abs, max_abs_difference, projected_max_abs
 from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
 from rmsprop_nb._linesearch import ACCEPT, FAILED, TAKE_BEST, UNBOUNDED, begin_search, end_trial
+from rmsprop_nb._native import from_bits, magnitude_bits
 from rmsprop_nb._stopping import keep_best, stop_after_iteration, usable
 from rmsprop_nb._types import Phase, Status
 
-__all__ = ["ask", "average_squares", "blocked", "direction_sums", "first_step", "make_tell", "set_metric", "tiny"]
+__all__ = ["ask", "blocked", "first_step", "make_tell", "moved_to", "set_metric", "tiny"]
 
 _START, _SEARCH, _TAKE_BEST = int(Phase.START), int(Phase.SEARCH), int(Phase.TAKE_BEST)
 _RUNNING, _NONFINITE, _UNBOUNDED = int(Status.RUNNING), int(Status.NONFINITE), int(Status.UNBOUNDED)
@@ -50,8 +51,8 @@ def make_tell(name: str, choose_direction: Any) -> Any:
     """Compile ``tell(arrays, record, f, settings)`` for one method.
 
     ``choose_direction(arrays, p, settings, accepted, moved)`` sets S, the metric, the direction in ``momentum_buffer``
-    and the first step ``p.a``, and returns the slope. If `moved`, ``x_eval`` is the new point and ``g_eval`` its
-    gradient, to be copied to ``x`` and ``g``; if not `accepted`, the last search has failed and the past is forgotten.
+    and the first step ``p.a``, and returns the slope. If `moved`, it has to go to `moved_to` and take ``g_eval`` as the
+    gradient there; if not `accepted`, the last search has failed and the past is forgotten.
     """
 
     @kernel_jit("descent tell", name)
@@ -59,7 +60,8 @@ def make_tell(name: str, choose_direction: Any) -> Any:
         p = record[0]
         p.pending = 0
         p.nfev += 1
-        finite = usable(f, max_abs(arrays.g_eval), settings.tests.largest_gradient)
+        largest = max_abs(arrays.g_eval)
+        finite = usable(f, largest, settings.tests.largest_gradient)
         if finite and f < p.f_best:
             _move(arrays, p.a, arrays.x_best)
             keep_best(p, f, arrays.g_eval, arrays)
@@ -76,6 +78,10 @@ def make_tell(name: str, choose_direction: Any) -> Any:
             if moved:
                 _count_step(arrays, p, f, settings)
             slope = choose_direction(arrays, p, settings, accepted, moved)
+            if arrays.lower.size:
+                p.gnorm = projected_max_abs(arrays.x, arrays.g, arrays.lower, arrays.upper)
+            elif accepted:
+                p.gnorm = largest
             _begin_iteration(arrays, p, slope, settings)
         if p.status == _RUNNING and p.nfev >= settings.tests.maxfev:
             p.status = _MAXFEV
@@ -103,7 +109,7 @@ def _end_trial(arrays, p, f, finite, settings):  # type: ignore[no-untyped-def]
 
 @inline_jit
 def _count_step(arrays, p, f, settings):  # type: ignore[no-untyped-def]
-    """Take the step ``p.a``: ``x_eval`` becomes the new point, though the objective may have scribbled on it."""
+    """Count the step ``p.a``, which the method is about to take."""
     p.nit += 1
     p.since_best += 1
     p.step += 1
@@ -111,8 +117,8 @@ def _count_step(arrays, p, f, settings):  # type: ignore[no-untyped-def]
     p.rate = p.a
     p.f_prev = p.f
     p.f = f
-    _move(arrays, p.a, arrays.x_eval)
     if settings.tests.xtol >= 0.0:
+        _move(arrays, p.a, arrays.x_eval)  # once more, because the objective may have scribbled on it
         p.dx = max_abs_difference(arrays.x, arrays.x_eval)
 
 
@@ -120,7 +126,6 @@ def _count_step(arrays, p, f, settings):  # type: ignore[no-untyped-def]
 def _begin_iteration(arrays, p, slope, settings):  # type: ignore[no-untyped-def]
     """Test the current point; go on from there unless the direction has underflowed."""
     p.phase = _SEARCH
-    p.gnorm = gradient_norm(arrays, arrays.g)
     stagnates = _stagnates(p, arrays.x)
     begin_search(p, slope)
     stop_after_iteration(p, arrays.x, settings.tests)
@@ -154,12 +159,9 @@ def first_step(arrays, p, accepted):  # type: ignore[no-untyped-def]
 @inline_jit
 def _move(arrays, a, target):  # type: ignore[no-untyped-def]
     """Set `target` to the point at `a` on the (projected) path."""
-    x, v = arrays.x, arrays.momentum_buffer
-    step = x.dtype.type(a)
-    for i in range(x.size):
-        target[i] = x[i] + step * v[i]
-    if arrays.lower.size:
-        clip(target, arrays.lower, arrays.upper)
+    step = arrays.x.dtype.type(a)
+    for i in range(arrays.x.size):
+        target[i] = moved_to(arrays, i, step)
 
 
 @inline_jit
@@ -175,20 +177,31 @@ def tiny(x):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def average_squares(square_avg, g, hyper, forget):  # type: ignore[no-untyped-def]
-    """S <- beta*S + (1 - beta)*g*g, from S = 0 if `forget`."""
+def set_metric(arrays, g, hyper, forget):  # type: ignore[no-untyped-def]
+    """S <- beta*S + (1 - beta)*g*g, from S = 0 if `forget`, and M = sqrt(S) + eps*max(sqrt(S)).
+
+    eps is relative here, so that scaling f changes nothing.
+    """
+    square_avg, metric = arrays.square_avg, arrays.metric
     beta = square_avg.dtype.type(0) if forget else hyper.beta
+    largest = magnitude_bits(square_avg.dtype.type(0))
     for i in range(g.size):
-        square_avg[i] = beta * square_avg[i] + hyper.one_minus_beta * g[i] * g[i]
+        s = beta * square_avg[i] + hyper.one_minus_beta * g[i] * g[i]
+        square_avg[i] = s
+        bits = magnitude_bits(s)
+        largest = max(largest, bits)
+    floor = metric.dtype.type(hyper.eps * math.sqrt(from_bits(largest)) + tiny(metric))
+    for i in range(metric.size):
+        metric[i] = math.sqrt(square_avg[i]) + floor
 
 
 @inline_jit
-def set_metric(arrays, hyper):  # type: ignore[no-untyped-def]
-    """M = sqrt(S) + eps*max(sqrt(S)): eps is relative here, so that scaling f changes nothing."""
-    square_avg, metric = arrays.square_avg, arrays.metric
-    floor = metric.dtype.type(hyper.eps * math.sqrt(max_abs(square_avg)) + tiny(metric))
-    for i in range(metric.size):
-        metric[i] = math.sqrt(square_avg[i]) + floor
+def moved_to(arrays, i, step):  # type: ignore[no-untyped-def]
+    """Element i of the point at `step` on the (projected) path."""
+    x = arrays.x[i] + step * arrays.momentum_buffer[i]
+    if arrays.lower.size:
+        x = min(max(x, arrays.lower[i]), arrays.upper[i])
+    return x
 
 
 @inline_jit
@@ -211,18 +224,3 @@ def _slope(arrays, a):  # type: ignore[no-untyped-def]
         if not blocked(x[i] + step * v[i], v[i], lower[i], upper[i]):
             total += np.float64(g[i]) * np.float64(v[i])
     return total
-
-
-@reduction_jit
-def direction_sums(arrays):  # type: ignore[no-untyped-def]
-    """g.v, g.g, v.v and v.Mv over the variables that move."""
-    g, v, metric = arrays.g, arrays.momentum_buffer, arrays.metric
-    gv = gg = vv = v_m_v = 0.0
-    for i in range(v.size):
-        gi, vi = np.float64(g[i]), np.float64(v[i])
-        moves = 1.0 if vi != 0.0 else 0.0
-        gv += gi * vi
-        gg += moves * gi * gi
-        vv += vi * vi
-        v_m_v += vi * vi * np.float64(metric[i])
-    return gv, gg, vv, v_m_v

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -45,12 +46,18 @@ def _enable_cache(dispatcher: Any, key: tuple[Any, ...]) -> None:
     try:
         dispatcher._cache = PackageCache(dispatcher.py_func, key)
     except RuntimeError:  # no directory can be written: compile in every process
-        warnings.warn(
-            "No directory for compiled code can be written, so it is compiled anew in every process; "
-            "set NUMBA_CACHE_DIR to a private directory.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        _warn_without_cache()
+
+
+@functools.cache
+def _warn_without_cache() -> None:
+    """Say it once in a process."""
+    warnings.warn(
+        "No directory for compiled code can be written, so it is compiled anew in every process; "
+        "set NUMBA_CACHE_DIR to a private directory.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def adapter_jit(signature: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from rmsprop_nb._cpu import copy, dot
-from rmsprop_nb._descent import average_squares, blocked, direction_sums, first_step, make_tell, set_metric
+from rmsprop_nb._descent import blocked, first_step, make_tell, moved_to, set_metric
 from rmsprop_nb._jit import inline_jit, reduction_jit
 
 __all__ = ["tell"]
@@ -25,23 +25,21 @@ LEAST_CURVATURE = 1e-22  # s.y relative to y.y below which a pair says nothing
 
 @inline_jit
 def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
-    average_squares(arrays.square_avg, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
+    set_metric(arrays, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
     if moved:
-        _remember(arrays, p)
-        copy(arrays.x_eval, arrays.x)
+        _go(arrays, p)
     else:
         p.pairs = 0
-    if accepted:
-        copy(arrays.g_eval, arrays.g)
-    set_metric(arrays, settings.hyper)
+        if accepted:
+            copy(arrays.g_eval, arrays.g)
     p.fresh = 1 if p.pairs == 0 else 0
     _two_loops(arrays, p)
-    slope = direction_sums(arrays)[0]
+    slope = dot(arrays.g, arrays.momentum_buffer)
     if not slope < 0.0 and p.pairs > 0:
         p.pairs = 0
         p.fresh = 1
         _two_loops(arrays, p)
-        slope = direction_sums(arrays)[0]
+        slope = dot(arrays.g, arrays.momentum_buffer)
     if p.pairs > 0:
         p.a = 1.0
     elif moved:
@@ -55,21 +53,34 @@ tell = make_tell("rmsprop-lbfgs", _choose_direction)
 
 
 @inline_jit
-def _remember(arrays, p):  # type: ignore[no-untyped-def]
-    """Put the newest step and gradient change over the oldest, unless f is not convex along the step."""
+def _go(arrays, p):  # type: ignore[no-untyped-def]
+    """Go to the accepted point; put the pair over the oldest, unless f is not convex along the step."""
     memory = arrays.steps.shape[0]
     slot = (p.newest + 1) % memory
-    s, y = arrays.steps[slot], arrays.gradient_changes[slot]
-    for i in range(s.size):
-        s[i] = arrays.x_eval[i] - arrays.x[i]
-        y[i] = arrays.g_eval[i] - arrays.g[i]
-    sy = dot(s, y)
-    if sy > LEAST_CURVATURE * dot(y, y):
+    sy, yy = _store_pair(arrays, arrays.steps[slot], arrays.gradient_changes[slot], p.a)
+    if sy > LEAST_CURVATURE * yy:
         p.newest = slot
         p.pairs = min(p.pairs + 1, memory)
         arrays.pair_sums[slot, 0] = sy
     elif p.pairs == memory:
         p.pairs -= 1  # the oldest pair has just been overwritten
+
+
+@reduction_jit
+def _store_pair(arrays, s, y, a):  # type: ignore[no-untyped-def]
+    """Go to the accepted point; keep the step and the gradient's change, and return s.y and y.y."""
+    x, g, g_new = arrays.x, arrays.g, arrays.g_eval
+    step = x.dtype.type(a)
+    sy = yy = 0.0
+    for i in range(x.size):
+        x_new = moved_to(arrays, i, step)
+        s[i] = x_new - x[i]
+        y[i] = g_new[i] - g[i]
+        x[i] = x_new
+        g[i] = g_new[i]
+        sy += np.float64(s[i]) * np.float64(y[i])
+        yy += np.float64(y[i]) * np.float64(y[i])
+    return sy, yy
 
 
 @inline_jit

@@ -7,16 +7,18 @@ whole package, because Numba's own key knows only the file a function stands in.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import itertools
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import typeof, types
 from numba.core import cgutils
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.errors import NumbaError
 from numba.extending import intrinsic, overload
 from numba.np import arrayobj, numpy_support
@@ -38,6 +40,8 @@ __all__ = [
 ]
 
 _WORD = 8
+
+logger = logging.getLogger("rmsprop_nb")
 
 
 class Unpackable(TypeError):
@@ -269,16 +273,51 @@ def package_digest() -> str:
 
 
 class PackageCache(FunctionCache):
-    """Numba's disk cache with a key of ours.
+    """Numba's disk cache with keys and files of ours.
 
     Numba keys a closure by the pickled contents of its cells, which for a compiled function change from process to
-    process, so that the cache never hits; and it does not notice a change in another file of the package.
+    process, so that the cache never hits; and it does not notice a change in another file of the package. All closures
+    of a function share an index that numbers their files, and two processes that write at once can take the same
+    number: here every kernel has files of its own. What cannot be read is compiled again, what cannot be written is not
+    kept.
     """
 
     def __init__(self, py_func: Any, key: tuple[Any, ...]) -> None:
         super().__init__(py_func)
         self._key = repr(key)
-        self._cache_file._source_stamp = package_digest()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the kernel from disk, or None."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
+            logger.warning("a damaged file in the cache of compiled code is written again: %r", error)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a kernel on disk if that is possible."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            logger.warning("compiled code cannot be kept on disk: %s", error)
+
+    def _load_overload(self, sig: Any, target_context: Any) -> Any:
+        self._choose_file(sig, target_context.codegen())
+        return super()._load_overload(sig, target_context)
+
+    def _save_overload(self, sig: Any, data: Any) -> None:
+        self._choose_file(sig, data.codegen)
+        with contextlib.suppress(OSError):
+            Path(self._cache_file._index_path).unlink()  # a damaged index would be read before it is written
+        super()._save_overload(sig, data)
+
+    def _choose_file(self, sig: Any, codegen: Any) -> None:
+        name = hashlib.sha256(repr(self._index_key(sig, codegen)).encode()).hexdigest()[:16]
+        self._cache_file = IndexDataCacheFile(
+            cache_path=self._cache_path,
+            filename_base=f"{self._impl.filename_base}-{name}",
+            source_stamp=package_digest(),
+        )
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
         return sig, codegen.magic_tuple(), self._key

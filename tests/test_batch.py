@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 from objectives import ARGS, FORMS, as_python
+from scipy.optimize import curve_fit
 
 from rmsprop_nb import Status, minimize, minimize_batch, multistart
 from rmsprop_nb._jit import JIT_ENABLED
@@ -77,6 +78,18 @@ def test_every_form(form, python):
         fun, jac = as_python(fun), as_python(jac)
     batch = minimize_batch(fun, STARTS[:5], ARGS, jac=jac)
     assert_one_by_one(batch, [minimize(fun, x0, ARGS, jac=jac) for x0 in STARTS[:5]])
+
+
+@needs_jit
+def test_a_hundred_thousand_decay_curves():
+    y, _ = decays(100_000)
+    starts = np.tile([1.0, 1.0, 0.0], (len(y), 1))
+    result = minimize_batch(decay, starts, (T,), batch_args=(y, np.ones(len(y))), jac="inplace", workers=2)
+    assert result.success.all()
+    assert len(repr(result).splitlines()) == 3
+    for k in range(0, len(y), 10_000):
+        best, _ = curve_fit(lambda t, a, b, c: a * np.exp(-b * t) + c, T, y[k], p0=starts[k])
+        np.testing.assert_allclose(result.x[k], best, atol=1e-4)
 
 
 ROWS = {
