@@ -27,7 +27,7 @@ _KEPT_EXCEPTIONS = 10
 _SINGLE_RUN_OPTIONS = ("disp", "history", "maxtime", "parallel", "return_all", "state")
 
 
-class BatchResult(OptimizeResult):
+class BatchResult(OptimizeResult):  # type: ignore[misc]
     """An OptimizeResult whose fields have a row for each problem; see `minimize_batch`."""
 
     def __repr__(self) -> str:
@@ -84,8 +84,8 @@ def minimize_batch(
     Returns
     -------
     result : BatchResult
-        An OptimizeResult with ``x`` and ``jac`` of shape (B, n); ``fun``, ``nit``, ``nfev``, ``njev``, ``status``, ``success`` and
-        ``message`` of shape (B,); ``best``, the index of the lowest f; and ``exceptions``, a dict from the index of a
+        An OptimizeResult with ``x`` and ``jac`` of shape (B, n); ``fun``, ``nit``, ``nfev``, ``njev``, ``status``,
+        ``success`` and ``message`` of shape (B,); ``best``, the index of the lowest f; and ``exceptions``, a dict from the index of a
         problem whose objective raised (status 8) to the exception, for the first ten.
 
     Raises

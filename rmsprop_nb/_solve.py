@@ -111,7 +111,7 @@ def settings_of(options: AnyOptions, x: NDArray[Any]) -> Settings:
     return Settings(
         hyper=options.hyper(x.dtype),
         tests=options.stopping_tests(x.dtype),
-        rates=np.array([rate if isinstance(rate, float | int) else 0.0], dtype=x.dtype),
+        rates=np.array([0.0 if rate is None or isinstance(rate, str) or callable(rate) else rate], dtype=x.dtype),
         curvature=LBFGS_CURVATURE if isinstance(options, LbfgsOptions) else CG_CURVATURE,
         blocks=numba.get_num_threads() if parallel else 1,
     )

@@ -91,7 +91,6 @@ def as_bounds(bounds: Any, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]
         lower, upper = _broadcast_bound(bounds.lb, x, "lb"), _broadcast_bound(bounds.ub, x, "ub")
     else:
         lower, upper = _from_pairs(bounds, x.size)
-    lower, upper = _round_into(lower, x.dtype, np.inf), _round_into(upper, x.dtype, -np.inf)
     if np.isnan(lower).any() or np.isnan(upper).any():
         msg = "bounds must not be NaN; use None or -inf/inf for a variable without a bound."
         raise ValueError(msg)
@@ -99,6 +98,8 @@ def as_bounds(bounds: Any, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]
         k = int(np.flatnonzero(lower > upper)[0])
         msg = f"bounds must have lower <= upper, got ({lower[k]}, {upper[k]}) at index {k}."
         raise ValueError(msg)
+    lower, upper = _round_into(lower, x.dtype, np.inf), _round_into(upper, x.dtype, -np.inf)
+    upper = np.maximum(lower, upper)  # a box too narrow for float32 becomes a point
     if np.isneginf(lower).all() and np.isposinf(upper).all():
         return none, none
     return lower, upper
@@ -170,16 +171,14 @@ def check_known(options: Mapping[str, Any], known: tuple[str, ...], method: str)
         raise ValueError(msg)
 
 
-def check_learning_rate(value: Any) -> float | str | Callable[[int], float]:
-    """Return "auto", a positive float, or a schedule."""
-    if isinstance(value, str):
-        if value != "auto":
-            msg = f"learning_rate must be 'auto', a positive number or a callable step -> rate, got {value!r}."
-            raise ValueError(msg)
-        return value
-    if callable(value):
-        return value  # type: ignore[no-any-return]
-    if not (np.isscalar(value) or np.ndim(value) == 0) or not (float(value) > 0.0 and math.isfinite(float(value))):
+def check_learning_rate(value: Any) -> None:
+    """Raise unless `value` is "auto", a positive number or a callable."""
+    if callable(value) or (isinstance(value, str) and value == "auto"):
+        return
+    try:
+        rate = math.nan if isinstance(value, str) or np.ndim(value) else float(value)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not (rate > 0.0 and math.isfinite(rate)):
         msg = f"learning_rate must be 'auto', a positive number or a callable step -> rate, got {value!r}."
         raise ValueError(msg)
-    return float(value)

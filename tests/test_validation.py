@@ -49,6 +49,7 @@ BAD_OPTIONS = {
     "rate_negative": ({"learning_rate": -0.1}, r"positive number or a callable step -> rate, got -0.1"),
     "rate_nan": ({"learning_rate": np.nan}, "learning_rate must be"),
     "rate_text": ({"learning_rate": "fast"}, "learning_rate must be 'auto'"),
+    "rate_none": ({"learning_rate": None}, "learning_rate must be"),
     "rate_vector": ({"learning_rate": [0.1, 0.2]}, "learning_rate must be"),
     "beta_one": ({"beta": 1.0}, r"beta must be a number in \[0, 1\), got 1.0"),
     "beta_negative": ({"beta": -0.1}, "beta must be"),
@@ -160,6 +161,22 @@ def test_memory_mapped_start(tmp_path):
     assert result.success
     assert result.x.dtype == np.float32
     np.testing.assert_array_equal(mapped, [3.0, 4.0])
+
+
+def test_fixed_variable_that_float32_cannot_hold():
+    start = np.array([0.5, 0.5], np.float32)
+    result = minimize(lambda x: float(x @ x), start, jac=lambda x: 2 * x, bounds=[(0.1, 0.1), (None, None)])
+    assert result.success
+    np.testing.assert_allclose(result.x, [0.1, 0.0], atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.125, np.float32(0.125), np.array(0.125), np.float64(0.125)])
+def test_a_learning_rate_may_be_any_number(rate):
+    results = [
+        minimize(lambda x: x @ x, [3.0], jac=lambda x: 2 * x, options={"learning_rate": r, "maxiter": 5})
+        for r in (rate, 0.125, 1)
+    ]
+    assert results[0].x == results[1].x != results[2].x
 
 
 def test_float32_bounds_are_rounded_into_the_box():
