@@ -6,7 +6,7 @@
 These are the recurrences of textbook RMSprop with momentum. The learning rate a comes from a Wolfe line search; the
 momentum mu from the conjugate-gradient formula of Y.-H. Dai and C.-X. Kou, "A nonlinear conjugate gradient algorithm
 with an optimal property and an improved Wolfe line search", SIAM J. Optim. 23 (2013), eq. 1.12 and 2.7, in the inner
-product that M defines. With bounds, momentum lives on the variables that are free.
+product that M defines. With bounds, momentum lives on the variables that are free, and begins anew when these change.
 """
 
 from __future__ import annotations
@@ -106,12 +106,13 @@ def _set_direction(arrays, mu):  # type: ignore[no-untyped-def]
 def _go(arrays, a):  # type: ignore[no-untyped-def]
     """Go to the accepted point; return the inner products of v, the step s, the gradient's change y and p = g/M.
 
-    With bounds, those for the momentum are taken over the variables that are free at the new point.
+    With bounds, those for the momentum are taken over the variables that are free at the new point; when these are not
+    those that were free before, v.y is returned as 0, for momentum from another subspace is worth nothing.
     """
     x, g, g_new = arrays.x, arrays.g, arrays.g_eval
     v, metric, lower, upper = arrays.momentum_buffer, arrays.metric, arrays.lower, arrays.upper
     step = x.dtype.type(a)
-    vy = vg = v_m_v = yp = yy = sy = s_m_s = 0.0
+    vy = vg = v_m_v = yp = yy = sy = s_m_s = changed = 0.0
     for i in range(x.size):
         x_new = moved_to(arrays, i, step)
         vi, gi, mi = np.float64(v[i]), np.float64(g_new[i]), np.float64(metric[i])
@@ -121,12 +122,15 @@ def _go(arrays, a):  # type: ignore[no-untyped-def]
         g[i] = g_new[i]
         sy += s * y
         s_m_s += s * s * mi
-        if lower.size and blocked(x_new, -g_new[i], lower[i], upper[i]):
-            continue
+        if lower.size:
+            held = blocked(x_new, -g_new[i], lower[i], upper[i])
+            changed += 0.0 if held == (vi == 0.0) else 1.0
+            if held:
+                continue
         scaled = y / mi
         vy += vi * y
         vg += vi * gi
         v_m_v += vi * vi * mi
         yp += scaled * gi
         yy += scaled * y
-    return vy, vg, v_m_v, yp, yy, sy, s_m_s
+    return (0.0 if changed > 0.0 else vy), vg, v_m_v, yp, yy, sy, s_m_s
