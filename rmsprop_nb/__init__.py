@@ -6,8 +6,7 @@ are minimized without returning to Python. See the README for a first example.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # typing's own costs an import; type checkers know the name
 
 __version__ = "0.1.0"
 
@@ -25,6 +24,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from rmsprop_nb import datasets, schedules, testing
     from rmsprop_nb._batch import minimize_batch
     from rmsprop_nb._methods import rmsprop, rmsprop_lbfgs
@@ -45,6 +46,8 @@ _MODULES = ("datasets", "schedules", "testing")
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _HOMES:

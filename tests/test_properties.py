@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numba import njit
 from scipy.optimize import Bounds
@@ -16,9 +16,13 @@ from rmsprop_nb import Status, _loop, minimize
 from rmsprop_nb._jit import JIT_ENABLED
 from rmsprop_nb.testing import reference_rmsprop
 
-few = settings(max_examples=30)
 METHODS = st.sampled_from(["rmsprop", "rmsprop-lbfgs"])
 DTYPES = st.sampled_from([np.float32, np.float64])
+
+
+def examples(count):
+    """So many examples as a rule, and in proportion under a profile that asks for more."""
+    return settings(max_examples=count * max(1, settings.default.max_examples // 100))
 
 
 @njit
@@ -118,7 +122,7 @@ def solve(problem, method="rmsprop", args=None, **options):
 # -- convex quadratics ------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(problem=quadratics(), method=METHODS)
 def test_end_of_a_run_is_what_it_says(problem, method):
     before = [a.copy() for a in problem[:5]]
@@ -146,7 +150,7 @@ def test_end_of_a_run_is_what_it_says(problem, method):
     assert result.fun <= start
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(problem=quadratics(), method=METHODS, gtol=st.floats(1e-6, 1e2))
 def test_stopping_test_is_met_in_exact_arithmetic_too(problem, method, gtol):
     result = solve(problem, method, gtol=gtol)
@@ -155,7 +159,7 @@ def test_stopping_test_is_met_in_exact_arithmetic_too(problem, method, gtol):
         assert (np.abs(problem.projected(result.x, gradient)) <= gtol + error).all()
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(problem=quadratics(diagonal=True), method=METHODS)
 def test_separable_minimum_is_the_clipped_one(problem, method):
     result = solve(problem, method)
@@ -166,7 +170,7 @@ def test_separable_minimum_is_the_clipped_one(problem, method):
         assert (np.abs(result.x - solution) <= tolerance).all()
 
 
-@few
+@examples(30)
 @given(problem=quadratics(), method=METHODS, data=st.data())
 def test_order_of_the_variables_does_not_matter(problem, method, data):
     order = np.array(data.draw(st.permutations(range(problem.x0.size))))
@@ -185,7 +189,7 @@ def test_order_of_the_variables_does_not_matter(problem, method, data):
         assert np.linalg.norm(results[0].x[order] - results[1].x) <= (1.0 + largest) / k * sum(norms)
 
 
-@few
+@examples(30)
 @given(problem=quadratics(bounded=False), method=METHODS)
 def test_infinite_bounds_are_none(problem, method):
     bounded = solve(problem, method)
@@ -197,7 +201,7 @@ def test_infinite_bounds_are_none(problem, method):
 # -- scale ------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     dtype=DTYPES,
     method=METHODS,
@@ -293,13 +297,23 @@ def textbooks(draw, steps=20):
     return Textbook(dtype, rates, options)
 
 
+# Where 1 - beta**step cancels most: it has to be formed in double precision for float32, too.
+SLOW_AVERAGE = Textbook(
+    np.float32,
+    [0.1] * 20,
+    {"beta": 0.999, "eps": 1e-8, "centered": False, "bias_correction": True, "momentum": 0.5, "nesterov": True}
+    | {"eps_inside_sqrt": True, "lr_in_momentum": False},  # one of VARIANTS
+)
+
+
 def start_and_weights(dtype, n, seed):
     rng = np.random.default_rng(seed)
     return rng.normal(0.0, 2.0, n).astype(dtype), (10.0 ** rng.uniform(0.0, 3.0, n)).astype(dtype)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(rule=textbooks(), n=st.integers(1, 9), seed=st.integers(0, 99))
+@example(SLOW_AVERAGE, 5, 4)
 def test_textbook_path_is_that_of_the_reference(rule, n, seed):
     x0, k = start_and_weights(rule.dtype, n, seed)
     options = {**rule.for_minimize, "maxiter": len(rule.rates), "gtol": 0.0, "return_all": True}
@@ -314,12 +328,12 @@ def test_textbook_path_is_that_of_the_reference(rule, n, seed):
     if not rule.options["bias_correction"]:
         assert difference.max() == 0.0
     elif not rule.options["centered"]:  # otherwise the variance of the first step is a difference of equal numbers
-        # Powers of beta are rounded in other ways, to a few units in double precision.
         way = np.abs(x0) + np.abs(np.diff(result.allvecs, axis=0)).sum(axis=0)
-        assert (difference <= max(4.0 * np.finfo(rule.dtype).eps, 1e-12) * way).all()
+        units = 4.0 if rule.dtype == np.float32 else 100.0  # powers of beta are rounded in another way, in float64
+        assert (difference <= units * np.finfo(rule.dtype).eps * way).all()
 
 
-@few
+@examples(30)
 @given(rule=textbooks(), n=st.integers(2, 9), seed=st.integers(0, 99), data=st.data())
 def test_textbook_rule_treats_every_variable_alone(rule, n, seed, data):
     x0, k = start_and_weights(rule.dtype, n, seed)
@@ -361,11 +375,11 @@ def assert_same_end(a, b):
         np.testing.assert_array_equal(left, right)
 
 
-@settings(max_examples=60)
-@given(run=runs(), cuts=st.lists(st.integers(1, 40), min_size=1, max_size=4))
+@examples(60)
+@given(run=runs(), cuts=st.lists(st.integers(1, 200), min_size=1, max_size=4))
 def test_run_in_pieces_is_the_run(run, cuts):
     positional, options = run
-    total = 200
+    total = 900  # enough for the test that sees no more progress
     whole = minimize(*positional, options={**options, "gtol": 0.0, "maxfev": total})
     pieces, state = [], None
     for maxfev in [*cuts, total - sum(cuts)]:
@@ -379,7 +393,7 @@ def test_run_in_pieces_is_the_run(run, cuts):
         assert sum(piece[count] for piece in pieces) == whole[count]
 
 
-@few
+@examples(30)
 @given(run=runs(), chunks=st.lists(st.integers(1, 50), min_size=1, max_size=20), watched=st.booleans())
 def test_chunks_do_not_matter(run, chunks, watched):
     positional, options = run
