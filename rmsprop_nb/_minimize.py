@@ -120,6 +120,7 @@ class Arguments(NamedTuple):
 
 
 def known_options(options: type) -> tuple[str, ...]:
+    """The names of a method's options."""
     return tuple(field.name for field in dataclasses.fields(options))
 
 

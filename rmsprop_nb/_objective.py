@@ -251,6 +251,7 @@ class PythonObjective:
 
     def _differences(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         problem = self._problem
+        x = x.copy()  # an interrupt must not leave a step in it
 
         def fun(z: NDArray[Any], *args: Any) -> float:
             return _as_float(problem.fun(z.copy(), *args))

@@ -14,7 +14,7 @@ from rmsprop_nb._cpu import PARALLEL_MIN_SIZE
 from rmsprop_nb._loop import Algorithm, Monitor, drive
 from rmsprop_nb._objective import Problem, PythonObjective, WritesIntoX, compile_objective
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
-from rmsprop_nb._types import Arrays, RunState, Settings, Variant
+from rmsprop_nb._types import PROGRESS_DTYPE, Arrays, RunState, Settings, Variant
 
 __all__ = ["AnyOptions", "algorithm_of", "run", "settings_of", "starting_state"]
 
@@ -47,8 +47,12 @@ def run(
 
 def starting_state(problem: Problem, x: NDArray[Any], options: AnyOptions) -> RunState:
     """Make the state of a new run from x, or copy that of the run to go on with."""
-    if options.state is not None:
-        return _resumed(options.state, problem, x, _kind(options))
+    if options.state is None:
+        return _new_state(problem, x, options)
+    return _resumed(options.state, problem, x, options)
+
+
+def _new_state(problem: Problem, x: NDArray[Any], options: AnyOptions) -> RunState:
     start = x.copy()
     if problem.lower.size:
         np.clip(start, problem.lower, problem.upper, out=start)
@@ -122,7 +126,9 @@ def _schedule(options: AnyOptions) -> Callable[[int], float] | None:
     return rate if callable(rate) else None
 
 
-def _resumed(state: Any, problem: Problem, x: NDArray[Any], kind: tuple[Any, ...]) -> RunState:
+def _resumed(state: Any, problem: Problem, x: NDArray[Any], options: AnyOptions) -> RunState:
+    """Check every vector that compiled code will index, and copy the state."""
+    kind = _kind(options)
     if not isinstance(state, RunState):
         msg = f"state must be the state of an earlier result, got {type(state).__name__}."
         raise TypeError(msg)
@@ -136,4 +142,18 @@ def _resumed(state: Any, problem: Problem, x: NDArray[Any], kind: tuple[Any, ...
     if not (np.array_equal(old.lower, problem.lower) and np.array_equal(old.upper, problem.upper)):
         msg = "state was made with other bounds; resume with the bounds it began with."
         raise ValueError(msg)
-    return state.copy()
+    copied = state.copy()
+    new = _new_state(problem, x, options)
+    for name, found, expected in zip(Arrays._fields, copied.arrays, new.arrays, strict=True):
+        if found.shape != expected.shape or found.dtype != expected.dtype:
+            msg = (
+                f"state.arrays.{name} must have shape {expected.shape} and dtype {expected.dtype}, as the run left it, "
+            )
+            msg += f"got {found.shape} and {found.dtype}."
+            raise ValueError(msg)
+    memory = len(new.arrays.steps)
+    p = copied.progress
+    if copied.record.dtype != PROGRESS_DTYPE or not (0 <= p.pairs <= memory and 0 <= p.newest < max(memory, 1)):
+        msg = "state.record is not as the run left it; resume with an unchanged state."
+        raise ValueError(msg)
+    return copied

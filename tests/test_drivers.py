@@ -19,6 +19,7 @@ from variants import DTYPES, VARIANTS
 from rmsprop_nb import Status, _loop, minimize, schedules
 from rmsprop_nb._jit import JIT_ENABLED
 from rmsprop_nb._objective import CompiledObjective
+from rmsprop_nb._types import Arrays, RunState
 
 needs_jit = pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, and the JIT is disabled")
 
@@ -118,6 +119,23 @@ def test_resume_refuses_what_does_not_fit():
         run(state=state, bounds=[(0, 1)] * 3)
     with pytest.raises(TypeError, match="state must be"):
         run(state={"x": 1})
+
+
+@pytest.mark.parametrize("name", Arrays._fields[:8])
+def test_resume_refuses_a_state_with_vectors_of_other_sizes(name):
+    state = run(maxiter=3, learning_rate=0.1, centered=True).state
+    vector = getattr(state.arrays, name)
+    for wrong in (vector[:-1], vector.astype(np.float32), vector.reshape(1, -1), np.empty(0)):
+        changed = RunState(state.kind, state.arrays._replace(**{name: wrong}), state.record)
+        with pytest.raises(ValueError, match="state"):
+            run(state=changed, learning_rate=0.1, centered=True)
+
+
+def test_resume_refuses_a_record_that_points_outside_of_the_memory():
+    state = run(maxiter=3, method="rmsprop-lbfgs").state
+    state.progress.newest = 10
+    with pytest.raises(ValueError, match="unchanged state"):
+        run(state=state, method="rmsprop-lbfgs")
 
 
 @pytest.mark.parametrize("python", [False, True])
@@ -268,20 +286,22 @@ def test_interrupt_before_the_first_value_propagates():
         minimize(interrupted, [1.0], jac="2-point")
 
 
-def test_interrupted_in_python_objective_can_be_resumed():
+@pytest.mark.parametrize("form", ["2-point", "3-point", "cs", "joint", "inplace"])
+@pytest.mark.parametrize("interrupt_at", [20, 21, 22, 23])
+def test_interrupted_in_python_objective_can_be_resumed(form, interrupt_at):
     calls = []
+    function, gradient = FORMS[form]
 
-    def objective(x, interrupt_at):
+    def objective(*arguments):
         calls.append(1)
         if len(calls) == interrupt_at:
             raise KeyboardInterrupt
-        return fun(x, *ARGS), jac(x, *ARGS)
+        return function(*arguments)
 
-    whole = minimize(objective, X0, (0,), jac=True)
-    calls.clear()
-    first = minimize(objective, X0, (20,), jac=True)
+    whole = minimize(as_python(function), X0, ARGS, jac=gradient)
+    first = minimize(objective, X0, ARGS, jac=gradient)
     assert first.status == Status.INTERRUPTED
-    second = minimize(objective, X0, (0,), jac=True, options={"state": first.state})
+    second = minimize(objective, X0, ARGS, jac=gradient, options={"state": first.state})
     np.testing.assert_array_equal(second.x, whole.x)
 
 

@@ -345,7 +345,9 @@ def test_textbook_rule_treats_every_variable_alone(rule, n, seed, data):
         args = (np.diag(k[index]), center[index], -wide[index], wide[index], np.zeros(1, np.int64))
         return np.array(minimize(quadratic, x0[index], args, jac="inplace", options=options).allvecs)
 
-    np.testing.assert_array_equal(path(np.arange(n))[:, chosen], path(chosen))
+    together, alone = path(np.arange(n)), path(chosen)
+    steps = min(len(together), len(alone))  # a variable that runs away ends the run of all
+    np.testing.assert_array_equal(together[:steps, chosen], alone[:steps])
 
 
 # -- how a run is cut up ----------------------------------------------------------------------------------------------
