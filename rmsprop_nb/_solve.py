@@ -148,8 +148,8 @@ def _resumed(state: Any, problem: Problem, x: NDArray[Any], options: AnyOptions)
         if found.shape != expected.shape or found.dtype != expected.dtype:
             msg = (
                 f"state.arrays.{name} must have shape {expected.shape} and dtype {expected.dtype}, as the run left it, "
+                f"got {found.shape} and {found.dtype}."
             )
-            msg += f"got {found.shape} and {found.dtype}."
             raise ValueError(msg)
     memory = len(new.arrays.steps)
     p = copied.progress
