@@ -137,9 +137,9 @@ def _begin_iteration(arrays, p, slope, settings):  # type: ignore[no-untyped-def
 def _stagnates(p, x):  # type: ignore[no-untyped-def]
     """Whether for many evaluations neither f has fallen by more than rounding nor the gradient become smaller."""
     visible = STAGNATION_ULPS * (2.2e-16 if x.itemsize == 8 else 1.2e-7) * abs(p.f_mark)
-    if p.nit == 0 or p.f < p.f_mark - visible or p.gnorm < STAGNATION_SHRINKAGE * p.gnorm_mark:
-        p.f_mark = p.f if p.nit == 0 else min(p.f, p.f_mark)
-        p.gnorm_mark = p.gnorm if p.nit == 0 else min(p.gnorm, p.gnorm_mark)
+    if p.step == 0 or p.f < p.f_mark - visible or p.gnorm < STAGNATION_SHRINKAGE * p.gnorm_mark:
+        p.f_mark = p.f if p.step == 0 else min(p.f, p.f_mark)
+        p.gnorm_mark = p.gnorm if p.step == 0 else min(p.gnorm, p.gnorm_mark)
         p.stagnation = 0
     else:
         p.stagnation += p.trials

@@ -36,9 +36,9 @@ def stop_after_iteration(p, x, tests):  # type: ignore[no-untyped-def]
         p.status = _GTOL
     elif p.f <= tests.f_target:
         p.status = _F_TARGET
-    elif p.nit > 0 and abs(p.f_prev - p.f) <= tests.ftol * max(abs(p.f_prev), abs(p.f), 1.0):
+    elif p.step > 0 and abs(p.f_prev - p.f) <= tests.ftol * max(abs(p.f_prev), abs(p.f), 1.0):
         p.status = _FTOL
-    elif p.nit > 0 and p.dx <= tests.xtol * max(max_abs(x), 1.0):
+    elif p.step > 0 and p.dx <= tests.xtol * max(max_abs(x), 1.0):
         p.status = _XTOL
     elif p.since_best >= tests.patience:
         p.status = _STALLED
