@@ -1,0 +1,167 @@
+"""The same work done by other libraries. Each function returns a call without arguments, warmed up.
+
+All are optional: one that is not installed skips its benchmark, as asv wants it, by NotImplementedError.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks._kernels import BETA, EPS, RATE, Vectors
+from benchmarks._problems import STEEP, start
+
+__all__ = ["LOOPS", "UPDATES"]
+
+
+def optional(name: str) -> Any:
+    """Import a peer, or skip."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise NotImplementedError(name) from None
+
+
+# -- one update -------------------------------------------------------------------------------------------------------
+
+
+def numpy_update(v: Vectors) -> Callable[[], None]:
+    """NumPy without temporaries."""
+    x, g, s = v[:3]
+    real = x.dtype.type
+    rate, beta, one_minus_beta, eps = real(RATE), real(BETA), real(1.0 - BETA), real(EPS)
+    buffer = np.empty_like(x)
+
+    def step() -> None:
+        np.multiply(g, g, out=buffer)
+        np.multiply(buffer, one_minus_beta, out=buffer)
+        np.multiply(s, beta, out=s)
+        np.add(s, buffer, out=s)
+        np.sqrt(s, out=buffer)
+        np.add(buffer, eps, out=buffer)
+        np.divide(g, buffer, out=buffer)
+        np.multiply(buffer, rate, out=buffer)
+        np.subtract(x, buffer, out=x)
+
+    step()
+    return step
+
+
+def torch_update(v: Vectors, foreach: bool = True) -> Callable[[], None]:
+    """PyTorch's optimizer on one thread."""
+    torch = optional("torch")
+    torch.set_num_threads(1)
+    parameter = torch.nn.Parameter(torch.from_numpy(v.x))
+    parameter.grad = torch.from_numpy(v.g)
+    optimizer = torch.optim.RMSprop([parameter], lr=RATE, alpha=BETA, eps=EPS, foreach=foreach)
+    optimizer.step()
+    optimizer.state[parameter]["square_avg"].copy_(torch.from_numpy(v.square_avg))
+    return optimizer.step
+
+
+def torch_for_update(v: Vectors) -> Callable[[], None]:
+    """PyTorch without foreach."""
+    return torch_update(v, foreach=False)
+
+
+def optax_update(v: Vectors) -> Callable[[], None]:
+    """optax, jitted, buffers donated, eps where ours is."""
+    jax, optax = optional("jax"), optional("optax")
+    jax.config.update("jax_enable_x64", True)
+    transform = optax.rmsprop(RATE, decay=BETA, eps=EPS, eps_in_sqrt=False)
+
+    def update(x: Any, state: Any, g: Any) -> Any:
+        step, state = transform.update(g, state, x)
+        return optax.apply_updates(x, step), state
+
+    jitted = jax.jit(update, donate_argnums=(0, 1))
+    g = jax.numpy.array(v.g)
+    x = jax.numpy.array(v.x)
+    held = [x, jax.tree.map(lambda leaf: jax.numpy.array(v.square_avg, leaf.dtype), transform.init(x))]
+
+    def step() -> None:
+        held[:] = jitted(held[0], held[1], g)
+        held[0].block_until_ready()
+
+    step()
+    return step
+
+
+UPDATES = {
+    "numpy out=": numpy_update,
+    "torch foreach": torch_update,
+    "torch for": torch_for_update,
+    "optax jitted": optax_update,
+}
+
+
+# -- a whole loop: ``run(count)`` makes `count` evaluations -----------------------------------------------------------
+
+
+def numpy_loop(n: int) -> Callable[[int], None]:
+    """A loop in Python around NumPy."""
+    from benchmarks.loop import python_valley
+
+    v = Vectors.random(n, "float64")
+
+    def run(count: int) -> None:
+        x, g, s = start(n), v.g, np.zeros(n)
+        for _ in range(count):
+            python_valley(x, g, STEEP)
+            s *= 0.9
+            s += 0.1 * g * g
+            x -= 1e-3 * g / (np.sqrt(s) + EPS)
+
+    return run
+
+
+def torch_loop(n: int) -> Callable[[int], None]:
+    """The loop of a torch user: autograd and the optimizer."""
+    torch = optional("torch")
+    torch.set_num_threads(1)
+
+    def run(count: int) -> None:
+        x = torch.nn.Parameter(torch.from_numpy(start(n)))
+        optimizer = torch.optim.RMSprop([x], lr=1e-3, alpha=0.9, eps=EPS)
+        for _ in range(count):
+            optimizer.zero_grad()
+            d, e = x[1:] - x[:-1] ** 2, 1.0 - x[:-1]
+            (STEEP * (d * d).sum() + (e * e).sum()).backward()
+            optimizer.step()
+
+    run(2)
+    return run
+
+
+def jax_loop(n: int) -> Callable[[int], None]:
+    """`jax.lax.while_loop`: everything compiled, nothing but the objective, the rule and a test on the gradient."""
+    jax = optional("jax")
+    jax.config.update("jax_enable_x64", True)
+    jnp = jax.numpy
+
+    def valley(x: Any) -> Any:
+        d, e = x[1:] - x[:-1] ** 2, 1.0 - x[:-1]
+        return STEEP * jnp.sum(d * d) + jnp.sum(e * e)
+
+    def body(carry: Any) -> Any:
+        x, s, _, k = carry
+        _, g = jax.value_and_grad(valley)(x)
+        s = 0.9 * s + 0.1 * g * g
+        return x - 1e-3 * g / (jnp.sqrt(s) + EPS), s, jnp.max(jnp.abs(g)), k + 1
+
+    @jax.jit
+    def loop(x: Any, count: Any) -> Any:
+        begin = (x, jnp.zeros_like(x), jnp.inf, 0)
+        return jax.lax.while_loop(lambda carry: (carry[3] < count) & (carry[2] > 0.0), body, begin)
+
+    def run(count: int) -> None:
+        loop(jnp.array(start(n)), count)[0].block_until_ready()
+
+    run(2)
+    return run
+
+
+LOOPS = {"numpy": numpy_loop, "torch": torch_loop, "jax while_loop": jax_loop}

@@ -1,0 +1,124 @@
+"""How many evaluations a solution takes. These numbers are the same on every machine, up to rounding."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import scipy.optimize
+
+from rmsprop_nb import minimize
+from rmsprop_nb.testing import PROBLEMS
+
+METHODS = ("rmsprop", "rmsprop-lbfgs", "scipy L-BFGS-B")
+
+# Written out: parameters that depended on the commit would mix up its results with those of others.
+NAMES = (
+    "rosenbrock_2",
+    "rosenbrock_10",
+    "rosenbrock_100",
+    "beale",
+    "himmelblau",
+    "booth",
+    "matyas",
+    "styblinski_tang_2",
+    "styblinski_tang_10",
+    "three_hump_camel",
+    "powell_singular",
+    "wood",
+    "freudenstein_roth",
+    "helical_valley",
+    "brown_badly_scaled",
+    "scaled_quadratic_10",
+)
+
+GTOL = 1e-6
+MAXFEV = 20_000
+
+
+def solve(method, fun, x0, jac):
+    """Run until the gradient is below GTOL, and for no other reason: SciPy's test on f is off."""
+    with np.errstate(all="ignore"):
+        if method.startswith("scipy"):
+            options = {"gtol": GTOL, "ftol": 0.0, "maxiter": MAXFEV, "maxfun": MAXFEV, "maxcor": 10}
+            return scipy.optimize.minimize(fun, x0, jac=jac, method="L-BFGS-B", options=options)
+        options = {"gtol": GTOL, "maxiter": math.inf, "maxfev": MAXFEV}
+        return minimize(fun, x0, jac=jac, method=method, options=options)
+
+
+def is_lowest(f, lowest, first):
+    """Whether f is the known minimum, as near as its size and that of the first value let one tell."""
+    return bool(f - lowest <= 1e-6 * max(1.0, abs(lowest), 1e-6 * abs(first)))
+
+
+class Problems:
+    """Floor: none is known; L-BFGS-B without its early stop stands beside."""
+
+    params = (METHODS, NAMES)
+    param_names = ("method", "problem")
+
+    def setup(self, method, name):
+        problems = {problem.name: problem for problem in PROBLEMS}
+        if name not in problems:
+            raise NotImplementedError
+        self.problem = problems[name]
+
+    def track_evaluations(self, method, name):
+        """Evaluations of f with its gradient; not a number if the minimum was not found."""
+        p = self.problem
+        result = solve(method, p.fun, p.x0, p.jac)
+        return result.nfev if is_lowest(result.fun, p.fmin, p.fun(np.array(p.x0))) else math.nan
+
+    track_evaluations.unit = "evaluations"
+
+
+class Solved:
+    """Over all of the problems, in percent left unsolved: lower is better, as everywhere in this suite."""
+
+    params = (METHODS,)
+    param_names = ("method",)
+
+    def track_unsolved(self, method):
+        found = [
+            is_lowest(solve(method, p.fun, p.x0, p.jac).fun, p.fmin, p.fun(np.array(p.x0)))
+            for p in PROBLEMS
+            if p.name in NAMES
+        ]
+        return 100.0 * found.count(False) / len(found)
+
+    track_unsolved.unit = "% unsolved"
+
+
+class MoreWild:
+    """J. More and S. Wild's 52 problems, SIAM J. Optim. 20 (2009), as optimagic has them; gradients by differences.
+
+    Solved is what lowers f by all but 1e-5 of what the best known point does, their test with tau = 1e-5.
+    """
+
+    params = (METHODS,)
+    param_names = ("method",)
+    timeout = 600
+
+    def setup(self, method):
+        try:
+            from optimagic.benchmarking.get_benchmark_problems import get_benchmark_problems
+        except ImportError:
+            raise NotImplementedError from None
+        self.problems = list(get_benchmark_problems("more_wild").values())
+
+    def track_unsolved(self, method):
+        return 100.0 * sum(not self.lowers(method, problem) for problem in self.problems) / len(self.problems)
+
+    track_unsolved.unit = "% unsolved"
+
+    @staticmethod
+    def lowers(method, problem):
+        residuals, x0 = problem["noise_free_fun"], np.asarray(problem["inputs"]["params"], dtype=float)
+
+        def fun(x):
+            value = residuals(x)
+            return float(getattr(value, "value", np.dot(value, value) if np.ndim(value) else value))
+
+        lowest = float(problem["solution"]["value"])
+        best = solve(method, fun, x0, "3-point").fun
+        return fun(x0) - best >= (1.0 - 1e-5) * (fun(x0) - lowest)

@@ -1,0 +1,113 @@
+"""What a user waits for once in a process: imports, and the first result of a new objective.
+
+Every sample is a new process. The numbers include the start of Numba, which no library upon it can avoid.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SETUP_PRIVATE_CACHE = """
+import atexit, os, shutil, tempfile
+os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
+"""
+
+FIRST_RESULT = """
+from numba import njit
+from rmsprop_nb import minimize
+
+@njit
+def bowl(x, grad):
+    grad[0], grad[1] = 2.0 * x[0], 20.0 * x[1]
+    return x[0] * x[0] + 10.0 * x[1] * x[1]
+
+minimize(bowl, [1.0, 1.0], jac="inplace", method={method!r}, options={options!r})
+"""
+
+METHODS = {
+    "textbook": ("rmsprop", {"learning_rate": 0.1, "maxiter": 10}),
+    "auto": ("rmsprop", {}),
+    "lbfgs": ("rmsprop-lbfgs", {}),
+}
+
+
+def first_result(method):
+    name, options = METHODS[method]
+    return FIRST_RESULT.format(method=name, options=options)
+
+
+class Import:
+    """Floor: the import of nothing. `import rmsprop_nb` loads neither NumPy nor Numba before something is used."""
+
+    repeat = (3, 5, 10.0)
+
+    def timeraw_nothing(self):
+        return "pass"
+
+    def timeraw_numpy(self):
+        return "import numpy"
+
+    def timeraw_rmsprop_nb(self):
+        return "import rmsprop_nb"
+
+    def timeraw_minimize(self):
+        return "from rmsprop_nb import minimize"
+
+    def timeraw_numba(self):
+        return "import numba"
+
+    def timeraw_scipy_optimize(self):
+        return "import scipy.optimize"
+
+
+class FirstResult:
+    """Floor: the class Numba below, what the same takes without this library."""
+
+    params = (tuple(METHODS),)
+    param_names = ("method",)
+    repeat = (2, 3, 20.0)
+
+    def setup(self, method):
+        self.cache = tempfile.mkdtemp()
+        environment = {**os.environ, "NUMBA_CACHE_DIR": self.cache}
+        subprocess.run([sys.executable, "-c", first_result(method)], env=environment, check=True)
+
+    def teardown(self, method):
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+    def timeraw_loop_on_disk(self, method):
+        """A new objective on a machine where the library has been used before."""
+        return first_result(method), f"import os; os.environ['NUMBA_CACHE_DIR'] = {self.cache!r}"
+
+
+class VeryFirstResult:
+    """The same on a machine where the library has never been used: the loop compiles as well. Floor: the same."""
+
+    params = (tuple(METHODS),)
+    param_names = ("method",)
+    repeat = (2, 3, 20.0)
+
+    def timeraw_nothing_on_disk(self, method):
+        return first_result(method), SETUP_PRIVATE_CACHE
+
+
+class Numba:
+    """The floor of a first result: Numba compiles one small function, and SciPy is there."""
+
+    repeat = (2, 3, 20.0)
+
+    def timeraw_one_function(self):
+        return """
+        import scipy.optimize
+        from numba import njit
+
+        @njit("f8(f8[::1], f8[::1])")
+        def bowl(x, grad):
+            grad[0], grad[1] = 2.0 * x[0], 20.0 * x[1]
+            return x[0] * x[0] + 10.0 * x[1] * x[1]
+        """
