@@ -174,8 +174,12 @@ def outcome(state: RunState) -> tuple[Status, tuple[NDArray[Any], float, NDArray
     """The status, and x, f, g of the point to return: the one that met the test on the gradient, otherwise the best."""
     p, arrays = state.progress, state.arrays
     status = Status(int(p.status))
-    if status is Status.GTOL or not np.isfinite(p.f_best):
+    if not np.isfinite(p.f_best):
         return status, (arrays.x, float(p.f), arrays.g_eval)
+    if (
+        status is Status.GTOL
+    ):  # a resumed search may have ended at x after trials elsewhere, whose gradient is in g_eval
+        return status, (arrays.x, float(p.f), arrays.g_eval if state.kind[0] == "textbook" else arrays.g)
     return status, (arrays.x_best, float(p.f_best), arrays.g_best)
 
 
