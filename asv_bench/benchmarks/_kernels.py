@@ -26,8 +26,6 @@ VARIANTS = {
 # not settle at g*g, where all quotients would be 1 and some dividers take a short cut.
 RATE, BETA, EPS = 1e-12, 1.0 - 1e-7, 1e-8
 
-PAGE, LINE = 4096, 64  # bytes
-
 
 class Vectors(NamedTuple):
     """The arrays of an update. State that a variant does not use has size 0."""
@@ -42,26 +40,13 @@ class Vectors(NamedTuple):
     def random(cls, n: int, dtype: str, variant: Variant = VARIANTS["plain"]) -> Vectors:
         rng = np.random.default_rng(0)
         real = np.dtype(dtype).type
-        values = (
+        return cls(
             rng.standard_normal(n, dtype=real),
             rng.standard_normal(n, dtype=real),
             rng.random(n, dtype=real) + real(1.0),
             np.zeros(n if variant.centered else 0, real),
             np.zeros(n if variant.momentum else 0, real),
         )
-        return cls(*(aligned(v, 3 * k) for k, v in enumerate(values)))
-
-
-def aligned(values: np.ndarray, lines: int) -> np.ndarray:
-    """Copy to an address that is `lines` cache lines past the start of a page.
-
-    Where an allocator happens to put small arrays can make a third of a difference, and differs between processes.
-    """
-    memory = np.empty(values.nbytes + PAGE + lines * LINE, np.uint8)
-    offset = -memory.ctypes.data % PAGE + lines * LINE
-    copy = memory[offset : offset + values.nbytes].view(values.dtype)
-    copy[:] = values
-    return copy
 
 
 def update_call(variant: Variant, vectors: Vectors, parallel: bool = False) -> functools.partial[None]:

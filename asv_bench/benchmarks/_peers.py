@@ -137,7 +137,29 @@ def torch_loop(n: int) -> Callable[[int], None]:
 
 
 def jax_loop(n: int) -> Callable[[int], None]:
-    """`jax.lax.while_loop`: everything compiled, nothing but the objective, the rule and a test on the gradient."""
+    """`jax.lax.while_loop` with the rule written out: the objective, the rule, a test on the gradient, nothing else."""
+    jnp = optional("jax").numpy
+
+    def update(g: Any, s: Any, x: Any) -> Any:
+        s = 0.9 * s + 0.1 * g * g
+        return x - 1e-3 * g / (jnp.sqrt(s) + EPS), s
+
+    return _while_loop(n, jnp.zeros_like, update)
+
+
+def optax_loop(n: int) -> Callable[[int], None]:
+    """The same with optax's RMSprop."""
+    optax = optional("optax")
+    transform = optax.rmsprop(1e-3, decay=0.9, eps=EPS, eps_in_sqrt=False)
+
+    def update(g: Any, state: Any, x: Any) -> Any:
+        step, state = transform.update(g, state, x)
+        return optax.apply_updates(x, step), state
+
+    return _while_loop(n, transform.init, update)
+
+
+def _while_loop(n: int, init: Callable[[Any], Any], update: Callable[..., Any]) -> Callable[[int], None]:
     jax = optional("jax")
     jax.config.update("jax_enable_x64", True)
     jnp = jax.numpy
@@ -147,14 +169,14 @@ def jax_loop(n: int) -> Callable[[int], None]:
         return STEEP * jnp.sum(d * d) + jnp.sum(e * e)
 
     def body(carry: Any) -> Any:
-        x, s, _, k = carry
-        _, g = jax.value_and_grad(valley)(x)
-        s = 0.9 * s + 0.1 * g * g
-        return x - 1e-3 * g / (jnp.sqrt(s) + EPS), s, jnp.max(jnp.abs(g)), k + 1
+        x, state, _, k = carry
+        g = jax.grad(valley)(x)
+        x, state = update(g, state, x)
+        return x, state, jnp.max(jnp.abs(g)), k + 1
 
     @jax.jit
     def loop(x: Any, count: Any) -> Any:
-        begin = (x, jnp.zeros_like(x), jnp.inf, 0)
+        begin = (x, init(x), jnp.inf, 0)
         return jax.lax.while_loop(lambda carry: (carry[3] < count) & (carry[2] > 0.0), body, begin)
 
     def run(count: int) -> None:
@@ -164,4 +186,4 @@ def jax_loop(n: int) -> Callable[[int], None]:
     return run
 
 
-LOOPS = {"numpy": numpy_loop, "torch": torch_loop, "jax while_loop": jax_loop}
+LOOPS = {"numpy": numpy_loop, "torch": torch_loop, "jax while_loop": jax_loop, "optax while_loop": optax_loop}

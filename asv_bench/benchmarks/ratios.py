@@ -147,7 +147,7 @@ class LoopOverPeer:
         self.ours(2)
 
     def track_iteration(self, peer, n):
-        counts = (evaluations(n), 10_000 if peer.startswith("jax") else 100)
+        counts = (evaluations(n), 10_000 if peer.endswith("while_loop") else 100)
         return per_evaluation(self.ours, self.theirs, counts, rounds=7)
 
     track_iteration.unit = "of the peer's time"
