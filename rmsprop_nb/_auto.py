@@ -29,16 +29,15 @@ LEAST_DESCENT = 1e-10  # cosine between direction and gradient below which momen
 def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
     slope_before = p.slope0
     set_metric(arrays, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
-    p.mu = sy = s_m_s = 0.0
+    mu = sy = s_m_s = 0.0
     if moved:
         vy, vg, v_m_v, yp, yy, sy, s_m_s = _go(arrays, p.a)
-        p.mu = _momentum(vy, vg, v_m_v, yp, yy)
+        mu = _momentum(vy, vg, v_m_v, yp, yy)
     elif accepted:
         copy(arrays.g_eval, arrays.g)
     p.fresh = 0 if moved else 1
-    slope, gg, vv, v_m_v = _set_direction(arrays, p.mu)
+    slope, gg, vv, v_m_v = _set_direction(arrays, mu)
     if not slope < -LEAST_DESCENT * math.sqrt(gg * vv):
-        p.mu = 0.0
         p.fresh = 1
         slope, gg, vv, v_m_v = _set_direction(arrays, 0.0)
     if moved:

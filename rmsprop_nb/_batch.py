@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -129,7 +130,7 @@ def minimize_batch(
     problem = Problem(fun, check_jac(jac, FORMS), first_args, lower, upper, parsed.rel_step)
     count = _as_workers(workers)
     objective = compile_objective(problem, starts.dtype)
-    if objective is not None and not objective.writes_into_x(starts[0]):
+    if objective is not None:
         results = _run_compiled(problem, objective, starts, rows, parsed, count)
         failed = np.flatnonzero(results.status == Status.EXCEPTION)
         exceptions = dict(_exceptions(problem, starts, rows, as_args(args), parsed, failed))
@@ -305,8 +306,7 @@ def _run_one_by_one(
 
 
 def _with_rows(problem: Problem, args: tuple[Any, ...], rows: tuple[NDArray[Any], ...], k: int) -> Problem:
-    own = (*args, *(row[k] for row in rows))
-    return Problem(problem.fun, problem.jac, own, problem.lower, problem.upper, problem.rel_step)
+    return dataclasses.replace(problem, args=(*args, *(row[k] for row in rows)))
 
 
 def _exceptions(

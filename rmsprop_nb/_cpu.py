@@ -117,22 +117,26 @@ def max_abs_difference(a, b):  # type: ignore[no-untyped-def]
 
 @inline_jit
 def projected_max_abs(x, g, lower, upper):  # type: ignore[no-untyped-def]
-    """Max-norm of the projected gradient ``x - clip(x - g, lower, upper)``; NaN if there is one."""
+    """Max-norm of the projected gradient ``x - clip(x - g, lower, upper)``; NaN if there is one.
+
+    Written without that difference, which loses a gradient that is small beside x.
+    """
     largest = 0.0
     for i in range(x.size):
         if math.isnan(g[i]):
             return math.nan
-        step = abs(np.float64(x[i]) - min(max(np.float64(x[i]) - np.float64(g[i]), lower[i]), upper[i]))
-        largest = max(largest, step)
+        xi = np.float64(x[i])
+        step = min(max(-np.float64(g[i]), np.float64(lower[i]) - xi), np.float64(upper[i]) - xi)
+        largest = max(largest, abs(step))
     return largest
 
 
 @inline_jit
-def gradient_norm(arrays, g):  # type: ignore[no-untyped-def]
-    """Max-norm of the gradient at x, projected if there are bounds."""
+def gradient_norm(arrays, g, largest):  # type: ignore[no-untyped-def]
+    """Max-norm of the gradient at x, projected if there are bounds; `largest` is its max-norm without them."""
     if arrays.lower.size:
         return projected_max_abs(arrays.x, g, arrays.lower, arrays.upper)
-    return max_abs(g)
+    return largest
 
 
 @inline_jit

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop_nb._cpu import copy, max_abs, max_abs_difference, projected_max_abs
+from rmsprop_nb._cpu import copy, gradient_norm, max_abs, max_abs_difference
 from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
 from rmsprop_nb._linesearch import ACCEPT, FAILED, TAKE_BEST, UNBOUNDED, begin_search, end_trial
 from rmsprop_nb._native import from_bits, magnitude_bits
@@ -26,7 +26,7 @@ __all__ = ["ask", "blocked", "first_step", "make_tell", "moved_to", "set_metric"
 
 _START, _SEARCH, _TAKE_BEST = int(Phase.START), int(Phase.SEARCH), int(Phase.TAKE_BEST)
 _RUNNING, _NONFINITE, _UNBOUNDED = int(Status.RUNNING), int(Status.NONFINITE), int(Status.UNBOUNDED)
-_PRECISION_LOSS, _MAXFEV = int(Status.PRECISION_LOSS), int(Status.MAXFEV)
+_PRECISION_LOSS, _MAXITER, _MAXFEV = int(Status.PRECISION_LOSS), int(Status.MAXITER), int(Status.MAXFEV)
 
 FIRST_STEP = 0.01  # of the size of x
 MAX_RESTARTS = 4
@@ -78,10 +78,7 @@ def make_tell(name: str, choose_direction: Any) -> Any:
             if moved:
                 _count_step(arrays, p, f, settings)
             slope = choose_direction(arrays, p, settings, accepted, moved)
-            if arrays.lower.size:
-                p.gnorm = projected_max_abs(arrays.x, arrays.g, arrays.lower, arrays.upper)
-            elif accepted:
-                p.gnorm = largest
+            p.gnorm = gradient_norm(arrays, arrays.g, largest if accepted else p.gnorm)
             _begin_iteration(arrays, p, slope, settings)
         if p.status == _RUNNING and p.nfev >= settings.tests.maxfev:
             p.status = _MAXFEV
@@ -129,7 +126,7 @@ def _begin_iteration(arrays, p, slope, settings):  # type: ignore[no-untyped-def
     stagnates = _stagnates(p, arrays.x)
     begin_search(p, slope)
     stop_after_iteration(p, arrays.x, settings.tests)
-    if p.status == _RUNNING and (stagnates or not slope < 0.0):
+    if p.status in (_RUNNING, _MAXITER, _MAXFEV) and (stagnates or not slope < 0.0):  # says more than a limit
         p.status = _PRECISION_LOSS
 
 

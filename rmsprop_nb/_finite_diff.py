@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop_nb._cpu import copy
 from rmsprop_nb._jit import inline_jit
 
 __all__ = [
@@ -56,51 +57,91 @@ def _one_sided(h, below, above, points):  # type: ignore[no-untyped-def]
     return above / points if above >= below else -below / points
 
 
-def two_point(fun, x, g, f, step, bounds, args):  # type: ignore[no-untyped-def]
-    """Forward differences: ``g_i = (f(x + h e_i) - f(x))/h``. `step` is ``(rel_step, relative_to_x)``."""
-    lower, upper = bounds
-    for i in range(x.size):
-        xi = x[i]
-        h = _step(xi, step[0], step[1])
-        if lower.size:
-            h = _one_sided(h, xi - lower[i], upper[i] - xi, 1.0)
-        x[i] = xi + h
-        made = x[i] - xi
-        g[i] = (fun(x, *args) - f) / made if made != 0.0 else 0.0
-        x[i] = xi
+@inline_jit
+def _equal(a, b):  # type: ignore[no-untyped-def]
+    for i in range(a.size):  # noqa: SIM110 - compiled code has no generators
+        if a[i] != b[i]:
+            return False
+    return True
 
 
-def three_point(fun, x, g, f, step, bounds, args):  # type: ignore[no-untyped-def]
-    """Central differences, one-sided of the same order beside a bound."""
+def two_point(fun, x, g, step, bounds, args):  # type: ignore[no-untyped-def]
+    """Fill g by forward differences, ``g_i = (f(x + h e_i) - f(x))/h``, and return f.
+
+    `step` is ``(rel_step, relative_to_x)``. fun is given a copy of x; if it has scribbled on that in any call, all
+    differences are taken again, from a fresh copy each.
+    """
     lower, upper = bounds
-    for i in range(x.size):
-        xi = x[i]
-        h = abs(_step(xi, step[0], step[1]))
-        central = True
-        if lower.size:
-            central = h <= xi - lower[i] and h <= upper[i] - xi
-        if central:
-            x[i] = xi - h
-            left, f_left = x[i], fun(x, *args)
-            x[i] = xi + h
-            g[i] = (fun(x, *args) - f_left) / (x[i] - left)
-        else:
-            h = _one_sided(h, xi - lower[i], upper[i] - xi, 2.0)
-            x[i] = xi + h
-            f_near = fun(x, *args)
-            x[i] = xi + 2.0 * h
-            g[i] = (4.0 * f_near - 3.0 * f - fun(x, *args)) / (2.0 * h) if h != 0.0 else 0.0
-        x[i] = xi
+    z = x.copy()
+    f = fun(z, *args)
+    for careful in (False, True):
+        for i in range(x.size):
+            if careful:
+                copy(x, z)
+            xi = x[i]
+            h = _step(xi, step[0], step[1])
+            if lower.size:
+                h = _one_sided(h, xi - lower[i], upper[i] - xi, 1.0)
+            z[i] = xi + h
+            made = z[i] - xi
+            g[i] = (fun(z, *args) - f) / made if made != 0.0 else 0.0
+            z[i] = xi
+        if _equal(x, z):
+            break
+    return f
+
+
+def three_point(fun, x, g, step, bounds, args):  # type: ignore[no-untyped-def]
+    """Fill g by central differences, one-sided of the same order beside a bound, and return f; see `two_point`."""
+    lower, upper = bounds
+    z = x.copy()
+    f = fun(z, *args)
+    for careful in (False, True):
+        for i in range(x.size):
+            xi = x[i]
+            h = abs(_step(xi, step[0], step[1]))
+            central = True
+            if lower.size:
+                central = h <= xi - lower[i] and h <= upper[i] - xi
+            near = xi - h
+            far = xi + h
+            if not central:
+                h = _one_sided(h, xi - lower[i], upper[i] - xi, 2.0)
+                near = xi + h
+                far = xi + 2.0 * h
+            if careful:
+                copy(x, z)
+            z[i] = near
+            rounded_near = z[i]
+            f_near = fun(z, *args)
+            if careful:
+                copy(x, z)
+            z[i] = far
+            rounded_far = z[i]
+            f_far = fun(z, *args)
+            if central:
+                g[i] = (f_far - f_near) / (rounded_far - rounded_near)
+            else:
+                g[i] = (4.0 * f_near - 3.0 * f - f_far) / (2.0 * h) if h != 0.0 else 0.0
+            z[i] = xi
+        if _equal(x, z):
+            break
+    return f
 
 
 def complex_step(fun, x, g, args):  # type: ignore[no-untyped-def]
-    """Fill g by complex steps (W. Squire, G. Trapp, SIAM Review 40, 1998) and return f."""
+    """Fill g by complex steps (W. Squire, G. Trapp, SIAM Review 40, 1998) and return f; see `two_point`."""
     z = x.astype(np.complex128)
     f = fun(z, *args).real
-    for i in range(x.size):
-        z[i] = complex(x[i], COMPLEX_STEP)
-        g[i] = fun(z, *args).imag / COMPLEX_STEP
-        z[i] = complex(x[i], 0.0)
+    for careful in (False, True):
+        for i in range(x.size):
+            if careful:
+                copy(x, z)
+            z[i] = complex(x[i], COMPLEX_STEP)
+            g[i] = fun(z, *args).imag / COMPLEX_STEP
+            z[i] = complex(x[i], 0.0)
+        if _equal(x, z):
+            break
     return f
 
 

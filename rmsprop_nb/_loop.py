@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._jit import JIT_ENABLED, kernel_jit
 from rmsprop_nb._native import call_objective
-from rmsprop_nb._objective import CompiledObjective, PythonObjective, WritesIntoX
-from rmsprop_nb._types import Phase, RunState, Settings, Status
+from rmsprop_nb._objective import CompiledObjective, PythonObjective
+from rmsprop_nb._types import RunState, Settings, Status
 
 __all__ = ["TRACE_COLUMNS", "Algorithm", "Monitor", "drive"]
 
@@ -67,7 +67,7 @@ def drive(
 ) -> NDArray[np.float64]:
     """Run until a test is met; the status is left in the state. Returns the recorded rows, `TRACE_COLUMNS`."""
     p = state.progress
-    p.status, p.nit, p.nfev, p.first_step = _RUNNING, 0, 0, p.step
+    p.status, p.nit, p.nfev = _RUNNING, 0, 0
     advance = (
         _compiled(algorithm, state, objective)
         if isinstance(objective, CompiledObjective)
@@ -155,14 +155,10 @@ def _interpreted(algorithm: Algorithm, state: RunState, objective: PythonObjecti
 def _compiled(algorithm: Algorithm, state: RunState, objective: CompiledObjective) -> Advance:
     """The same loop, compiled, around a compiled objective."""
     run = _make_compiled_loop(algorithm)
-    arrays, record, p = state.arrays, state.record, state.progress
+    arrays, record = state.arrays, state.record
 
     def advance(settings: Settings, budget: int, pause: bool, trace: NDArray[np.float64], stride: int) -> int:
-        starting = p.phase == Phase.START
-        recorded = run(objective.address, objective.data, arrays, record, settings, budget, pause, trace, stride)
-        if starting and not np.array_equal(arrays.x_eval, arrays.x):
-            raise WritesIntoX
-        return int(recorded)
+        return int(run(objective.address, objective.data, arrays, record, settings, budget, pause, trace, stride))
 
     return advance
 

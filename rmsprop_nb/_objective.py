@@ -7,6 +7,7 @@ functions return.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from numba import float32, float64, types
 from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
+from rmsprop_nb._cpu import copy
 from rmsprop_nb._finite_diff import CALLS_PER_VARIABLE, DIFFERENCES, complex_step, default_rel_step
 from rmsprop_nb._jit import adapter_jit, inline_jit, is_jitted, user_jit
 from rmsprop_nb._native import (
@@ -29,15 +31,12 @@ from rmsprop_nb._native import (
     word_offsets,
 )
 
-__all__ = ["CompiledObjective", "Problem", "PythonObjective", "WritesIntoX", "compile_objective"]
+__all__ = ["CompiledObjective", "Problem", "PythonObjective", "compile_objective"]
 
 logger = logging.getLogger("rmsprop_nb")
 
 
-class WritesIntoX(Exception):
-    """A compiled objective changes its argument x, so it must be called through copies."""
-
-
+@dataclasses.dataclass(frozen=True)
 class Problem:
     """What the user asked to be minimized, validated.
 
@@ -55,21 +54,12 @@ class Problem:
         Relative step of differences as the user gave it.
     """
 
-    def __init__(
-        self,
-        fun: Callable[..., Any],
-        jac: Any,
-        args: tuple[Any, ...],
-        lower: NDArray[Any],
-        upper: NDArray[Any],
-        rel_step: float | None,
-    ) -> None:
-        self.fun = fun
-        self.jac = jac
-        self.args = args
-        self.lower = lower
-        self.upper = upper
-        self.rel_step = rel_step
+    fun: Callable[..., Any]
+    jac: Any
+    args: tuple[Any, ...]
+    lower: NDArray[Any]
+    upper: NDArray[Any]
+    rel_step: float | None
 
     @property
     def step(self) -> tuple[float, bool]:
@@ -108,12 +98,6 @@ class CompiledObjective:
         self.offsets = offsets
         self._adapter = adapter
         self._references = references
-
-    def writes_into_x(self, x: NDArray[Any]) -> bool:
-        """Evaluate once to see whether the user's functions change their argument."""
-        point = x.copy()
-        self._adapter(point, np.zeros_like(x), self.data)
-        return not np.array_equal(point, x)
 
 
 def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
@@ -183,7 +167,9 @@ def _make_joint_adapter(fun: Any, args_type: Any) -> Callable[..., Any]:
 def _make_pair_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]:
     def adapter(x, g, data):  # type: ignore[no-untyped-def]
         args = load_args(data, args_type)
+        copy(x, g)  # fun may scribble on x, and jac is to see it as it was
         f = fun(x, *args)
+        copy(g, x)
         _store(jac(x, *args), g)
         return f
 
@@ -195,9 +181,7 @@ def _make_difference_adapter(fun: Any, python_differences: Any, args_type: Any) 
 
     def adapter(x, g, data):  # type: ignore[no-untyped-def]
         step, bounds, args = load_args(data, args_type)
-        f = fun(x, *args)
-        differences(fun, x, g, f, step, bounds, args)
-        return f
+        return differences(fun, x, g, step, bounds, args)
 
     return adapter
 
@@ -251,15 +235,13 @@ class PythonObjective:
 
     def _differences(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         problem = self._problem
-        x = x.copy()  # an interrupt must not leave a step in it
 
         def fun(z: NDArray[Any], *args: Any) -> float:
             return _as_float(problem.fun(z.copy(), *args))
 
-        f = fun(x, *problem.args)
+        bounds = (problem.lower, problem.upper)
         with np.errstate(all="ignore"):
-            DIFFERENCES[problem.jac](fun, x, g, f, problem.step, (problem.lower, problem.upper), problem.args)
-        return f
+            return float(DIFFERENCES[problem.jac](fun, x, g, problem.step, bounds, problem.args))
 
 
 def _complex_fun(fun: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rmsprop_nb import _auto, _descent, _lbfgs, _textbook
 from rmsprop_nb._cpu import PARALLEL_MIN_SIZE
 from rmsprop_nb._loop import Algorithm, Monitor, drive
-from rmsprop_nb._objective import Problem, PythonObjective, WritesIntoX, compile_objective
+from rmsprop_nb._objective import Problem, PythonObjective, compile_objective
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._types import PROGRESS_DTYPE, Arrays, RunState, Settings, Variant
 
@@ -36,13 +36,8 @@ def run(
     settings = settings_of(options, x)
     algorithm = algorithm_of(options, settings.blocks > 1)
     monitor = Monitor(on_iteration, _schedule(options), options.seconds, options.stride)
-    objective = compile_objective(problem, x.dtype)
-    if objective is not None:
-        try:
-            return state, drive(algorithm, state, objective, settings, monitor)
-        except WritesIntoX:  # seen after the first evaluation: start again, with copies
-            state = starting_state(problem, x, options)
-    return state, drive(algorithm, state, PythonObjective(problem), settings, monitor)
+    objective = compile_objective(problem, x.dtype) or PythonObjective(problem)
+    return state, drive(algorithm, state, objective, settings, monitor)
 
 
 def starting_state(problem: Problem, x: NDArray[Any], options: AnyOptions) -> RunState:

@@ -57,10 +57,11 @@ def tell(arrays, record, f, settings):  # type: ignore[no-untyped-def]
     p = record[0]
     p.pending = 0
     p.nfev += 1
-    p.gnorm = gradient_norm(arrays, arrays.g_eval)
+    largest = max_abs(arrays.g_eval)
+    p.gnorm = gradient_norm(arrays, arrays.g_eval, largest)
     if p.phase == _START:
         p.f = f  # reported even if it is not finite
-    if not usable(f, max_abs(arrays.g_eval), settings.tests.largest_gradient):
+    if not usable(f, largest, settings.tests.largest_gradient):
         p.status = _NONFINITE
         return
     if p.phase == _START:

@@ -172,7 +172,7 @@ _COUNTERS = [
     "stagnation",
 ]
 _FLAGS = ["bracketed", "has_best", "fresh"]
-_REALS = ["f", "f_best", "f_prev", "f_mark", "gnorm", "gnorm_mark", "dx", "rate", "mu", "f_floor"]
+_REALS = ["f", "f_best", "f_prev", "f_mark", "gnorm", "gnorm_mark", "dx", "rate", "f_floor"]
 _SEARCH = ["a", "slope0", "lo", "f_lo", "slope_lo", "hi", "f_hi", "slope_hi", "width", "a_best", "f_trial_best"]
 
 # One record holds every scalar of a run, so that a run can stop after any evaluation, be saved, and go on.

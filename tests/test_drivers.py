@@ -305,18 +305,50 @@ def test_interrupted_in_python_objective_can_be_resumed(form, interrupt_at):
     np.testing.assert_array_equal(second.x, whole.x)
 
 
-def test_objective_may_scribble_on_x():
+@pytest.mark.parametrize("clean_calls", [0, 1, 7])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("options", THREE.values(), ids=THREE)
+def test_objective_may_scribble_on_x(options, form, clean_calls):
+    function, gradient = FORMS[form]
+
     @njit
-    def scribbling(x, grad):
-        grad[:] = 2.0 * (x - 1.0)
-        f = np.sum((x - 1.0) ** 2)
-        x[:] = 7.0
+    def spoil(x, calls):
+        calls[0] += 1
+        if calls[0] > clean_calls:
+            x[:] = 7.0
+
+    @njit
+    def scribbling(x, scale, target, calls):
+        f = function(x, scale, target)
+        spoil(x, calls)
         return f
 
-    for function in (scribbling, as_python(scribbling)):
-        result = minimize(function, [3.0, 4.0], jac="inplace")
-        assert result.success
-        np.testing.assert_allclose(result.x, 1.0, atol=1e-6)
+    @njit
+    def scribbling_inplace(x, grad, scale, target, calls):
+        f = function(x, grad, scale, target)
+        spoil(x, calls)
+        return f
+
+    @njit
+    def scribbling_jac(x, scale, target, calls):
+        return scribbling_of(gradient, x, scale, target, calls)
+
+    @njit
+    def scribbling_of(original, x, scale, target, calls):
+        g = original(x, scale, target)
+        spoil(x, calls)
+        return g
+
+    method, options = options.get("method", "rmsprop"), {k: v for k, v in options.items() if k != "method"}
+    options["maxiter"] = 20
+    clean = minimize(function, X0, ARGS, method, gradient, options=options)
+    for hide in (lambda f: f, as_python):
+        spoiled = minimize(
+            hide(scribbling_inplace if form == "inplace" else scribbling), X0, (*ARGS, np.zeros(1)), method,
+            hide(scribbling_jac) if callable(gradient) else gradient, options=options,
+        )  # fmt: skip
+        np.testing.assert_array_equal(spoiled.x, clean.x)
+        assert (spoiled.fun, spoiled.nit) == (clean.fun, clean.nit)
 
 
 @needs_jit
@@ -385,3 +417,16 @@ def test_signals_module_is_left_alone():
 def test_inplace_form_is_what_the_others_are():
     np.testing.assert_array_equal(run("inplace").x, run("callable").x)
     assert fun_inplace(np.array(X0), np.zeros(3), *ARGS) == fun(np.array(X0), *ARGS)
+
+
+@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+def test_last_evaluation_allowed_may_still_tell_why_the_run_ends(method):
+    @njit
+    def rough(x, grad):
+        grad[:] = 4.0 * (x - 1.0) ** 3 + 1e-7  # disagrees with f where f is flat
+        return 1e6 + np.sum((x - 1.0) ** 4)
+
+    free = minimize(rough, [3.0, 4.0], (), method, "inplace", options={"gtol": 0.0})
+    assert free.status == Status.PRECISION_LOSS
+    limited = minimize(rough, [3.0, 4.0], (), method, "inplace", options={"gtol": 0.0, "maxfev": free.nfev})
+    assert (limited.status, limited.nfev) == (Status.PRECISION_LOSS, free.nfev)

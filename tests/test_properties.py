@@ -73,7 +73,7 @@ class Quadratic(NamedTuple):
     def projected(self, x, g):
         """The vector whose largest element the test on the gradient looks at."""
         x = x.astype(np.float64)
-        return x - np.clip(x - g, self.lower, self.upper)
+        return np.clip(-g, self.lower - x, self.upper - x)
 
 
 def numbers(low, high, n, width=32):

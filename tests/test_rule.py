@@ -139,6 +139,12 @@ def test_reductions_equal_numpy(n, dtype):
     assert projected_max_abs(clipped, b, lower, upper) == pytest.approx(step, rel=1e-12)
 
 
+def test_projected_norm_sees_a_gradient_that_is_small_beside_x():
+    x, g, no_bound = np.array([1e3, 1.0]), np.array([1e-15, 0.0]), np.full(2, np.inf)
+    assert projected_max_abs(x, g, -no_bound, no_bound) == 1e-15
+    assert projected_max_abs(x, g, x, no_bound) == 0.0
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("where", [0, 16, 36])
 def test_norms_show_nan_and_infinity(dtype, where):
