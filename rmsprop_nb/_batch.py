@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from rmsprop_nb._minimize import FORMS, METHODS, known_options, outcome
 from rmsprop_nb._objective import CompiledObjective, Problem, compile_objective
 from rmsprop_nb._solve import AnyOptions, algorithm_of, run, settings_of, starting_state
 from rmsprop_nb._types import MESSAGES, Status
-from rmsprop_nb._validate import as_args, as_bounds, as_count, as_start, check_callable, check_jac, check_known
+from rmsprop_nb._validate import as_args, as_bounds, as_start, as_workers, check_callable, check_jac, check_known
 
 __all__ = ["BatchResult", "minimize_batch"]
 
@@ -128,7 +127,7 @@ def minimize_batch(
     check_callable("fun", fun)
     first_args = (*as_args(args), *(row[0] for row in rows))
     problem = Problem(fun, check_jac(jac, FORMS), first_args, lower, upper, parsed.rel_step)
-    count = _as_workers(workers)
+    count = as_workers(workers)
     objective = compile_objective(problem, starts.dtype)
     if objective is not None:
         results = _run_compiled(problem, objective, starts, rows, parsed, count)
@@ -158,12 +157,6 @@ def _as_rows(batch_args: Any, count: int) -> tuple[NDArray[Any], ...]:
             msg = f"batch_args[{k}] must have one row for each of the {count} problems, got shape {a.shape}."
             raise ValueError(msg)
     return rows
-
-
-def _as_workers(workers: Any) -> int:
-    if workers == -1:
-        return os.cpu_count() or 1
-    return as_count("workers", workers, 1, least=1)
 
 
 # -- compiled ---------------------------------------------------------------------------------------------------------

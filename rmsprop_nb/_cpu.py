@@ -19,15 +19,19 @@ from rmsprop_nb._types import Variant
 
 __all__ = [
     "PARALLEL_MIN_SIZE",
+    "bias",
+    "bias_after",
     "clip",
     "copy",
     "dot",
     "gradient_norm",
+    "largest",
     "make_parallel_update",
     "make_update",
     "max_abs",
     "max_abs_difference",
     "projected_max_abs",
+    "sum_of_squares",
     "update",
 ]
 
@@ -38,8 +42,12 @@ _rule = inline_jit(rms_rule)
 
 
 @inline_jit
-def update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant):  # type: ignore[no-untyped-def]
-    """Apply the rule to every element, in place. State that `variant` does not use may have size 0."""
+def update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant, rates, scale, limit):  # type: ignore[no-untyped-def]
+    """Apply the rule to every element, in place. State that `variant` does not use may have size 0.
+
+    What may be None costs nothing then, because its branch is removed before compilation: `rates` multiplies the rate
+    of each element; the gradient is multiplied by `scale` and then clipped to [-limit, limit].
+    """
     rate = x.dtype.type(rate)
     correction = x.dtype.type(correction)
     m = x.dtype.type(0)
@@ -49,11 +57,29 @@ def update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper,
             m = grad_avg[i]
         if variant.momentum:
             b = momentum_buffer[i]
-        x[i], square_avg[i], m, b = _rule(x[i], g[i], square_avg[i], m, b, rate, correction, hyper, variant)
+        g_i = g[i]
+        if scale is not None:
+            g_i = x.dtype.type(scale) * g_i
+        if limit is not None:  # comparisons, because min and max could lose a NaN
+            bound = x.dtype.type(limit)
+            if g_i > bound:
+                g_i = bound
+            elif g_i < -bound:
+                g_i = -bound
+        r = rate
+        if rates is not None:
+            r = rate * rates[i]
+        x[i], square_avg[i], m, b = _rule(x[i], g_i, square_avg[i], m, b, r, correction, hyper, variant)
         if variant.centered:
             grad_avg[i] = m
         if variant.momentum:
             momentum_buffer[i] = b
+
+
+@inline_jit
+def _part(rates, part):  # type: ignore[no-untyped-def]
+    """The same slice of an array that may be None."""
+    return None if rates is None else rates[part]
 
 
 @functools.cache
@@ -63,13 +89,16 @@ def make_update(variant: Variant) -> Any:
     Returns
     -------
     kernel : callable
-        ``kernel(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks)``, all arrays of one
-        dtype and length, changed in place; `blocks` has no meaning here.
+        ``kernel(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates, scale, limit)``,
+        all arrays of one dtype and length, changed in place; `blocks` has no meaning here, and the last three are None
+        unless given (see `update`).
     """
 
     @kernel_jit("update", variant)
-    def serial_update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks):  # type: ignore[no-untyped-def]  # noqa: ARG001
-        update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant)
+    def serial_update(  # type: ignore[no-untyped-def]
+        x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates=None, scale=None, limit=None  # noqa: ARG001
+    ):  # fmt: skip
+        update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant, rates, scale, limit)
 
     return serial_update
 
@@ -79,14 +108,16 @@ def make_parallel_update(variant: Variant) -> Any:
     """Compile the same update for several threads, which work on `blocks` pieces; the result is the same."""
 
     @kernel_jit("parallel update", variant, parallel=True)
-    def parallel_update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks):  # type: ignore[no-untyped-def]
+    def parallel_update(  # type: ignore[no-untyped-def]
+        x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates=None, scale=None, limit=None
+    ):
         size = -(-x.size // blocks)
         for block in prange(blocks):
             start = np.int64(block) * size  # prange counts in uint64, which would keep the loop from vectorising
             part = slice(start, min(start + size, x.size))
             update(
                 x[part], g[part], square_avg[part], grad_avg[part], momentum_buffer[part],
-                rate, correction, hyper, variant,
+                rate, correction, hyper, variant, _part(rates, part), scale, limit,
             )  # fmt: skip
 
     return parallel_update
@@ -104,6 +135,12 @@ def max_abs(a):  # type: ignore[no-untyped-def]
         bits = magnitude_bits(a[i])
         largest = max(largest, bits)
     return np.float64(from_bits(largest))
+
+
+@kernel_jit("largest")
+def largest(a):  # type: ignore[no-untyped-def]
+    """`max_abs` for calls from Python, kept on disk."""
+    return max_abs(a)
 
 
 @inline_jit
@@ -160,3 +197,21 @@ def dot(a, b):  # type: ignore[no-untyped-def]
     for i in range(a.size):
         total += np.float64(a[i]) * np.float64(b[i])
     return total
+
+
+@kernel_jit("sum of squares")
+def sum_of_squares(a):  # type: ignore[no-untyped-def]
+    """Inner product of a vector with itself, for calls from Python."""
+    return dot(a, a)
+
+
+@inline_jit
+def bias(beta, step):  # type: ignore[no-untyped-def]
+    """What bias correction divides by; the power is Numba's own, whose last digit may differ from that of Python's."""
+    return 1.0 - np.float64(beta) ** step
+
+
+@kernel_jit("bias correction")
+def bias_after(beta, step):  # type: ignore[no-untyped-def]
+    """`bias` for calls from Python."""
+    return bias(beta, step)

@@ -12,7 +12,7 @@ import numpy as np
 from rmsprop_nb._types import Hyper, StoppingTests, Variant
 from rmsprop_nb._validate import as_count, as_number, check_learning_rate
 
-__all__ = ["LbfgsOptions", "Options", "RmspropOptions"]
+__all__ = ["LbfgsOptions", "Options", "RmspropOptions", "Rule", "largest_gradient"]
 
 _NEVER = np.iinfo(np.int64).max
 _DEFAULT_MAXITER = 15_000
@@ -64,7 +64,7 @@ class Options:
             maxiter=as_count("maxiter", self.maxiter, _DEFAULT_MAXITER if self.maxiter is None else _NEVER),
             maxfev=as_count("maxfev", self.maxfev, _NEVER, least=1),
             patience=as_count("patience", self.patience, _NEVER, least=1),
-            largest_gradient=math.sqrt(float(np.finfo(dtype).max)) / _LARGEST_RATIO,
+            largest_gradient=largest_gradient(dtype),
         )
 
     @property
@@ -85,13 +85,12 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RmspropOptions(Options):
-    """Options of method "rmsprop"."""
+class Rule:
+    """Numbers and switches of the textbook rule, but for the learning rate; `rmsprop` documents each."""
 
-    learning_rate: float | str | Callable[[int], float] = "auto"
     beta: float = 0.9
     eps: float = 1e-8
-    momentum: float | None = None
+    momentum: float | None = 0.0
     nesterov: bool = False
     centered: bool = False
     eps_inside_sqrt: bool = False
@@ -100,35 +99,19 @@ class RmspropOptions(Options):
     weight_decay: float = 0.0
     decoupled_weight_decay: bool = False
     lr_in_momentum: bool = False
-    parallel: bool = False
 
     def __post_init__(self) -> None:
-        check_learning_rate(self.learning_rate)
         _check_average(self.beta, self.eps)
         as_number("initial_accumulator", self.initial_accumulator, 0.0, math.inf, open_high=True)
         as_number("weight_decay", self.weight_decay, 0.0, math.inf, open_high=True)
         if self.momentum is not None:
             as_number("momentum", self.momentum, 0.0, 1.0, open_high=True)
-        if self.auto:
-            self._refuse_textbook_options()
+        self._refuse_contradictions()
+
+    def _refuse_contradictions(self) -> None:
         if self.nesterov and not self.momentum:
-            msg = "nesterov=True needs momentum > 0, got no momentum; set options={'momentum': 0.9}."
+            msg = "nesterov=True needs momentum > 0, got no momentum; give momentum=0.9, say."
             raise ValueError(msg)
-
-    def _refuse_textbook_options(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in _TEXTBOOK_ONLY and value != field.default:
-                msg = (
-                    f"{field.name}={value!r} has no meaning with learning_rate='auto', which chooses momentum itself; "
-                    "give learning_rate a number or a schedule for the textbook rule."
-                )
-                raise ValueError(msg)
-
-    @property
-    def auto(self) -> bool:
-        """Whether learning rate and momentum choose themselves."""
-        return isinstance(self.learning_rate, str)
 
     @property
     def variant(self) -> Variant:
@@ -147,6 +130,35 @@ class RmspropOptions(Options):
     def hyper(self, dtype: Any) -> Hyper:
         """The numbers of the rule, in the dtype of x."""
         return Hyper.of(dtype, self.beta, self.eps, self.momentum or 0.0, self.weight_decay)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RmspropOptions(Rule, Options):
+    """Options of method "rmsprop"."""
+
+    learning_rate: float | str | Callable[[int], float] = "auto"
+    momentum: float | None = None
+    parallel: bool = False
+
+    def __post_init__(self) -> None:
+        check_learning_rate(self.learning_rate)
+        super().__post_init__()
+
+    def _refuse_contradictions(self) -> None:
+        for field in dataclasses.fields(self) if self.auto else ():
+            value = getattr(self, field.name)
+            if field.name in _TEXTBOOK_ONLY and value != field.default:
+                msg = (
+                    f"{field.name}={value!r} has no meaning with learning_rate='auto', which chooses momentum itself; "
+                    "give learning_rate a number or a schedule for the textbook rule."
+                )
+                raise ValueError(msg)
+        super()._refuse_contradictions()
+
+    @property
+    def auto(self) -> bool:
+        """Whether learning rate and momentum choose themselves."""
+        return isinstance(self.learning_rate, str)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,3 +181,8 @@ class LbfgsOptions(Options):
 def _check_average(beta: float, eps: float) -> None:
     as_number("beta", beta, 0.0, 1.0, open_high=True)
     as_number("eps", eps, 0.0, math.inf, open_high=True)
+
+
+def largest_gradient(dtype: Any) -> float:
+    """The largest component of a gradient that is taken: its square is far from overflow."""
+    return math.sqrt(float(np.finfo(dtype).max)) / _LARGEST_RATIO

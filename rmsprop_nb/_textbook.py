@@ -9,9 +9,16 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numpy as np
-
-from rmsprop_nb._cpu import clip, copy, gradient_norm, make_parallel_update, make_update, max_abs, max_abs_difference
+from rmsprop_nb._cpu import (
+    bias,
+    clip,
+    copy,
+    gradient_norm,
+    make_parallel_update,
+    make_update,
+    max_abs,
+    max_abs_difference,
+)
 from rmsprop_nb._jit import kernel_jit
 from rmsprop_nb._stopping import keep_best, stop_after_iteration, usable
 from rmsprop_nb._types import Phase, Status, Variant
@@ -33,7 +40,7 @@ def make_ask(variant: Variant, parallel: bool) -> Any:
         if p.phase != _START:
             p.rate = settings.rates[min(p.step - p.first_step, settings.rates.size - 1)]
             p.step += 1
-            correction = 1.0 - np.float64(settings.hyper.beta) ** p.step if variant.bias_correction else 1.0
+            correction = bias(settings.hyper.beta, p.step) if variant.bias_correction else 1.0
             measure = settings.tests.xtol >= 0.0
             if measure:
                 copy(arrays.x, arrays.g)  # the gradient is in g_eval, so g is free to hold the point we leave

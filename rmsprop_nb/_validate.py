@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,9 +20,11 @@ __all__ = [
     "as_count",
     "as_number",
     "as_start",
+    "as_workers",
     "check_callable",
     "check_jac",
     "check_known",
+    "check_learning_rate",
 ]
 
 
@@ -161,6 +164,13 @@ def as_count(name: str, value: Any, default: int, least: int = 0) -> int:
         msg = f"{name} must be an integer of at least {least}, or None, got {value!r}."
         raise ValueError(msg)
     return min(count, np.iinfo(np.int64).max)
+
+
+def as_workers(value: Any) -> int:
+    """Return a number of workers; -1 is one for each processor."""
+    if value == -1:
+        return os.cpu_count() or 1
+    return as_count("workers", value, 1, least=1)
 
 
 def check_known(options: Mapping[str, Any], known: tuple[str, ...], method: str) -> None:
