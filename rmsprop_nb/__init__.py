@@ -16,6 +16,7 @@ __all__ = [
     "datasets",
     "minimize",
     "minimize_batch",
+    "minimize_minibatch",
     "multistart",
     "rmsprop",
     "rmsprop_lbfgs",
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rmsprop_nb import datasets, schedules, testing
     from rmsprop_nb._batch import minimize_batch
     from rmsprop_nb._methods import rmsprop, rmsprop_lbfgs
+    from rmsprop_nb._minibatch import minimize_minibatch
     from rmsprop_nb._minimize import minimize
     from rmsprop_nb._multistart import multistart
     from rmsprop_nb._types import Status
@@ -38,6 +40,7 @@ _HOMES = {
     "Status": "_types",
     "minimize": "_minimize",
     "minimize_batch": "_batch",
+    "minimize_minibatch": "_minibatch",
     "multistart": "_multistart",
     "rmsprop": "_methods",
     "rmsprop_lbfgs": "_methods",

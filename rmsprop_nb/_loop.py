@@ -20,7 +20,7 @@ from rmsprop_nb._native import call_objective
 from rmsprop_nb._objective import CompiledObjective, PythonObjective
 from rmsprop_nb._types import RunState, Settings, Status
 
-__all__ = ["TRACE_COLUMNS", "Algorithm", "Monitor", "drive"]
+__all__ = ["TRACE_COLUMNS", "Advance", "Algorithm", "Monitor", "drive", "next_budget", "record_argument", "run_chunks"]
 
 _RUNNING = int(Status.RUNNING)
 
@@ -55,7 +55,7 @@ class Monitor(NamedTuple):
     stride: int = 0
 
 
-Advance = Callable[[Settings, int, bool, NDArray[np.float64], int], int]
+Advance = Callable[[Any, int, bool, NDArray[np.float64], int], int]
 
 
 def drive(
@@ -75,7 +75,7 @@ def drive(
     )
     rows: list[NDArray[np.float64]] = []
     try:
-        _run_chunks(advance, state, settings, monitor, rows)
+        run_chunks(advance, state, settings, monitor, rows)
     except KeyboardInterrupt:
         if not math.isfinite(p.f_best):
             raise  # nothing to return yet
@@ -83,9 +83,10 @@ def drive(
     return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
 
 
-def _run_chunks(
-    advance: Advance, state: RunState, settings: Settings, monitor: Monitor, rows: list[NDArray[np.float64]]
+def run_chunks(
+    advance: Advance, state: RunState, settings: Any, monitor: Monitor, rows: list[NDArray[np.float64]]
 ) -> None:
+    """Call `advance` until the state has a status; append what it recorded to `rows`."""
     p = state.progress
     start = time.perf_counter()
     pause = monitor.on_iteration is not None
@@ -108,10 +109,10 @@ def _run_chunks(
         now = time.perf_counter()
         if p.status == _RUNNING and now - start >= monitor.maxtime:
             p.status = int(Status.MAXTIME)
-        budget = _next_budget(budget, now - chunk_start, largest)
+        budget = next_budget(budget, now - chunk_start, largest)
 
 
-def _next_budget(budget: int, seconds: float, largest: int) -> int:
+def next_budget(budget: int, seconds: float, largest: int) -> int:
     """Number of evaluations that take about CHUNK_SECONDS, growing carefully."""
     fitting = budget * CHUNK_SECONDS / max(seconds, 1e-9)
     return max(1, min(int(fitting), 8 * budget, largest))
@@ -129,7 +130,7 @@ def _next_rates(schedule: Callable[[int], float], step: int, count: int, dtype: 
 def _interpreted(algorithm: Algorithm, state: RunState, objective: PythonObjective) -> Advance:
     """The loop in Python, around a Python objective."""
     ask, tell = algorithm.ask, algorithm.tell
-    arrays, record = state.arrays, _record_argument(state)
+    arrays, record = state.arrays, record_argument(state)
     p = state.record[0]  # by name in brackets: attributes of a record are slow
 
     def advance(settings: Settings, budget: int, pause: bool, trace: NDArray[np.float64], stride: int) -> int:
@@ -193,6 +194,6 @@ def _make_compiled_loop(algorithm: Algorithm) -> Any:
     return run
 
 
-def _record_argument(state: RunState) -> NDArray[Any]:
+def record_argument(state: RunState) -> NDArray[Any]:
     """The record as ask and tell take it: plain for Numba, with attributes for the same functions run as Python."""
     return state.record if JIT_ENABLED else state.record.view(np.recarray)

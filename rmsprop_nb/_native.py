@@ -28,6 +28,7 @@ __all__ = [
     "PackageCache",
     "Unpackable",
     "call_objective",
+    "copy_bytes",
     "entry_address",
     "from_bits",
     "load_args",
@@ -99,6 +100,20 @@ def _emit_call(context: Any, builder: Any, call_types: Any, args: Any) -> Any:
     entry_type = context.call_conv.get_function_type(types.float64, call_types)
     entry = builder.inttoptr(args[0], entry_type.as_pointer())
     return context.call_conv.call_function(builder, entry, types.float64, call_types, args[1:])
+
+
+@intrinsic
+def copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
+    """Copy `count` bytes from address `source` to address `target`."""
+    signature = types.void(types.intp, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte = context.get_value_type(types.voidptr)
+        to, from_ = (builder.inttoptr(address, byte) for address in args[:2])
+        cgutils.raw_memcpy(builder, to, from_, args[2], 1)
+        return context.get_dummy_value()
+
+    return signature, codegen
 
 
 # -- floats as bit patterns -------------------------------------------------------------------------------------------

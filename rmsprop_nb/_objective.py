@@ -202,15 +202,21 @@ class PythonObjective:
     """An evaluation through Python, with every value checked.
 
     The user's functions are given copies of x, so that what they do to them, or keep, changes nothing.
+
+    Attributes
+    ----------
+    args : tuple
+        Further arguments of the user's functions; may be set anew between two evaluations.
     """
 
     def __init__(self, problem: Problem) -> None:
+        self.args = problem.args
         self._problem = problem
         self._grad: NDArray[Any] | None = None
 
     def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         """Fill g with the gradient at x and return f."""
-        fun, jac, args = self._problem.fun, self._problem.jac, self._problem.args
+        fun, jac, args = self._problem.fun, self._problem.jac, self.args
         if jac == "inplace":
             return self._inplace(x, g)
         if jac == "cs":
@@ -229,7 +235,7 @@ class PythonObjective:
         if self._grad is None:
             # Elements that fun forgets to fill, or adds to without zeroing, show as NaN instead of silently wrong.
             self._grad = np.full_like(g, np.nan)
-        f = _as_float(self._problem.fun(x.copy(), self._grad, *self._problem.args))
+        f = _as_float(self._problem.fun(x.copy(), self._grad, *self.args))
         g[:] = self._grad
         return f
 
@@ -241,7 +247,7 @@ class PythonObjective:
 
         bounds = (problem.lower, problem.upper)
         with np.errstate(all="ignore"):
-            return float(DIFFERENCES[problem.jac](fun, x, g, problem.step, bounds, problem.args))
+            return float(DIFFERENCES[problem.jac](fun, x, g, problem.step, bounds, self.args))
 
 
 def _complex_fun(fun: Callable[..., Any]) -> Callable[..., Any]:

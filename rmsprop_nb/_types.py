@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 __all__ = [
     "MESSAGES",
+    "MINIBATCH_DTYPE",
     "PROGRESS_DTYPE",
     "Arrays",
     "Hyper",
+    "MinibatchArrays",
+    "MinibatchSettings",
     "Phase",
     "RunState",
     "Settings",
@@ -25,8 +28,9 @@ __all__ = [
 class Status(IntEnum):
     """Why a run ended.
 
-    ``GTOL``, ``FTOL``, ``XTOL`` and ``F_TARGET`` are tests the user asked for, and the only ones that count as
-    success. The codes 0 to 3 mean what they mean for SciPy's BFGS, and 99 what it means for every SciPy method.
+    ``GTOL``, ``FTOL``, ``XTOL`` and ``F_TARGET`` are tests the user asked for; with mini-batches, where no test can
+    tell noise from progress, ``EPOCHS`` and ``EARLY_STOP`` say that the run went as planned. These count as success,
+    and no others. The codes 0 to 3 mean what they mean for SciPy's BFGS, and 99 what it means for every SciPy method.
     """
 
     RUNNING = -1
@@ -42,13 +46,15 @@ class Status(IntEnum):
     FTOL = 10
     XTOL = 11
     F_TARGET = 12
+    EPOCHS = 13
+    EARLY_STOP = 14
     INTERRUPTED = 98
     CALLBACK_STOP = 99
 
     @property
     def success(self) -> bool:
-        """Whether a convergence test was met."""
-        return self in (Status.GTOL, Status.FTOL, Status.XTOL, Status.F_TARGET)
+        """Whether a convergence test was met, or a run over mini-batches went as planned."""
+        return Status.FTOL <= self <= Status.EARLY_STOP or self is Status.GTOL
 
 
 MESSAGES: dict[Status, str] = {
@@ -64,6 +70,8 @@ MESSAGES: dict[Status, str] = {
     Status.FTOL: "Converged: the relative change of the objective is at most ftol.",
     Status.XTOL: "Converged: the relative change of x is at most xtol.",
     Status.F_TARGET: "Converged: the objective has reached f_target.",
+    Status.EPOCHS: "All epochs have been run.",
+    Status.EARLY_STOP: "Stopped early: no improvement on the validation data in the last `patience` epochs.",
     Status.INTERRUPTED: "Interrupted from the keyboard; the best point so far is returned.",
     Status.CALLBACK_STOP: "`callback` raised `StopIteration`.",
 }
@@ -124,6 +132,22 @@ class Settings(NamedTuple):
     blocks: int  # pieces of a vector worked on at the same time
 
 
+class MinibatchSettings(NamedTuple):
+    """What a run over mini-batches is given besides its state; clipping that is off has an infinite limit."""
+
+    hyper: Hyper
+    rates: NDArray[Any]
+    largest_gradient: float
+    clip_value: float
+    clip_norm: float
+    accumulate: int  # batches to a step
+    batches: int  # in an epoch
+    epochs: int
+    horizon: int  # steps over which an automatic rate falls to 0, or 0 if it does not
+    averaging: bool
+    blocks: int
+
+
 class Arrays(NamedTuple):
     """The vectors of a run, all of one floating dtype and contiguous; unused ones have size 0.
 
@@ -145,6 +169,27 @@ class Arrays(NamedTuple):
     steps: NDArray[Any]  # (memory, n): the last steps, and the changes of the gradient over them
     gradient_changes: NDArray[Any]
     pair_sums: NDArray[Any]  # (memory, 2), float64: s.y of each pair, and what the first loop leaves for the second
+
+
+class MinibatchArrays(NamedTuple):
+    """The vectors of a run over mini-batches, as in `Arrays`; unused ones have size 0."""
+
+    x: NDArray[Any]
+    g: NDArray[Any]  # sum of the gradients of the batches of an unfinished step
+    x_eval: NDArray[Any]
+    g_eval: NDArray[Any]
+    x_avg: NDArray[Any]
+    x_best: NDArray[Any]
+    square_avg: NDArray[Any]
+    grad_avg: NDArray[Any]
+    momentum_buffer: NDArray[Any]
+    start: NDArray[Any]
+    distance_avg: NDArray[Any]
+    lower: NDArray[Any]
+    upper: NDArray[Any]
+    scale: NDArray[Any]  # of the learning rate of each parameter
+    epoch_fun: NDArray[np.float64]
+    validation_fun: NDArray[np.float64]
 
 
 class Phase(IntEnum):
@@ -181,6 +226,27 @@ PROGRESS_DTYPE = np.dtype(
 )
 
 
+MINIBATCH_DTYPE = np.dtype(
+    [("seed", np.uint64)]
+    + [
+        (name, np.int64)
+        for name in [
+            "status",
+            "nit",
+            "nfev",
+            "step",
+            "first_step",
+            "batch",
+            "accumulated",
+            "weight",
+            "rows",
+            "since_best",
+        ]
+    ]
+    + [(name, np.float64) for name in ["f", "f_batch", "f_sum", "f_best", "gnorm", "rate", "distance", "distance_sum"]]
+)
+
+
 class RunState:
     """Everything a run needs to go on: pass it as ``options={"state": result.state}``.
 
@@ -188,13 +254,13 @@ class RunState:
     ----------
     kind : tuple
         Which algorithm and variant made the state; a run can only be resumed by the same one.
-    arrays : Arrays
+    arrays : Arrays or MinibatchArrays
         The vectors: the current point, its gradient, the averages, the best point so far.
     step : int
         Number of updates made since the first start, over all resumed runs.
     """
 
-    def __init__(self, kind: tuple[Any, ...], arrays: Arrays, record: NDArray[Any] | None = None) -> None:
+    def __init__(self, kind: tuple[Any, ...], arrays: Any, record: NDArray[Any] | None = None) -> None:
         self.kind = kind
         self.arrays = arrays
         self.record = np.zeros(1, PROGRESS_DTYPE) if record is None else record
@@ -207,7 +273,7 @@ class RunState:
 
     def copy(self) -> RunState:
         """Return an independent copy."""
-        return RunState(self.kind, Arrays(*(a.copy() for a in self.arrays)), self.record.copy())
+        return RunState(self.kind, type(self.arrays)(*(a.copy() for a in self.arrays)), self.record.copy())
 
     def __repr__(self) -> str:
         x = self.arrays.x

@@ -1,0 +1,298 @@
+"""The front end for mini-batches: `minimize_minibatch`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import OptimizeResult
+
+from rmsprop_nb._loop import TRACE_COLUMNS, Monitor, run_chunks
+from rmsprop_nb._minibatch_loop import Target, make_advance, make_target, mean_over_rows
+from rmsprop_nb._minimize import FORMS
+from rmsprop_nb._objective import Problem
+from rmsprop_nb._plan import Plan, new_state, resumed_state
+from rmsprop_nb._rows import Rows
+from rmsprop_nb._types import MESSAGES, MinibatchSettings, RunState, Status
+from rmsprop_nb._validate import as_args, as_bounds, as_number, as_start, check_callable, check_jac
+
+__all__ = ["minimize_minibatch"]
+
+
+def minimize_minibatch(
+    fun: Callable[..., Any],
+    x0: ArrayLike,
+    data: Any,
+    args: tuple[Any, ...] = (),
+    *,
+    batch_size: int = 128,
+    epochs: int = 10,
+    jac: Callable[..., Any] | str | bool | None = None,
+    bounds: Any = None,
+    learning_rate: float | str | ArrayLike | Callable[[int], float] = "auto",
+    rng: Any = None,
+    shuffle: bool = True,
+    averaging: bool | None = None,
+    validation: Any = None,
+    patience: int | None = None,
+    clip_value: float | None = None,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+    callback: Callable[..., Any] | None = None,
+    maxtime: float | None = None,
+    history: bool | int = False,
+    final_evaluation: bool = True,
+    state: RunState | None = None,
+    options: dict[str, Any] | None = None,
+) -> OptimizeResult:
+    """Minimize a mean over rows of data with RMSprop, a batch of rows at a time.
+
+    ``fun(x, *batch, *args)`` is the function that ``minimize(fun, x0, (*data, *args))`` takes: a batch holds some rows
+    of each array. It should be a mean over its rows, plus terms that do not depend on them. When it is compiled with
+    ``numba.njit`` the whole loop runs compiled, shuffling included; a Python function is given the same batches.
+
+    Parameters
+    ----------
+    fun : callable
+        The objective, in one of the forms that `jac` selects, as for `minimize`.
+    x0 : array_like, shape (n,)
+        Where to start. float32 is kept. It is copied.
+    data : tuple of ndarray or of scipy.sparse matrices
+        Arrays with the same number of rows N; `fun` is given the same rows of each. Nothing is copied but one batch at
+        a time, so memory-mapped arrays may be larger than memory. Sparse matrices are for Python functions and become
+        CSR. A single array need not be wrapped.
+    args : tuple, optional
+        Further arguments of `fun` and `jac`, the same for every batch.
+    batch_size : int, default 128
+        Rows in a batch; the last one of an epoch may be smaller.
+    epochs : int, default 10
+        Passes over the data, those of a resumed run included.
+    jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
+        As for `minimize`; a callable is given the same arguments as `fun`.
+    bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
+        x is projected onto them after every step.
+    learning_rate : "auto", "auto-constant", float, array_like of shape (n,), or callable, default "auto"
+        "auto" estimates the rate as it goes, and lets it fall linearly to 0 at the end of the last epoch;
+        "auto-constant" lets it stay, for runs whose end is not known. A number, one number for each parameter, or a
+        schedule ``step -> rate`` (see `schedules`) is the textbook rule.
+    rng : None, int or numpy.random.Generator, optional
+        What the order of rows is drawn from.
+    shuffle : bool, default True
+        Whether every epoch has an order of its own; otherwise rows come as they stand.
+    averaging : bool, optional
+        Whether to return an average of the iterates, late ones weighing more, instead of the last. By default only
+        where the rate does not decay: for a constant number and "auto-constant".
+    validation : float or tuple of ndarray, optional
+        Data that are not learnt from: arrays like `data`, or the fraction of its rows to keep apart, those at the end.
+        `fun` is evaluated on them after every epoch.
+    patience : int, optional
+        Stop after this many epochs without a new lowest value on the validation data, and return the point that had it.
+    clip_value, clip_norm : float, optional
+        Clip each component of a gradient to [-clip_value, clip_value]; before that, scale a gradient whose 2-norm
+        exceeds clip_norm down to it.
+    accumulate : int, default 1
+        Batches whose gradients are averaged, weighted by rows, to one step.
+    callback : callable, optional
+        Called after every epoch, ``callback(xk)`` or, if its only parameter is named so,
+        ``callback(intermediate_result)`` with ``x``, ``fun`` (the mean over the epoch's batches), ``nit`` and, if there
+        are validation data, ``validation_fun``. It ends the run by raising StopIteration.
+    maxtime : float, optional
+        Seconds after which the run ends.
+    history : bool or int, default False
+        Record every batch, or every so many batches.
+    final_evaluation : bool, default True
+        Whether to evaluate `fun` and its gradient on all the data at the point returned: one more pass.
+    state : RunState, optional
+        ``result.state`` of an earlier run with the same data and arguments, to go on where it ended: the numbers are
+        those of a run that was not interrupted. `x0` gives only the shape then, and `rng` is not used.
+    options : dict, optional
+        Constants of the rule: ``beta`` and ``eps``, and for the textbook rule also ``momentum``, ``nesterov``,
+        ``centered``, ``eps_inside_sqrt``, ``bias_correction``, ``initial_accumulator``, ``weight_decay``,
+        ``decoupled_weight_decay``, ``lr_in_momentum`` and ``parallel`` (see `rmsprop`); and ``finite_diff_rel_step``.
+
+    Returns
+    -------
+    result : scipy.optimize.OptimizeResult
+        With ``x``; ``fun`` and ``jac``, the mean over all rows at x (with ``final_evaluation=False``, or after Ctrl-C,
+        ``fun`` is the mean over the last full epoch's batches and ``jac`` is not there); ``nit``, the epochs;
+        ``nfev``, the evaluations on batches learnt from; ``status``, ``success``, ``message``; ``state``;
+        ``epoch_fun``, the mean over each epoch's batches; ``validation_fun``, if there are validation data; and
+        ``history``, if it was asked for. Success says that the run went as planned and every value was finite: noise
+        leaves no test of convergence.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described; nothing has been computed then.
+
+    References
+    ----------
+    .. [1] K. Mishchenko, A. Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", ICML 2024.
+    .. [2] O. Shamir, T. Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML 2013 (averaging).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba import njit
+    >>> from rmsprop_nb import minimize_minibatch
+    >>> @njit
+    ... def mean_square(x, grad, A, b):
+    ...     r = A @ x - b
+    ...     grad[:] = A.T @ r / b.size
+    ...     return 0.5 * np.mean(r**2)
+    >>> rng = np.random.default_rng(0)
+    >>> A = rng.normal(size=(10_000, 3))
+    >>> b = A @ np.array([1.0, -2.0, 3.0])
+    >>> result = minimize_minibatch(mean_square, np.zeros(3), (A, b), jac="inplace", rng=0)
+    >>> result.success, result.x.round(3)
+    (True, array([ 1., -2.,  3.]))
+    """
+    plan = Plan(
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        epochs=epochs,
+        averaging=averaging,
+        patience=patience,
+        clip_value=clip_value,
+        clip_norm=clip_norm,
+        accumulate=accumulate,
+        maxtime=maxtime,
+        history=history,
+        options=dict(options or {}),
+    )
+    check_callable("fun", fun)
+    if callback is not None:
+        check_callable("callback", callback, " or None")
+    x = as_start(x0)
+    lower, upper = as_bounds(bounds, x)
+    problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, plan.rel_step)
+    learnt, held_out = _split(_as_data("data", data), validation)
+    if patience is not None and held_out is None:
+        msg = f"patience={patience!r} needs validation data to look at; give validation=0.1 or arrays."
+        raise ValueError(msg)
+    rows = Rows(learnt, batch_size, bool(shuffle))
+    seed = np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64)
+    current = new_state(plan, x, lower, upper, plan.kind(rows.n_rows, rows.batches), seed)
+    if state is not None:
+        current = resumed_state(state, current, rows.batches)
+    target = make_target(problem, rows, x.dtype)
+    examiner = None if held_out is None else make_target(problem, Rows(held_out, batch_size, False), x.dtype)
+    observer = _Observer(current, plan, examiner, callback)
+    trace = _drive(plan, current, target, plan.settings(x, rows.batches), observer)
+    return _result(current, plan, target, trace, examiner is not None, final_evaluation)
+
+
+def _as_data(name: str, data: Any) -> tuple[Any, ...]:
+    """Return the arrays, checked; nothing is copied but what is no array yet."""
+    parts = data if isinstance(data, tuple) else (data,)
+    arrays = tuple(part.tocsr() if scipy.sparse.issparse(part) else np.asarray(part) for part in parts)
+    lengths = [a.shape[0] if a.ndim else None for a in arrays]
+    if not arrays or None in lengths or len(set(lengths)) != 1 or lengths[0] == 0:
+        msg = f"{name} must be arrays with the same number of rows, at least one, got {lengths} rows."
+        raise ValueError(msg)
+    return arrays
+
+
+def _split(data: tuple[Any, ...], validation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
+    """Data to learn from, and data to look at."""
+    if validation is None:
+        return data, None
+    if isinstance(validation, tuple) or np.ndim(validation) > 0 or scipy.sparse.issparse(validation):
+        held_out = _as_data("validation", validation)
+        if [a.shape[1:] for a in held_out] != [a.shape[1:] for a in data]:
+            shapes = [a.shape for a in held_out]
+            msg = f"validation must be arrays whose rows are like those of data, got shapes {shapes}."
+            raise ValueError(msg)
+        return data, held_out
+    count = data[0].shape[0]
+    kept = round(as_number("validation", validation, 0.0, 1.0, open_low=True, open_high=True) * count)
+    if not 0 < kept < count:
+        msg = f"validation={validation!r} leaves {count - kept} of {count} rows to learn from and {kept} to look at."
+        raise ValueError(msg)
+    return tuple(a[: count - kept] for a in data), tuple(a[count - kept :] for a in data)
+
+
+class _Observer:
+    """What is done after every epoch: look at the validation data, keep the best point, call the user's callback."""
+
+    def __init__(self, state: RunState, plan: Plan, examiner: Target | None, callback: Any) -> None:
+        self._state = state
+        self._plan = plan
+        self._examiner = examiner
+        self._report = callback
+        self._by_name = callback is not None and set(inspect.signature(callback).parameters) == {"intermediate_result"}
+        self._update_schedule = getattr(plan.schedule, "update", None)
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to do."""
+        return any(part is not None for part in (self._examiner, self._report, self._update_schedule))
+
+    def on_epoch(self, x: NDArray[Any], f: float) -> None:
+        """Take in an epoch; may raise StopIteration."""
+        p, arrays = self._state.progress, self._state.arrays
+        if self._plan.averages:
+            x = arrays.x_avg.copy()
+        seen = OptimizeResult(x=x, fun=f, nit=int(p.nit))
+        if self._examiner is not None:
+            f, _ = mean_over_rows(self._examiner, x, with_gradient=False)
+            arrays.validation_fun[p.nit - 1] = seen["validation_fun"] = f
+            self._keep_best(x, f)
+        if self._update_schedule is not None:
+            self._update_schedule(f)
+        if self._report is not None:
+            self._report(intermediate_result=seen) if self._by_name else self._report(x)
+
+    def _keep_best(self, x: NDArray[Any], f: float) -> None:
+        if self._plan.patience is None:
+            return
+        p = self._state.progress
+        if f < p.f_best:
+            p.f_best, p.since_best = f, 0
+            self._state.arrays.x_best[:] = x
+            return
+        p.since_best += 1
+        if p.since_best >= self._plan.patience and p.status == Status.RUNNING:
+            p.status = int(Status.EARLY_STOP)
+
+
+def _drive(
+    plan: Plan, state: RunState, target: Target, settings: MinibatchSettings, observer: _Observer
+) -> NDArray[np.float64]:
+    """Run until there is a status; return the recorded rows."""
+    algorithm = plan.algorithm(state.arrays.x)
+    on_epoch = observer.on_epoch if observer.needed else None
+    monitor = Monitor(on_epoch, plan.schedule, plan.seconds, plan.stride)
+    rows: list[NDArray[np.float64]] = []
+    try:
+        run_chunks(make_advance(algorithm, state, target), state, settings, monitor, rows)
+    except KeyboardInterrupt:
+        state.progress.status = int(Status.INTERRUPTED)
+    return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
+
+
+def _result(
+    state: RunState, plan: Plan, target: Target, trace: NDArray[np.float64], examined: bool, evaluate: bool
+) -> OptimizeResult:
+    p, arrays = state.progress, state.arrays
+    x = arrays.x_avg if plan.averages else arrays.x
+    if np.isfinite(p.f_best):
+        x = arrays.x_best
+    status = Status(int(p.status))
+    result = OptimizeResult(x=x.copy(), fun=float(p.f), nit=int(p.nit))
+    if evaluate and status is not Status.INTERRUPTED:
+        result["fun"], result["jac"] = mean_over_rows(target, x, with_gradient=True)
+        if not np.isfinite(result.fun):
+            status = Status.NONFINITE
+    result.update(nfev=int(p.nfev), status=int(status), success=status.success, message=MESSAGES[status])
+    result["epoch_fun"] = arrays.epoch_fun[: p.nit].copy()
+    if examined:
+        result["validation_fun"] = arrays.validation_fun[: p.nit].copy()
+    if plan.stride:
+        result["history"] = dict(zip(TRACE_COLUMNS, trace.T, strict=True))
+    result["state"] = state
+    return result
