@@ -122,13 +122,12 @@ def make_parallel_update(variant: Variant) -> Any:
         x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates=None, scale=None, limit=None
     ):
         size = -(-x.size // blocks)
-        numbers = _hyper(hyper)
         for block in prange(blocks):
             start = np.int64(block) * size  # prange counts in uint64, which would keep the loop from vectorising
             part = slice(start, min(start + size, x.size))
             update(
                 x[part], g[part], square_avg[part], grad_avg[part], momentum_buffer[part],
-                rate, correction, numbers, variant, _part(rates, part), scale, limit,
+                rate, correction, _hyper(hyper), variant, _part(rates, part), scale, limit,
             )  # fmt: skip
 
     return parallel_update
