@@ -73,8 +73,9 @@ class RMSprop(Rule):
         update.
     check_finite : bool, default True
         Look at all gradients before anything is written, and raise if one is NaN, infinite, or so large that its square
-        is infinite. This reads the gradients once more: about a tenth of the time of a step in cache and a quarter
-        beyond. Without it such a gradient spoils the state for good, as it does in other libraries.
+        is infinite. To be able to leave everything as it is, this reads all gradients before the update does: an
+        eighth of the time of a step in cache, a quarter beyond. Without it such a gradient spoils the state for good,
+        as it does in other libraries.
     per_block : mapping of str to mapping, optional
         Other options for some of the arrays, by name: ``{"b": {"weight_decay": 0.0}, "layers/0": {"eps": 1e-6}}``. The
         name of an array is the way to it, keys and positions joined by slashes, as in `RMSpropState.to_arrays`; that of

@@ -32,7 +32,6 @@ NAMES_ELSEWHERE = {
     "lr": "learning_rate",
     "initial_scale": "initial_accumulator",
     "eps_in_sqrt": "eps_inside_sqrt",
-    "clipnorm": "clip_norm",
     "clipvalue": "clip_value",
     "global_clipnorm": "clip_norm",
     "gradient_accumulation_steps": "accumulate_steps",

@@ -48,7 +48,7 @@ class Step:
 
 
 class StepOfMany:
-    """`RMSprop.step` on many small arrays in a dict, each time with other gradients. Floor: as many kernel calls.
+    """`RMSprop.step` on many small arrays in a dict, each time with other gradients. Floor: as many kernel calls."""
 
     params = ((1, 10, 100),)
     param_names = ("arrays",)
