@@ -133,7 +133,7 @@ class RMSprop(Rule):
         super().__post_init__()
         object.__setattr__(self, "learning_rate", _as_rate(self.learning_rate))
         as_workers(self.workers)
-        as_count("accumulate_steps", self.accumulate_steps, 1, least=1)
+        object.__setattr__(self, "accumulate_steps", _as_steps(self.accumulate_steps))
         for name in ("clip_value", "clip_norm"):
             if getattr(self, name) is not None:
                 as_number(name, getattr(self, name), 0.0, math.inf, open_low=True, open_high=True)
@@ -350,3 +350,12 @@ def _as_rate(rate: Any) -> Any:
         raise ValueError(msg)
     rates.setflags(write=False)
     return rates
+
+
+def _as_steps(value: Any) -> int:
+    """Return accumulate_steps as an int; never updating has no meaning, and none is none."""
+    steps = as_count("accumulate_steps", value, 0, least=1)
+    if steps == 0:
+        msg = f"accumulate_steps must be an integer of at least 1, got {value!r}."
+        raise ValueError(msg)
+    return steps

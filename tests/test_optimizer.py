@@ -596,6 +596,15 @@ def test_state_of_other_parameters_or_options_is_refused():
     assert state.step == 1
 
 
+def test_state_that_was_put_together_by_hand_is_refused():
+    state = RMSprop().init(np.ones(3))
+    [leaf] = state._leaves
+    for wrong in (np.ones(2), np.ones((3, 1)), np.ones(6)[::2]):
+        made = RMSpropState(state._structure, (leaf._replace(square_avg=wrong),))
+        with pytest.raises(ValueError, match="state must be made by init or from_arrays"):
+            RMSprop().step(np.ones(3), np.ones(3), made)
+
+
 def test_containers_are_matched_by_what_they_mean():
     optimizer = RMSprop()
     layer = Layer(np.ones((2, 2)), np.ones(2))
@@ -631,6 +640,7 @@ BAD_OPTIONS = {
     "clip_norm": ({"clip_norm": np.inf}, ValueError, "clip_norm must be a number in"),
     "both": ({"clip_norm": 1.0, "clip_value": 1.0}, ValueError, "must not be given together"),
     "accumulate": ({"accumulate_steps": 0}, ValueError, "accumulate_steps must be an integer of at least 1"),
+    "never": ({"accumulate_steps": np.inf}, ValueError, "accumulate_steps must be an integer of at least 1, got inf"),
     "workers": ({"workers": 0}, ValueError, "workers must be an integer of at least 1"),
     "blocks": ({"per_block": {"b": 0.1}}, TypeError, "per_block must map names of arrays to options"),
     "option of block": ({"per_block": {"b": {"workers": 2}}}, ValueError, r"per_block\['b'\].*got 'workers'"),
