@@ -216,7 +216,7 @@ def _check_leaf(leaf: LeafState, expected: LeafState, place: str) -> None:
     """Raise unless the state keeps what the rule needs, and nothing else, in vectors that compiled code can index."""
     dtype, size = leaf.square_avg.dtype, math.prod(leaf.shape)
     for vector in leaf[1:]:
-        if vector is not None and not (vector.dtype == dtype and vector.shape == (size,) and vector.flags.carray):  # type: ignore[union-attr]
+        if vector is not None and not (vector.dtype == dtype and vector.shape == (size,) and vector.flags.carray):
             msg = (
                 f"state must be made by init or from_arrays; that of params{place} does not fit its shape {leaf.shape}."
             )
