@@ -11,6 +11,8 @@ TYPE_CHECKING = False  # typing's own costs an import; type checkers know the na
 __version__ = "0.1.0"
 
 __all__ = [
+    "RMSprop",
+    "RMSpropState",
     "Status",
     "__version__",
     "datasets",
@@ -33,10 +35,14 @@ if TYPE_CHECKING:
     from rmsprop_nb._minibatch import minimize_minibatch
     from rmsprop_nb._minimize import minimize
     from rmsprop_nb._multistart import multistart
+    from rmsprop_nb._optimizer import RMSprop
+    from rmsprop_nb._state import RMSpropState
     from rmsprop_nb._types import Status
 
 # Imported at first use: importing the package costs nothing, not even the import of Numba.
 _HOMES = {
+    "RMSprop": "_optimizer",
+    "RMSpropState": "_state",
     "Status": "_types",
     "minimize": "_minimize",
     "minimize_batch": "_batch",

@@ -15,10 +15,11 @@ from numba import prange
 from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
 from rmsprop_nb._native import from_bits, magnitude_bits
 from rmsprop_nb._rule import rms_rule
-from rmsprop_nb._types import Variant
+from rmsprop_nb._types import Hyper, Variant
 
 __all__ = [
     "PARALLEL_MIN_SIZE",
+    "address",
     "bias",
     "bias_after",
     "clip",
@@ -30,6 +31,7 @@ __all__ = [
     "make_update",
     "max_abs",
     "max_abs_difference",
+    "parallel_largest",
     "projected_max_abs",
     "sum_of_squares",
     "update",
@@ -82,6 +84,12 @@ def _part(rates, part):  # type: ignore[no-untyped-def]
     return None if rates is None else rates[part]
 
 
+@inline_jit
+def _hyper(numbers):  # type: ignore[no-untyped-def]
+    """The numbers of the rule, from a Hyper or from an array of them: Python hands arrays over a microsecond faster."""
+    return Hyper(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4])
+
+
 @functools.cache
 def make_update(variant: Variant) -> Any:
     """Compile the update for one variant of the rule.
@@ -90,15 +98,17 @@ def make_update(variant: Variant) -> Any:
     -------
     kernel : callable
         ``kernel(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates, scale, limit)``,
-        all arrays of one dtype and length, changed in place; `blocks` has no meaning here, and the last three are None
-        unless given (see `update`).
+        all arrays of one dtype and length, changed in place; `hyper` may also be an array of its numbers, `blocks` has
+        no meaning here, and the last three are None unless given (see `update`).
     """
 
     @kernel_jit("update", variant)
     def serial_update(  # type: ignore[no-untyped-def]
         x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates=None, scale=None, limit=None  # noqa: ARG001
     ):  # fmt: skip
-        update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant, rates, scale, limit)
+        update(
+            x, g, square_avg, grad_avg, momentum_buffer, rate, correction, _hyper(hyper), variant, rates, scale, limit
+        )
 
     return serial_update
 
@@ -117,7 +127,7 @@ def make_parallel_update(variant: Variant) -> Any:
             part = slice(start, min(start + size, x.size))
             update(
                 x[part], g[part], square_avg[part], grad_avg[part], momentum_buffer[part],
-                rate, correction, hyper, variant, _part(rates, part), scale, limit,
+                rate, correction, _hyper(hyper), variant, _part(rates, part), scale, limit,
             )  # fmt: skip
 
     return parallel_update
@@ -141,6 +151,21 @@ def max_abs(a):  # type: ignore[no-untyped-def]
 def largest(a):  # type: ignore[no-untyped-def]
     """`max_abs` for calls from Python, kept on disk."""
     return max_abs(a)
+
+
+@kernel_jit("parallel largest", parallel=True)
+def parallel_largest(a, found):  # type: ignore[no-untyped-def]
+    """`max_abs` of as many pieces of `a` as `found` has elements, by several threads."""
+    size = -(-a.size // found.size)
+    for block in prange(found.size):
+        start = np.int64(block) * size
+        found[block] = max_abs(a[start : min(start + size, a.size)])
+
+
+@kernel_jit("address")
+def address(a):  # type: ignore[no-untyped-def]
+    """Address of the first element; NumPy's own ways to it take several times as long."""
+    return a.ctypes.data
 
 
 @inline_jit

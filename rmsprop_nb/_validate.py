@@ -181,14 +181,15 @@ def check_known(options: Mapping[str, Any], known: tuple[str, ...], method: str)
         raise ValueError(msg)
 
 
-def check_learning_rate(value: Any) -> None:
-    """Raise unless `value` is "auto", a positive number or a callable."""
-    if callable(value) or (isinstance(value, str) and value == "auto"):
+def check_learning_rate(value: Any, *, auto: bool = True) -> None:
+    """Raise unless `value` is a positive number, a callable or, where that has a meaning, "auto"."""
+    if callable(value) or (auto and isinstance(value, str) and value == "auto"):
         return
     try:
         rate = math.nan if isinstance(value, str) or np.ndim(value) else float(value)
     except (TypeError, ValueError):
         rate = math.nan
     if not (rate > 0.0 and math.isfinite(rate)):
-        msg = f"learning_rate must be 'auto', a positive number or a callable step -> rate, got {value!r}."
+        choice = "'auto', " if auto else ""
+        msg = f"learning_rate must be {choice}a positive number or a callable step -> rate, got {value!r}."
         raise ValueError(msg)

@@ -11,7 +11,18 @@ from numba import get_num_threads, njit
 from rmsprop_nb._cpu import make_parallel_update, make_update
 from rmsprop_nb._types import Hyper, Variant
 
-__all__ = ["BETA", "EPS", "RATE", "VARIANTS", "Vectors", "divide_by_root", "repeated", "same_traffic", "update_call"]
+__all__ = [
+    "BETA",
+    "EPS",
+    "RATE",
+    "VARIANTS",
+    "Vectors",
+    "divide_by_root",
+    "repeated",
+    "same_traffic",
+    "step_call",
+    "update_call",
+]
 
 VARIANTS = {
     "plain": Variant(),
@@ -53,6 +64,18 @@ def update_call(variant: Variant, vectors: Vectors, parallel: bool = False) -> f
     """Return the update as a call without arguments, compiled."""
     kernel = make_parallel_update(variant) if parallel else make_update(variant)
     call = functools.partial(kernel, *vectors, *_scalars(vectors, get_num_threads() if parallel else 1))
+    call()
+    return call
+
+
+def step_call(vectors: Vectors, **options: Any) -> functools.partial[None]:
+    """Return the same update as a user makes it, by `RMSprop.step`, with x and g as they are and S as in `vectors`."""
+    from rmsprop_nb import RMSprop  # not above: older commits, to which the gate compares, have none
+
+    optimizer = RMSprop(RATE, beta=BETA, eps=EPS, **options)
+    state = optimizer.init(vectors.x)
+    state.square_avg[...] = vectors.square_avg
+    call = functools.partial(optimizer.step, vectors.x, vectors.g, state)
     call()
     return call
 

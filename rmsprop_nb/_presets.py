@@ -1,0 +1,83 @@
+"""What other libraries call RMSprop, in the options of this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["PRESETS", "preset_options"]
+
+_SQRT_AROUND_EPS = {"eps_inside_sqrt": True, "lr_in_momentum": True}
+
+# What differs from our own defaults is said, and so is what might: the values are facts about those libraries.
+PRESETS: dict[str, dict[str, Any]] = {
+    # torch/optim/rmsprop.py
+    "torch": {"learning_rate": 0.01, "beta": 0.99, "eps": 1e-8},
+    # keras/src/optimizers/rmsprop.py
+    "keras": {"learning_rate": 0.001, "beta": 0.9, "eps": 1e-7, "decoupled_weight_decay": True, **_SQRT_AROUND_EPS},
+    # optax/_src/alias.py; its weight decay is optax.add_decayed_weights before the rule
+    "optax": {"beta": 0.9, "eps": 1e-8, "initial_accumulator": 0.0, **_SQRT_AROUND_EPS},
+    # tensorflow/python/training/rmsprop.py
+    "tensorflow1": {"beta": 0.9, "eps": 1e-10, "initial_accumulator": 1.0, **_SQRT_AROUND_EPS},
+}
+_ROUND_TO_FLOAT32 = ("tensorflow1",)
+
+NAMES_ELSEWHERE = {
+    "alpha": "beta",
+    "decay": "beta",
+    "rho": "beta",
+    "epsilon": "eps",
+    "lr": "learning_rate",
+    "initial_scale": "initial_accumulator",
+    "eps_in_sqrt": "eps_inside_sqrt",
+    "clipvalue": "clip_value",
+    "global_clipnorm": "clip_norm",
+    "gradient_accumulation_steps": "accumulate_steps",
+}
+
+
+def preset_options(library: str, overrides: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+    """Options of a library's RMSprop with some of them replaced.
+
+    Raises
+    ------
+    TypeError
+        If an override is not among the `known` options.
+    ValueError
+        If there is no preset for the library.
+    """
+    if library not in PRESETS:
+        msg = f"library must be one of {', '.join(map(repr, PRESETS))}, got {library!r}."
+        raise ValueError(msg)
+    for name in overrides:
+        if name not in known:
+            here = NAMES_ELSEWHERE.get(name)
+            remedy = f"here it is called {here!r}" if here else f"options are {', '.join(sorted(known))}"
+            msg = f"preset({library!r}) got the unknown option {name!r}; {remedy}."
+            raise TypeError(msg)
+    options = {**PRESETS[library], **overrides}
+    return _through_float32(options) if library in _ROUND_TO_FLOAT32 else options
+
+
+def _through_float32(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Round numbers, and those that a schedule gives, to float32."""
+    rounded = {name: float(np.float32(value)) if isinstance(value, float) else value for name, value in options.items()}
+    schedule = options.get("learning_rate")
+    if callable(schedule):
+        rounded["learning_rate"] = _Rounded(schedule)
+    return rounded
+
+
+class _Rounded:
+    """A schedule in single precision. A class and no closure, so that an optimizer can be pickled."""
+
+    def __init__(self, schedule: Callable[[int], float]) -> None:
+        self.schedule = schedule
+
+    def __call__(self, step: int) -> float:
+        return float(np.float32(self.schedule(step)))
+
+    def __repr__(self) -> str:
+        return f"float32({self.schedule!r})"
