@@ -1,12 +1,15 @@
 """The learning rate of mini-batch RMSprop, from an estimate of the distance to the minimum.
 
-    c = 1 - k/K
-    S <- beta*S + (1 - beta)*(d*g)**2
-    r <- b*r + (1 - b)*c*d**2*g.(x0 - x)          q <- b*q + (1 - b)*c*d**2*g          b = sqrt(beta)
-    x <- x - c*d*(d*g)/(sqrt(S) + d*eps)          d <- max(d, r/|q|_1)
+    c = 1 - k/K                                R = sqrt(d*D)
+    S <- beta*S + (1 - beta)*g**2              x <- x - c*R*g/(sqrt(S) + eps*max|g|)
+    r <- b*r + (1 - b)*c*g*(x0 - x)            q <- b*q + (1 - b)*c*g                    b = sqrt(beta)
+    d <- max(d, sum(r)/sum|q|)                 D <- max(D, r/|q|)
 
-K. Mishchenko, A. Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", ICML 2024, algorithm 4 without
-its first moment: the direction is RMSprop's. The rate falls linearly to 0 over the K steps that are planned.
+d is the estimate of K. Mishchenko, A. Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", ICML 2024,
+algorithm 4, without its first moment: the direction is RMSprop's. D is the same estimate for each variable alone. Where
+variables differ by orders of magnitude d serves none of them; D, which is noisy, would let the others diverge; their
+geometric mean does neither. As in the paper the past counts with the square of the distance that was known then, so S
+shrinks by (R_old/R)**2 where R grows, r and q by (d_old/d)**2. The rate falls linearly to 0 over the K steps planned.
 """
 
 from __future__ import annotations
@@ -26,34 +29,41 @@ FIRST_DISTANCE = 1e-6
 
 @inline_jit
 def step(arrays, p, settings):  # type: ignore[no-untyped-def]
-    """Update x and the estimate."""
+    """Update x and the estimates."""
     decay = 1.0 - p.step / settings.horizon if settings.horizon > 0 else 1.0
     p.step += 1
-    d = p.distance
-    p.rate = decay * d
-    scale = norm_scale(arrays.g_eval, p, settings)
-    moment_beta = math.sqrt(np.float64(settings.hyper.beta))
-    inner, norm = _update(arrays, d, decay, moment_beta, scale, settings)
-    p.distance_sum = moment_beta * p.distance_sum + (1.0 - moment_beta) * decay * d * d * inner
+    p.rate = decay * p.distance
+    shrinkage = p.distance_before / p.distance
+    p.distance_before = p.distance
+    inner, norm = _update(arrays, p.distance, shrinkage, decay, norm_scale(arrays.g_eval, p, settings), p, settings)
     if norm > 0.0:
-        p.distance = max(d, p.distance_sum / norm)
+        p.distance = max(p.distance, inner / norm)
 
 
 @reduction_jit
-def _update(arrays, d, decay, moment_beta, scale, settings):  # type: ignore[no-untyped-def]
-    """Take the step; return g.(x0 - x) and the 1-norm of q."""
-    x, g, square_avg, q, start = arrays.x, arrays.g_eval, arrays.square_avg, arrays.distance_avg, arrays.start
+def _update(arrays, distance, shrinkage, decay, scale, p, settings):  # type: ignore[no-untyped-def]
+    """Take the step; return the sums of r and |q|."""
+    x, g, square_avg, start = arrays.x, arrays.g_eval, arrays.square_avg, arrays.start
+    r, q, own_distance = arrays.inner_avg, arrays.grad_avg, arrays.own_distance
     real = x.dtype.type
-    d_real, rate, floor = real(d), real(decay * d), real(d * np.float64(settings.hyper.eps))
-    keep, take = real(moment_beta), real((1.0 - moment_beta) * decay * d * d)
+    b = math.sqrt(np.float64(settings.hyper.beta))
+    keep, take, keep_square = real(b * shrinkage**2), real((1.0 - b) * decay), real(shrinkage)
     factor, limit = real(scale), real(settings.clip_value)
+    floor = real(np.float64(settings.hyper.eps) * min(scale * p.gnorm, settings.clip_value))
+    rate, d = real(decay), real(distance)
     inner = norm = 0.0
     for i in range(x.size):
         g_i = min(max(factor * g[i], -limit), limit)
-        inner += np.float64(g_i) * (np.float64(start[i]) - np.float64(x[i]))
+        r[i] = keep * r[i] + take * g_i * (start[i] - x[i])
         q[i] = keep * q[i] + take * g_i
+        inner += np.float64(r[i])
         norm += abs(np.float64(q[i]))
-        scaled = d_real * g_i
-        square_avg[i] = settings.hyper.beta * square_avg[i] + settings.hyper.one_minus_beta * scaled * scaled
-        x[i] = x[i] - rate * scaled / (real(math.sqrt(square_avg[i])) + floor)
+        s = settings.hyper.beta * (keep_square * square_avg[i]) + settings.hyper.one_minus_beta * g_i * g_i
+        denominator = real(math.sqrt(s)) + floor
+        if denominator > 0:
+            x[i] = x[i] - rate * real(math.sqrt(d * own_distance[i])) * g_i / denominator
+        before = own_distance[i]
+        if r[i] > before * abs(q[i]):
+            own_distance[i] = r[i] / abs(q[i]) if q[i] != 0 else before
+        square_avg[i] = s * (before / own_distance[i])
     return inner, norm

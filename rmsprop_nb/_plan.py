@@ -174,10 +174,11 @@ def new_state(
         x_avg=start.copy() if plan.averages else vector(False),
         x_best=start.copy() if plan.patience is not None else vector(False),
         square_avg=vector(value=plan.rule.initial_accumulator),
-        grad_avg=vector(variant.centered),
+        grad_avg=vector(variant.centered or plan.auto),
         momentum_buffer=vector(variant.momentum),
         start=start.copy() if plan.auto else vector(False),
-        distance_avg=vector(plan.auto),
+        inner_avg=vector(plan.auto),
+        own_distance=vector(plan.auto, _distance.FIRST_DISTANCE),
         lower=lower,
         upper=upper,
         scale=plan.scale(x),
@@ -187,7 +188,8 @@ def new_state(
     state = RunState(kind, arrays, np.zeros(1, MINIBATCH_DTYPE))
     p = state.progress
     p.seed, p.status = seed, int(Status.RUNNING)
-    p.f, p.f_best, p.distance = np.nan, np.inf, _distance.FIRST_DISTANCE
+    p.f, p.f_best = np.nan, np.inf
+    p.distance = p.distance_before = _distance.FIRST_DISTANCE
     return state
 
 

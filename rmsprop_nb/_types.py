@@ -184,7 +184,8 @@ class MinibatchArrays(NamedTuple):
     grad_avg: NDArray[Any]
     momentum_buffer: NDArray[Any]
     start: NDArray[Any]
-    distance_avg: NDArray[Any]
+    inner_avg: NDArray[Any]
+    own_distance: NDArray[Any]
     lower: NDArray[Any]
     upper: NDArray[Any]
     scale: NDArray[Any]  # of the learning rate of each parameter
@@ -243,7 +244,10 @@ MINIBATCH_DTYPE = np.dtype(
             "since_best",
         ]
     ]
-    + [(name, np.float64) for name in ["f", "f_batch", "f_sum", "f_best", "gnorm", "rate", "distance", "distance_sum"]]
+    + [
+        (name, np.float64)
+        for name in ["f", "f_batch", "f_sum", "f_best", "gnorm", "rate", "distance", "distance_before"]
+    ]
 )
 
 
