@@ -16,12 +16,14 @@ __all__ = [
     "Status",
     "__version__",
     "datasets",
+    "load",
     "minimize",
     "minimize_batch",
     "minimize_minibatch",
     "multistart",
     "rmsprop",
     "rmsprop_lbfgs",
+    "save",
     "schedules",
     "testing",
 ]
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from rmsprop_nb import datasets, schedules, testing
     from rmsprop_nb._batch import minimize_batch
+    from rmsprop_nb._checkpoint import load, save
     from rmsprop_nb._methods import rmsprop, rmsprop_lbfgs
     from rmsprop_nb._minibatch import minimize_minibatch
     from rmsprop_nb._minimize import minimize
@@ -44,12 +47,14 @@ _HOMES = {
     "RMSprop": "_optimizer",
     "RMSpropState": "_state",
     "Status": "_types",
+    "load": "_checkpoint",
     "minimize": "_minimize",
     "minimize_batch": "_batch",
     "minimize_minibatch": "_minibatch",
     "multistart": "_multistart",
     "rmsprop": "_methods",
     "rmsprop_lbfgs": "_methods",
+    "save": "_checkpoint",
 }
 _MODULES = ("datasets", "schedules", "testing")
 

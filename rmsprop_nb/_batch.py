@@ -24,7 +24,9 @@ __all__ = ["BatchResult", "minimize_batch"]
 _KEPT_EXCEPTIONS = 10
 
 # Options that are about watching one run.
-_SINGLE_RUN_OPTIONS = ("disp", "history", "maxtime", "parallel", "return_all", "state")
+_SINGLE_RUN_OPTIONS = (
+    "checkpoint", "checkpoint_every", "disp", "history", "maxtime", "parallel", "progress", "return_all", "state",
+)  # fmt: skip
 
 
 class BatchResult(OptimizeResult):  # type: ignore[misc]
@@ -77,7 +79,8 @@ def minimize_batch(
     tol : float, optional
         The same as the option ``gtol``.
     options : dict, optional
-        Options of the method, but for disp, history, maxtime, parallel, return_all and state.
+        Options of the method, but for those about one run: checkpoint, checkpoint_every, disp, history, maxtime,
+        parallel, progress, return_all and state.
     workers : int, default 1
         Threads for a compiled objective; -1 for as many as there are processors. Other objectives run one by one.
 

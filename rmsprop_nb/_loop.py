@@ -46,13 +46,15 @@ class Monitor(NamedTuple):
     """Who watches a run.
 
     ``on_iteration(x, f)`` is called after every iteration and may raise StopIteration; ``schedule(step)`` gives the
-    learning rate where it is not constant; ``stride`` > 0 records every stride-th iteration.
+    learning rate where it is not constant; ``stride`` > 0 records every stride-th iteration; ``on_chunk()`` is called
+    whenever the loop is in Python, a few tens of times a second.
     """
 
     on_iteration: Callable[[NDArray[Any], float], None] | None = None
     schedule: Callable[[int], float] | None = None
     maxtime: float = math.inf
     stride: int = 0
+    on_chunk: Callable[[], None] | None = None
 
 
 Advance = Callable[[Any, int, bool, NDArray[np.float64], int], int]
@@ -106,6 +108,8 @@ def run_chunks(
                 monitor.on_iteration(state.arrays.x.copy(), float(p.f))
             except StopIteration:
                 p.status = int(Status.CALLBACK_STOP)
+        if monitor.on_chunk is not None:
+            monitor.on_chunk()
         now = time.perf_counter()
         if p.status == _RUNNING and now - start >= monitor.maxtime:
             p.status = int(Status.MAXTIME)

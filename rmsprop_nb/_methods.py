@@ -122,6 +122,13 @@ def rmsprop(
         Return the iterates, x0 first, as the list ``result.allvecs``.
     disp : bool, default False
         Print a summary at the end.
+    progress : bool, default False
+        Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
+    checkpoint : str or path-like, optional
+        File in which the state is kept: at the start, every `checkpoint_every` seconds and at the end. If the process
+        dies, ``options={"state": rmsprop_nb.load(path)}`` goes on from there, bit for bit.
+    checkpoint_every : float, default 60
+        Seconds between two checkpoints.
     state : RunState, optional
         ``result.state`` of an earlier run with the same options and bounds, which then goes on as if it had not
         stopped: x0 gives only shape and dtype. Limits count from here.
@@ -206,7 +213,7 @@ def rmsprop_lbfgs(
     eps : float, default 1e-3
         Added to sqrt(S), relative to the largest sqrt(S).
     gtol, ftol, xtol, f_target, maxiter, maxfev, maxtime, patience, finite_diff_rel_step, history, return_all, disp, \
-state
+progress, checkpoint, checkpoint_every, state
         As for `rmsprop`.
 
     Notes

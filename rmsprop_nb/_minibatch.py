@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from rmsprop_nb._plan import Plan, new_state, resumed_state
 from rmsprop_nb._rows import Rows
 from rmsprop_nb._types import MESSAGES, MinibatchSettings, RunState, Status
 from rmsprop_nb._validate import as_args, as_bounds, as_number, as_start, check_callable, check_jac
+from rmsprop_nb._watch import watching
 
 __all__ = ["minimize_minibatch"]
 
@@ -46,6 +48,9 @@ def minimize_minibatch(
     maxtime: float | None = None,
     history: bool | int = False,
     final_evaluation: bool = True,
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
     state: RunState | None = None,
     options: dict[str, Any] | None = None,
 ) -> OptimizeResult:
@@ -106,6 +111,13 @@ def minimize_minibatch(
         Record every batch, or every so many batches.
     final_evaluation : bool, default True
         Whether to evaluate `fun` and its gradient on all the data at the point returned: one more pass.
+    progress : bool, default False
+        Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
+    checkpoint : str or path-like, optional
+        File in which the state is kept: at the start, every `checkpoint_every` seconds and at the end. If the process
+        dies, ``state=rmsprop_nb.load(path)`` goes on from there, bit for bit.
+    checkpoint_every : float, default 60
+        Seconds between two checkpoints.
     state : RunState, optional
         ``result.state`` of an earlier run with the same data and arguments, to go on where it ended: the numbers are
         those of a run that was not interrupted. `x0` gives only the shape then, and `rng` is not used.
@@ -162,6 +174,9 @@ def minimize_minibatch(
         accumulate=accumulate,
         maxtime=maxtime,
         history=history,
+        progress=progress,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
         options=dict(options or {}),
     )
     check_callable("fun", fun)
@@ -266,12 +281,16 @@ def _drive(
     """Run until there is a status; return the recorded rows."""
     algorithm = plan.algorithm(state.arrays.x)
     on_epoch = observer.on_epoch if observer.needed else None
-    monitor = Monitor(on_epoch, plan.schedule, plan.seconds, plan.stride)
     rows: list[NDArray[np.float64]] = []
-    try:
-        run_chunks(make_advance(algorithm, state, target), state, settings, monitor, rows)
-    except KeyboardInterrupt:
-        state.progress.status = int(Status.INTERRUPTED)
+    with watching(
+        state, total=plan.epochs, unit="epoch", progress=plan.progress, checkpoint=plan.checkpoint,
+        every=plan.checkpoint_seconds,
+    ) as on_chunk:  # fmt: skip
+        monitor = Monitor(on_epoch, plan.schedule, plan.seconds, plan.stride, on_chunk)
+        try:
+            run_chunks(make_advance(algorithm, state, target), state, settings, monitor, rows)
+        except KeyboardInterrupt:
+            state.progress.status = int(Status.INTERRUPTED)
     return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
 
 

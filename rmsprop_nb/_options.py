@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,9 @@ class Options:
     history: bool | int = False
     return_all: bool = False
     disp: bool = False
+    progress: bool = False
+    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint_every: float = 60.0
     state: Any = None
 
     def stopping_tests(self, dtype: Any) -> StoppingTests:
@@ -71,6 +75,11 @@ class Options:
     def seconds(self) -> float:
         """The time limit."""
         return math.inf if self.maxtime is None else as_number("maxtime", self.maxtime, 0.0, math.inf)
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Time between two checkpoints."""
+        return as_number("checkpoint_every", self.checkpoint_every, 0.0, math.inf)
 
     @property
     def rel_step(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,9 @@ class Plan:
     accumulate: int
     maxtime: float | None
     history: bool | int
+    progress: bool
+    checkpoint: str | os.PathLike[str] | None
+    checkpoint_every: float
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -55,7 +59,7 @@ class Plan:
         as_count("patience", self.patience, 0, least=1)
         for name in ("clip_value", "clip_norm"):
             self._limit(name)
-        _ = self.rule, self.rel_step, self.seconds, self.stride
+        _ = self.rule, self.rel_step, self.seconds, self.stride, self.checkpoint_seconds
 
     @property
     def auto(self) -> bool:
@@ -79,6 +83,11 @@ class Plan:
     def seconds(self) -> float:
         """The time limit."""
         return math.inf if self.maxtime is None else as_number("maxtime", self.maxtime, 0.0, math.inf)
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Time between two checkpoints."""
+        return as_number("checkpoint_every", self.checkpoint_every, 0.0, math.inf)
 
     @property
     def stride(self) -> int:

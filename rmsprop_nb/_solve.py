@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from rmsprop_nb._loop import Algorithm, Monitor, drive
 from rmsprop_nb._objective import Problem, PythonObjective, compile_objective
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._types import PROGRESS_DTYPE, Arrays, RunState, Settings, Variant
+from rmsprop_nb._watch import watching
 
 __all__ = ["AnyOptions", "algorithm_of", "run", "settings_of", "starting_state"]
 
@@ -35,9 +37,13 @@ def run(
     state = starting_state(problem, x, options)
     settings = settings_of(options, x)
     algorithm = algorithm_of(options, settings.blocks > 1)
-    monitor = Monitor(on_iteration, _schedule(options), options.seconds, options.stride)
     objective = compile_objective(problem, x.dtype) or PythonObjective(problem)
-    return state, drive(algorithm, state, objective, settings, monitor)
+    with watching(
+        state, total=_total(options.maxiter), unit="it", progress=options.progress, checkpoint=options.checkpoint,
+        every=options.checkpoint_seconds,
+    ) as on_chunk:  # fmt: skip
+        monitor = Monitor(on_iteration, _schedule(options), options.seconds, options.stride, on_chunk)
+        return state, drive(algorithm, state, objective, settings, monitor)
 
 
 def starting_state(problem: Problem, x: NDArray[Any], options: AnyOptions) -> RunState:
@@ -114,6 +120,11 @@ def settings_of(options: AnyOptions, x: NDArray[Any]) -> Settings:
         curvature=LBFGS_CURVATURE if isinstance(options, LbfgsOptions) else CG_CURVATURE,
         blocks=numba.get_num_threads() if parallel else 1,
     )
+
+
+def _total(maxiter: Any) -> int | None:
+    """What a progress bar counts up to."""
+    return None if maxiter is None or maxiter == math.inf else int(maxiter)
 
 
 def _schedule(options: AnyOptions) -> Callable[[int], float] | None:

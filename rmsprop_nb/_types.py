@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -282,6 +283,25 @@ class RunState:
     def __repr__(self) -> str:
         x = self.arrays.x
         return f"<RunState: {self.kind[0]}, n={x.size}, {x.dtype}, step {self.step}>"
+
+    def to_tree(self) -> dict[str, Any]:
+        """Return everything as plain values and arrays, which are not copied."""
+        arrays = dict(zip(self.arrays._fields, self.arrays, strict=True))
+        return {"class": "RunState", "kind": self.kind, "arrays": arrays, "record": self.record}
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> RunState:
+        """Make a state from what `to_tree` returned; a run that takes it up checks it against its own arguments."""
+        kind, record = tree["kind"], tree["record"]
+        form, dtype = (MinibatchArrays, MINIBATCH_DTYPE) if kind[0] == "minibatch" else (Arrays, PROGRESS_DTYPE)
+        if set(tree["arrays"]) != set(form._fields) or record.dtype != dtype or record.shape != (1,):
+            msg = "it holds the state of a run in another form, perhaps of another version"
+            raise ValueError(msg)
+        arrays = form(**tree["arrays"])
+        if not all(getattr(a, "dtype", None) in (np.float32, np.float64) for a in arrays):
+            msg = "it holds the state of a run whose vectors are not float32 or float64"
+            raise ValueError(msg)
+        return cls(kind, arrays, record)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RunState, (self.kind, self.arrays, self.record)
