@@ -1,22 +1,40 @@
 """Learning rates that change with the step.
 
 A schedule is any callable ``step -> learning_rate`` with `step` counted from 0; pass it as
-``options={"learning_rate": schedule}``. The functions here make the usual ones.
+``options={"learning_rate": schedule}`` to `minimize`, as ``learning_rate=schedule`` to `minimize_minibatch` and
+`RMSprop`. The functions here make the usual ones. Counts of steps are those of updates: an epoch of mini-batches has as
+many as it has batches.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
-__all__ = ["Schedule", "constant", "cosine_decay", "exponential_decay", "inverse_time_decay"]
+from rmsprop_nb._plateau import ReduceOnPlateau
+from rmsprop_nb._plateau import check_positive as _check_positive
+
+__all__ = [
+    "ReduceOnPlateau",
+    "Schedule",
+    "constant",
+    "cosine_decay",
+    "exponential_decay",
+    "inverse_time_decay",
+    "linear_decay",
+    "one_cycle",
+    "piecewise",
+    "warm_up",
+]
 
 Schedule = Callable[[int], float]
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not (value > 0 and math.isfinite(value)):
-        msg = f"{name} must be positive and finite, got {value!r}."
+def _check_final(final: float, learning_rate: float) -> None:
+    if not 0.0 <= final <= learning_rate:
+        msg = f"final must be between 0 and learning_rate={learning_rate!r}, got {final!r}."
         raise ValueError(msg)
 
 
@@ -146,8 +164,175 @@ def cosine_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> 
     """
     _check_positive("learning_rate", learning_rate)
     _check_positive("decay_steps", decay_steps)
-    if not 0.0 <= final <= learning_rate:
-        msg = f"final must be between 0 and learning_rate={learning_rate!r}, got {final!r}."
-        raise ValueError(msg)
+    _check_final(final, learning_rate)
     span = learning_rate - final
     return lambda step: final + 0.5 * span * (1.0 + math.cos(math.pi * min(step / decay_steps, 1.0)))
+
+
+def linear_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> Schedule:
+    """Go from `learning_rate` down to `final` along a straight line, and stay there.
+
+    Parameters
+    ----------
+    learning_rate : float
+        Rate at step 0; positive.
+    decay_steps : int
+        Steps until `final` is reached; positive.
+    final : float, default 0.0
+        Last rate; from 0 to `learning_rate`.
+
+    Returns
+    -------
+    schedule : callable
+        ``schedule(step) = learning_rate + (final - learning_rate) * min(step / decay_steps, 1)``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> from rmsprop_nb import schedules
+    >>> schedule = schedules.linear_decay(0.1, 100)
+    >>> [round(schedule(step), 3) for step in (0, 50, 100, 150)]
+    [0.1, 0.05, 0.0, 0.0]
+    """
+    _check_positive("learning_rate", learning_rate)
+    _check_positive("decay_steps", decay_steps)
+    _check_final(final, learning_rate)
+    return lambda step: learning_rate + (final - learning_rate) * min(step / decay_steps, 1.0)
+
+
+def warm_up(schedule: Schedule, steps: int, start: float = 0.0) -> Schedule:
+    """Go up to a schedule's first rate along a straight line, then follow the schedule.
+
+    Parameters
+    ----------
+    schedule : callable
+        What follows; its step 0 is step `steps` of the result.
+    steps : int
+        Length of the warm-up; positive.
+    start : float, default 0.0
+        Rate before the first step, from 0; step k has ``start + (schedule(0) - start) * (k + 1) / (steps + 1)``, so
+        that not even step 0 is wasted on a rate of 0.
+
+    Returns
+    -------
+    schedule : callable
+        The schedule with its warm-up: P. Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677, section 2.2.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> from rmsprop_nb import schedules
+    >>> schedule = schedules.warm_up(schedules.cosine_decay(0.1, 100), 4)
+    >>> [round(schedule(step), 3) for step in (0, 1, 2, 3, 4, 54)]
+    [0.02, 0.04, 0.06, 0.08, 0.1, 0.05]
+    """
+    _check_positive("steps", steps)
+    if not 0.0 <= start < math.inf:
+        msg = f"start must be finite and not negative, got {start!r}."
+        raise ValueError(msg)
+    first = schedule(0)
+    return lambda step: schedule(step - steps) if step >= steps else start + (first - start) * (step + 1) / (steps + 1)
+
+
+def piecewise(boundaries: Sequence[int], learning_rates: Sequence[float]) -> Schedule:
+    """Hold a rate until a boundary, then the next one.
+
+    Parameters
+    ----------
+    boundaries : sequence of int
+        Steps at which the rate changes, increasing: a boundary is the first step of the new rate.
+    learning_rates : sequence of float
+        The rates; one more than there are boundaries, positive.
+
+    Returns
+    -------
+    schedule : callable
+        ``schedule(step)`` is the rate of the piece that holds `step`.
+
+    Raises
+    ------
+    ValueError
+        If the lengths do not fit, the boundaries do not increase, or a rate is not positive and finite.
+
+    Examples
+    --------
+    >>> from rmsprop_nb import schedules
+    >>> schedule = schedules.piecewise([100, 200], [0.1, 0.01, 0.001])
+    >>> [schedule(step) for step in (0, 99, 100, 199, 200)]
+    [0.1, 0.1, 0.01, 0.01, 0.001]
+    """
+    ends, rates = list(boundaries), list(learning_rates)
+    if len(rates) != len(ends) + 1 or any(a >= b for a, b in pairwise(ends)):
+        msg = f"boundaries must increase, with one more of learning_rates, got {ends!r} and {rates!r}."
+        raise ValueError(msg)
+    for rate in rates:
+        _check_positive("learning_rates", rate)
+    return lambda step: rates[bisect_right(ends, step)]
+
+
+def one_cycle(
+    largest: float, total_steps: int, rising: float = 0.3, first_divisor: float = 25.0, last_divisor: float = 1e4
+) -> Schedule:
+    """Go up to the largest rate and then down to nearly none, along half cosine waves.
+
+    Parameters
+    ----------
+    largest : float
+        Largest rate; positive.
+    total_steps : int
+        Steps of the whole cycle; at least 2. The last rate stays afterwards.
+    rising : float, default 0.3
+        Fraction of the steps on the way up; between 0 and 1, such that each way has a step.
+    first_divisor : float, default 25.0
+        The first rate is ``largest / first_divisor``; at least 1.
+    last_divisor : float, default 1e4
+        The last rate is the first one divided by this; at least 1.
+
+    Returns
+    -------
+    schedule : callable
+        The policy of L. Smith, N. Topin, "Super-Convergence", arXiv:1708.07120, in the form that PyTorch's OneCycleLR
+        has with its defaults.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> from rmsprop_nb import schedules
+    >>> schedule = schedules.one_cycle(0.1, 100)
+    >>> [round(schedule(step), 4) for step in (0, 29, 64, 99)]
+    [0.004, 0.1, 0.05, 0.0]
+    """
+    _check_positive("largest", largest)
+    top = rising * total_steps - 1.0
+    if not (total_steps >= 2 and 0.0 < top < total_steps - 1):
+        msg = f"total_steps and rising must leave a step for each way, got {total_steps!r} and {rising!r}."
+        raise ValueError(msg)
+    for name, value in (("first_divisor", first_divisor), ("last_divisor", last_divisor)):
+        if not 1.0 <= value < math.inf:
+            msg = f"{name} must be at least 1 and finite, got {value!r}."
+            raise ValueError(msg)
+    first = largest / first_divisor
+    last = first / last_divisor
+
+    def schedule(step: int) -> float:
+        if step <= top:
+            return _half_wave(first, largest, step / top)
+        return _half_wave(largest, last, min((step - top) / (total_steps - 1 - top), 1.0))
+
+    return schedule
+
+
+def _half_wave(start: float, end: float, fraction: float) -> float:
+    return end + 0.5 * (start - end) * (1.0 + math.cos(math.pi * fraction))

@@ -1,0 +1,127 @@
+"""A learning rate that falls when the loss no longer does: the one schedule that has a memory."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["ReduceOnPlateau", "check_positive"]
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise unless `value` is positive and finite."""
+    if not (value > 0 and math.isfinite(value)):
+        msg = f"{name} must be positive and finite, got {value!r}."
+        raise ValueError(msg)
+
+
+class ReduceOnPlateau:
+    """Lower the rate when the loss no longer falls.
+
+    `minimize_minibatch` calls `update` after every epoch, with the value on the validation data if there are any and
+    otherwise the mean over the epoch's batches. In a loop of your own, call it where you know a loss.
+
+    Parameters
+    ----------
+    learning_rate : float
+        First rate; positive.
+    factor : float, default 0.1
+        What the rate is multiplied by; between 0 and 1.
+    patience : int, default 10
+        Updates without improvement that are put up with; the one after lowers the rate.
+    threshold : float, default 1e-4
+        A loss below ``best - threshold*|best|`` is an improvement; not negative.
+    cooldown : int, default 0
+        Updates after a reduction that are not counted.
+    least : float, default 0.0
+        Lowest rate; not negative.
+
+    Attributes
+    ----------
+    rate : float
+        The rate as it is now; ``schedule(step)`` returns it for every step.
+    best : float
+        Lowest loss so far.
+    waiting, cooling : int
+        Updates without improvement, and updates of the cooldown that are left.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Notes
+    -----
+    The rule is that of PyTorch's ReduceLROnPlateau in its default mode, but for a negative best loss, which there would
+    count as an improvement when it is repeated. A run that is resumed from a checkpoint does not know the state of this
+    object: save its attributes beside it.
+
+    Examples
+    --------
+    >>> from rmsprop_nb import schedules
+    >>> schedule = schedules.ReduceOnPlateau(0.1, factor=0.5, patience=1)
+    >>> [schedule.update(loss) for loss in (3.0, 2.0, 2.0, 2.0, 1.0)]
+    [0.1, 0.1, 0.1, 0.05, 0.05]
+    >>> schedule(1000)
+    0.05
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        cooldown: int = 0,
+        least: float = 0.0,
+    ) -> None:
+        check_positive("learning_rate", learning_rate)
+        if not 0.0 < factor < 1.0:
+            msg = f"factor must be between 0 and 1, got {factor!r}."
+            raise ValueError(msg)
+        for name, value in (("patience", patience), ("threshold", threshold), ("cooldown", cooldown), ("least", least)):
+            if not 0 <= value < math.inf:
+                msg = f"{name} must be finite and not negative, got {value!r}."
+                raise ValueError(msg)
+        self._factor, self._patience, self._threshold = factor, patience, threshold
+        self._cooldown, self._least = cooldown, least
+        self.rate = learning_rate
+        self.best = math.inf
+        self.waiting = 0
+        self.cooling = 0
+
+    def __call__(self, step: int) -> float:  # noqa: ARG002 - it is a schedule
+        """Return the rate as it is now."""
+        return self.rate
+
+    def update(self, loss: float) -> float:
+        """Take in a loss and return the rate that follows from it.
+
+        Parameters
+        ----------
+        loss : float
+            The value to watch; NaN is no improvement.
+
+        Returns
+        -------
+        rate : float
+            The rate as it is now.
+
+        Examples
+        --------
+        >>> from rmsprop_nb import schedules
+        >>> schedules.ReduceOnPlateau(0.1).update(1.0)
+        0.1
+        """
+        if loss < self.best - self._threshold * (abs(self.best) if math.isfinite(self.best) else 0.0):
+            self.best = loss
+            self.waiting = 0
+        else:
+            self.waiting += 1
+        if self.cooling > 0:
+            self.cooling -= 1
+            self.waiting = 0
+        if self.waiting > self._patience:
+            self.rate = max(self.rate * self._factor, self._least)
+            self.cooling = self._cooldown
+            self.waiting = 0
+        return self.rate
