@@ -9,7 +9,7 @@ from numba import njit
 from objectives import as_python
 from variants import DTYPES, VARIANTS
 
-from rmsprop_nb import Status, minimize, minimize_minibatch, schedules
+from rmsprop_nb import Status, datasets, minimize, minimize_minibatch, schedules
 from rmsprop_nb._jit import JIT_ENABLED
 from rmsprop_nb._minibatch_steps import AVERAGING_POWER
 from rmsprop_nb.testing import reference_rmsprop
@@ -561,3 +561,32 @@ def test_tampered_state(counter, value):
     first.state.record[counter] = value
     with pytest.raises(ValueError, match="is not as the run left it"):
         run(state=first.state)
+
+
+# -- real data --------------------------------------------------------------------------------------------------------
+
+
+@njit
+def logistic_loss(w, grad, X, y, scale):
+    margin = (1.0 - 2.0 * y) * (X @ w)
+    p = 1.0 / (1.0 + np.exp(-margin))
+    grad[:] = scale * (X.T @ ((1.0 - 2.0 * y) * p).astype(X.dtype) / y.size + 1e-3 * w)
+    return scale * (np.mean(np.logaddexp(0.0, margin)) + 0.5e-3 * np.sum(w * w))
+
+
+@pytest.mark.parametrize("batch_size", [8, 32, 128])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_breast_cancer_without_tuning(batch_size, dtype, scale):
+    X, y = datasets.load_breast_cancer()
+    X = ((X - X.mean(axis=0)) / X.std(axis=0)).astype(dtype)
+    args = (dtype(scale),)
+    best = minimize(
+        logistic_loss, np.zeros(30), (X.astype(np.float64), y, 1.0), "rmsprop-lbfgs", "inplace", options={"gtol": 1e-9}
+    )
+    result = minimize_minibatch(
+        logistic_loss, np.zeros(30, dtype), (X, y), args, jac="inplace", batch_size=batch_size, epochs=20, rng=11
+    )
+    excess = (result.fun / scale - best.fun) / (np.log(2.0) - best.fun)
+    assert result.success
+    assert excess < 0.02
