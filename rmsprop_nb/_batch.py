@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from rmsprop_nb._objective import CompiledObjective, Problem, compile_objective
 from rmsprop_nb._solve import AnyOptions, algorithm_of, run, settings_of, starting_state
 from rmsprop_nb._types import MESSAGES, Status
 from rmsprop_nb._validate import as_args, as_bounds, as_start, as_workers, check_callable, check_jac, check_known
+from rmsprop_nb._watch import progress_bar
 
 __all__ = ["BatchResult", "minimize_batch"]
 
@@ -53,6 +55,7 @@ def minimize_batch(
     tol: float | None = None,
     options: dict[str, Any] | None = None,
     workers: int = 1,
+    progress: bool = False,
 ) -> BatchResult:
     """Minimize many small problems that share an objective, each from its own start and with its own data.
 
@@ -83,6 +86,8 @@ def minimize_batch(
         parallel, progress, return_all and state.
     workers : int, default 1
         Threads for a compiled objective; -1 for as many as there are processors. Other objectives run one by one.
+    progress : bool, default False
+        Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
 
     Returns
     -------
@@ -132,12 +137,12 @@ def minimize_batch(
     problem = Problem(fun, check_jac(jac, FORMS), first_args, lower, upper, parsed.rel_step)
     count = as_workers(workers)
     objective = compile_objective(problem, starts.dtype)
-    if objective is not None:
-        results = _run_compiled(problem, objective, starts, rows, parsed, count)
-        failed = np.flatnonzero(results.status == Status.EXCEPTION)
-        exceptions = dict(_exceptions(problem, starts, rows, as_args(args), parsed, failed))
-    else:
-        results, exceptions = _run_one_by_one(problem, starts, rows, as_args(args), parsed)
+    with progress_bar(len(starts), "problem") if progress else contextlib.nullcontext() as bar:
+        if objective is not None:
+            results = _run_compiled(problem, objective, starts, rows, parsed, count, bar)
+            exceptions = dict(_exceptions(problem, starts, rows, as_args(args), parsed, results))
+        else:
+            results, exceptions = _run_one_by_one(problem, starts, rows, as_args(args), parsed, bar)
     return _result(problem, results, exceptions)
 
 
@@ -172,6 +177,7 @@ def _run_compiled(
     rows: tuple[NDArray[Any], ...],
     options: AnyOptions,
     workers: int,
+    bar: Any,
 ) -> BatchResults:
     new = starting_state(problem, starts[0], options)
     batch = Batch(
@@ -184,7 +190,7 @@ def _run_compiled(
         results=BatchResults.empty(starts),
     )
     loop = make_batch_loop(algorithm_of(options, parallel=False))
-    blocks = _Blocks(len(starts), workers)
+    blocks = _Blocks(len(starts), workers, bar)
 
     def work() -> None:
         own = new.copy()
@@ -218,8 +224,9 @@ def _on_threads(work: Callable[[], None], workers: int, blocks: _Blocks) -> None
 class _Blocks:
     """Hands out ranges of problems to threads: small ones, because problems differ in length."""
 
-    def __init__(self, count: int, workers: int) -> None:
+    def __init__(self, count: int, workers: int, bar: Any) -> None:
         self._count = count
+        self._bar = bar
         self._size = max(1, min(256, count // (16 * workers)))
         self._next = 0
         self._lock = threading.Lock()
@@ -230,7 +237,11 @@ class _Blocks:
                 begin, self._next = self._next, self._next + self._size
             if begin >= self._count:
                 return
-            yield begin, min(begin + self._size, self._count)
+            end = min(begin + self._size, self._count)
+            yield begin, end
+            if self._bar is not None:
+                with self._lock:
+                    self._bar.update(end - begin)
 
     def stop(self) -> None:
         """Hand out no more."""
@@ -277,7 +288,12 @@ def _words_of_scalars(row: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _run_one_by_one(
-    problem: Problem, starts: NDArray[Any], rows: tuple[NDArray[Any], ...], args: tuple[Any, ...], options: AnyOptions
+    problem: Problem,
+    starts: NDArray[Any],
+    rows: tuple[NDArray[Any], ...],
+    args: tuple[Any, ...],
+    options: AnyOptions,
+    bar: Any,
 ) -> tuple[BatchResults, dict[int, Exception]]:
     results = BatchResults.empty(starts)
     exceptions: dict[int, Exception] = {}
@@ -294,6 +310,8 @@ def _run_one_by_one(
             results.status[k] = status
             results.nit[k], results.nfev[k] = state.progress.nit, state.progress.nfev
             results.x[k], results.fun[k], results.jac[k] = point
+            if bar is not None:
+                bar.update(k + 1 - bar.n)
             if status is Status.INTERRUPTED:
                 break
     except KeyboardInterrupt:
@@ -311,10 +329,10 @@ def _exceptions(
     rows: tuple[NDArray[Any], ...],
     args: tuple[Any, ...],
     options: AnyOptions,
-    failed: NDArray[np.intp],
+    results: BatchResults,
 ) -> Iterator[tuple[int, Exception]]:
     """Compiled code only knows that the objective raised: run the problem again to see what."""
-    for k in map(int, failed[:_KEPT_EXCEPTIONS]):
+    for k in map(int, np.flatnonzero(results.status == Status.EXCEPTION)[:_KEPT_EXCEPTIONS]):
         try:
             run(_with_rows(problem, args, rows, k), starts[k], options, None)
         except Exception as error:  # noqa: BLE001
@@ -322,7 +340,8 @@ def _exceptions(
 
 
 def _result(problem: Problem, results: BatchResults, exceptions: dict[int, Exception]) -> BatchResult:
-    statuses = [Status(int(status)) for status in results.status]
+    codes, which = np.unique(results.status, return_inverse=True)
+    statuses = [Status(int(code)) for code in codes]
     fun = np.where(np.isnan(results.fun), np.inf, results.fun)
     return BatchResult(
         x=results.x,
@@ -332,8 +351,8 @@ def _result(problem: Problem, results: BatchResults, exceptions: dict[int, Excep
         nfev=results.nfev * (1 + problem.calls_per_gradient(results.x.shape[1])),
         njev=results.nfev.copy(),
         status=results.status,
-        success=np.array([status.success for status in statuses]),
-        message=np.array([MESSAGES[status] for status in statuses], dtype=object),
+        success=np.array([status.success for status in statuses])[which],
+        message=np.array([MESSAGES[status] for status in statuses], dtype=object)[which],
         best=int(np.argmin(fun)),
         exceptions=exceptions,
     )
