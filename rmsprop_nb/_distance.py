@@ -3,13 +3,15 @@
     c = 1 - k/K                                R = sqrt(d*D)
     S <- beta*S + (1 - beta)*g**2              x <- x - c*R*g/(sqrt(S) + eps*max|g|)
     r <- b*r + (1 - b)*c*g*(x0 - x)            q <- b*q + (1 - b)*c*g                    b = sqrt(beta)
-    d <- max(d, sum(r)/sum|q|)                 D <- max(D, r/|q|)
+    d <- max(d, min(sum(r)/sum|q|, 2*d))       D <- max(D, min(r/|q|, 2*D))
 
 d is the estimate of K. Mishchenko, A. Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", ICML 2024,
 algorithm 4, without its first moment: the direction is RMSprop's. D is the same estimate for each variable alone. Where
 variables differ by orders of magnitude d serves none of them; D, which is noisy, would let the others diverge; their
 geometric mean does neither. As in the paper the past counts with the square of the distance that was known then, so S
-shrinks by (R_old/R)**2 where R grows, r and q by (d_old/d)**2. The rate falls linearly to 0 over the K steps planned.
+shrinks by (R_old/R)**2 where R grows, r and q by (d_old/d)**2. No estimate grows by more than a factor of 2 in a step:
+while it grows S knows only the newest gradients, so steps are long, and where f grows exponentially one that is much
+too long is never made good. The rate falls linearly to 0 over the K steps planned.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from rmsprop_nb._minibatch_steps import norm_scale
 __all__ = ["BETA", "FIRST_DISTANCE", "step"]
 
 BETA = 0.99
-FIRST_DISTANCE = 1e-6
+FIRST_DISTANCE = 1e-4
+LARGEST_GROWTH = 2.0
 
 
 @inline_jit
@@ -37,7 +40,7 @@ def step(arrays, p, settings):  # type: ignore[no-untyped-def]
     p.distance_before = p.distance
     inner, norm = _update(arrays, p.distance, shrinkage, decay, norm_scale(arrays.g_eval, p, settings), p, settings)
     if norm > 0.0:
-        p.distance = max(p.distance, inner / norm)
+        p.distance = max(p.distance, min(inner / norm, LARGEST_GROWTH * p.distance))
 
 
 @reduction_jit
@@ -50,7 +53,7 @@ def _update(arrays, distance, shrinkage, decay, scale, p, settings):  # type: ig
     keep, take, keep_square = real(b * shrinkage**2), real((1.0 - b) * decay), real(shrinkage)
     factor, limit = real(scale), real(settings.clip_value)
     floor = real(np.float64(settings.hyper.eps) * min(scale * p.gnorm, settings.clip_value))
-    rate, d = real(decay), real(distance)
+    rate, d, growth = real(decay), real(distance), real(LARGEST_GROWTH)
     inner = norm = 0.0
     for i in range(x.size):
         g_i = min(max(factor * g[i], -limit), limit)
@@ -63,7 +66,7 @@ def _update(arrays, distance, shrinkage, decay, scale, p, settings):  # type: ig
         if denominator > 0:
             x[i] = x[i] - rate * real(math.sqrt(d * own_distance[i])) * g_i / denominator
         before = own_distance[i]
-        if r[i] > before * abs(q[i]):
-            own_distance[i] = r[i] / abs(q[i]) if q[i] != 0 else before
+        if q[i] != 0:
+            own_distance[i] = max(before, min(r[i] / abs(q[i]), growth * before))
         square_avg[i] = s * (before / own_distance[i])
     return inner, norm

@@ -122,7 +122,8 @@ def minimize_minibatch(
         ``result.state`` of an earlier run with the same data and arguments, to go on where it ended: the numbers are
         those of a run that was not interrupted. `x0` gives only the shape then, and `rng` is not used.
     options : dict, optional
-        Constants of the rule: ``beta`` and ``eps``, and for the textbook rule also ``momentum``, ``nesterov``,
+        Constants of the rule: ``beta`` and ``eps``; for an automatic rate also ``first_distance``, 1e-4, which should
+        be well below the distance from x0 to the minimum; for the textbook rule also ``momentum``, ``nesterov``,
         ``centered``, ``eps_inside_sqrt``, ``bias_correction``, ``initial_accumulator``, ``weight_decay``,
         ``decoupled_weight_decay``, ``lr_in_momentum`` and ``parallel`` (see `rmsprop`); and ``finite_diff_rel_step``.
 

@@ -18,7 +18,6 @@ from numba import float32, float64, types
 from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
-from rmsprop_nb._cpu import copy
 from rmsprop_nb._finite_diff import CALLS_PER_VARIABLE, DIFFERENCES, complex_step, default_rel_step
 from rmsprop_nb._jit import adapter_jit, inline_jit, is_jitted, user_jit
 from rmsprop_nb._native import (
@@ -167,9 +166,11 @@ def _make_joint_adapter(fun: Any, args_type: Any) -> Callable[..., Any]:
 def _make_pair_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]:
     def adapter(x, g, data):  # type: ignore[no-untyped-def]
         args = load_args(data, args_type)
-        copy(x, g)  # fun may scribble on x, and jac is to see it as it was
+        for i in range(x.size):  # fun may scribble on x, and jac is to see it as it was
+            g[i] = x[i]
         f = fun(x, *args)
-        copy(g, x)
+        for i in range(x.size):
+            x[i] = g[i]
         _store(jac(x, *args), g)
         return f
 

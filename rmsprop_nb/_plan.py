@@ -24,7 +24,7 @@ from rmsprop_nb._validate import as_count, as_number, check_known, check_learnin
 __all__ = ["Plan", "new_state", "resumed_state"]
 
 AUTO = ("auto", "auto-constant")
-_AUTO_OPTIONS = ("beta", "eps", "finite_diff_rel_step")
+_AUTO_OPTIONS = ("beta", "eps", "finite_diff_rel_step", "first_distance")
 _TEXTBOOK_OPTIONS = (*(field.name for field in dataclasses.fields(Rule)), "finite_diff_rel_step", "parallel")
 
 
@@ -59,7 +59,7 @@ class Plan:
         as_count("patience", self.patience, 0, least=1)
         for name in ("clip_value", "clip_norm"):
             self._limit(name)
-        _ = self.rule, self.rel_step, self.seconds, self.stride, self.checkpoint_seconds
+        _ = self.rule, self.rel_step, self.first_distance, self.seconds, self.stride, self.checkpoint_seconds
 
     @property
     def auto(self) -> bool:
@@ -78,6 +78,12 @@ class Plan:
         """Relative step of difference gradients."""
         step = self.options.get("finite_diff_rel_step")
         return None if step is None else as_number("finite_diff_rel_step", step, 0.0, 1.0, open_low=True)
+
+    @property
+    def first_distance(self) -> float:
+        """The distance to the minimum that an automatic rate begins with: far too small for anything but its growth."""
+        value = self.options.get("first_distance", _distance.FIRST_DISTANCE)
+        return as_number("first_distance", value, 0.0, math.inf, open_low=True, open_high=True)
 
     @property
     def seconds(self) -> float:
@@ -187,7 +193,7 @@ def new_state(
         momentum_buffer=vector(variant.momentum),
         start=start.copy() if plan.auto else vector(False),
         inner_avg=vector(plan.auto),
-        own_distance=vector(plan.auto, _distance.FIRST_DISTANCE),
+        own_distance=vector(plan.auto, plan.first_distance),
         lower=lower,
         upper=upper,
         scale=plan.scale(x),
@@ -198,7 +204,7 @@ def new_state(
     p = state.progress
     p.seed, p.status = seed, int(Status.RUNNING)
     p.f, p.f_best = np.nan, np.inf
-    p.distance = p.distance_before = _distance.FIRST_DISTANCE
+    p.distance = p.distance_before = plan.first_distance
     return state
 
 

@@ -168,7 +168,7 @@ def test_checkpoint_is_written_while_the_run_goes_on(tmp_path):
     options = {"learning_rate": 0.01, "maxiter": 10, "checkpoint": tmp_path / "a", "checkpoint_every": 0.0}
     result = minimize(fun, np.zeros(2), jac=True, options=options)
     assert steps == sorted(steps)
-    assert set(steps) >= {0, 1}
+    assert len(set(steps)) > 1
     assert load(tmp_path / "a").step == result.state.step == 10
 
 

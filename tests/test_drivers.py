@@ -90,9 +90,9 @@ def test_forms_run_compiled(monkeypatch):
 def test_chunk_size_never_changes_the_numbers(chunk, options, monkeypatch):
     expected = run(**options)
     if chunk is None:
-        monkeypatch.setattr(_loop, "_next_budget", lambda *_: 10**6)
+        monkeypatch.setattr(_loop, "next_budget", lambda *_: 10**6)
     else:
-        monkeypatch.setattr(_loop, "_next_budget", lambda *_: chunk)
+        monkeypatch.setattr(_loop, "next_budget", lambda *_: chunk)
     same(run(**options), expected)
 
 

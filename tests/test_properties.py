@@ -413,7 +413,7 @@ def test_chunks_do_not_matter(run, chunks, watched):
     expected = minimize(*positional, options=options)
     sizes = itertools.cycle(chunks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_loop, "_next_budget", lambda *_: next(sizes))
+        patch.setattr(_loop, "next_budget", lambda *_: next(sizes))
         result = minimize(*positional, callback=callback, options=options)
     assert_same_end(result, expected)
     assert (result.nit, result.nfev) == (expected.nit, expected.nfev)

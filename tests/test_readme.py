@@ -1,4 +1,4 @@
-"""The README: its commands are there and its examples run.
+"""The README and the pages beside it: their commands are there and their examples run.
 
 A ``python`` block is run as it stands, in one namespace with those before it; a ``pycon`` block is a doctest.
 """
@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = README.read_text(encoding="utf-8") if README.exists() else ""
 BLOCK = re.compile(r"^```(?P<language>python|pycon)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -24,21 +26,23 @@ def test_names_the_commands_of_a_newcomer(command: str) -> None:
     assert re.search(rf"^{command}\b", TEXT, re.MULTILINE)
 
 
-def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "__readme__"}
-    for block in BLOCK.finditer(TEXT):
-        line = TEXT.count("\n", 0, block.start("code"))
+    text = page.read_text(encoding="utf-8")
+    for block in BLOCK.finditer(text):
+        line = text.count("\n", 0, block.start("code"))
         if block["language"] == "python":
-            # newlines in front, so that a traceback shows the README's own line numbers
-            exec(compile("\n" * line + block["code"], README, "exec"), namespace)  # noqa: S102
+            # newlines in front, so that a traceback shows the page's own line numbers
+            exec(compile("\n" * line + block["code"], page, "exec"), namespace)  # noqa: S102
         else:
-            run_doctest(block["code"], namespace, line)
+            run_doctest(block["code"], namespace, page, line)
 
 
-def run_doctest(code: str, namespace: dict[str, Any], line: int) -> None:
+def run_doctest(code: str, namespace: dict[str, Any], page: Path, line: int) -> None:
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-    example = doctest.DocTestParser().get_doctest(code, namespace, "README", str(README), line)
+    example = doctest.DocTestParser().get_doctest(code, namespace, page.name, str(page), line)
     report: list[str] = []
     failed = doctest.DocTestRunner(optionflags=flags).run(example, out=report.append, clear_globs=False).failed
     namespace.update(example.globs)
