@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +13,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
+from rmsprop_nb._batch_result import BatchResult, batch_result, begun, snapshot
 from rmsprop_nb._minimize import FORMS, METHODS, known_options, outcome
 from rmsprop_nb._objective import CompiledObjective, Problem, compile_objective
 from rmsprop_nb._solve import AnyOptions, algorithm_of, run, settings_of, starting_state
-from rmsprop_nb._types import MESSAGES, Status
-from rmsprop_nb._validate import as_args, as_bounds, as_start, as_workers, check_callable, check_jac, check_known
-from rmsprop_nb._watch import progress_bar
+from rmsprop_nb._types import Status
+from rmsprop_nb._validate import (
+    as_args,
+    as_bounds,
+    as_number,
+    as_start,
+    as_workers,
+    check_callable,
+    check_jac,
+    check_known,
+)
+from rmsprop_nb._watch import Keeper, progress_bar
 
 __all__ = ["BatchResult", "minimize_batch"]
 
@@ -29,18 +40,6 @@ _KEPT_EXCEPTIONS = 10
 _SINGLE_RUN_OPTIONS = (
     "checkpoint", "checkpoint_every", "disp", "history", "maxtime", "parallel", "progress", "return_all", "state",
 )  # fmt: skip
-
-
-class BatchResult(OptimizeResult):  # type: ignore[misc]
-    """An OptimizeResult whose fields have a row for each problem; see `minimize_batch`."""
-
-    def __repr__(self) -> str:
-        count, n = self.x.shape
-        statuses, counts = np.unique(self.status, return_counts=True)
-        lines = [f"{count} problems of {n} variables, {int(self.success.sum())} of them successful"]
-        lines += [f"{k:>10}  {MESSAGES[Status(int(status))]}" for status, k in zip(statuses, counts, strict=True)]
-        lines += [f"lowest f: {self.fun[self.best]:.6g} at index {self.best}"]
-        return "\n".join(lines)
 
 
 def minimize_batch(
@@ -56,6 +55,9 @@ def minimize_batch(
     options: dict[str, Any] | None = None,
     workers: int = 1,
     progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
+    state: BatchResult | None = None,
 ) -> BatchResult:
     """Minimize many small problems that share an objective, each from its own start and with its own data.
 
@@ -88,6 +90,13 @@ def minimize_batch(
         Threads for a compiled objective; -1 for as many as there are processors. Other objectives run one by one.
     progress : bool, default False
         Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
+    checkpoint : str or path-like, optional
+        File in which the problems that have ended are kept: every `checkpoint_every` seconds and at the end.
+    checkpoint_every : float, default 60
+        Seconds between two checkpoints.
+    state : BatchResult, optional
+        A result of the same call that was interrupted, or ``rmsprop_nb.load(path)`` of its checkpoint: problems that
+        had ended are taken from it, the others are run.
 
     Returns
     -------
@@ -136,14 +145,27 @@ def minimize_batch(
     first_args = (*as_args(args), *(row[0] for row in rows))
     problem = Problem(fun, check_jac(jac, FORMS), first_args, lower, upper, parsed.rel_step)
     count = as_workers(workers)
+    calls = problem.calls_per_gradient(starts.shape[1])
+    every = as_number("checkpoint_every", checkpoint_every, 0.0, math.inf)
+    results, exceptions = begun(state, starts)
     objective = compile_objective(problem, starts.dtype)
+    keeper = Keeper(checkpoint, every, lambda: batch_result(calls, snapshot(results), exceptions).to_tree())
     with progress_bar(len(starts), "problem") if progress else contextlib.nullcontext() as bar:
-        if objective is not None:
-            results = _run_compiled(problem, objective, starts, rows, parsed, count, bar)
-            exceptions = dict(_exceptions(problem, starts, rows, as_args(args), parsed, results))
-        else:
-            results, exceptions = _run_one_by_one(problem, starts, rows, as_args(args), parsed, bar)
-    return _result(problem, results, exceptions)
+
+        def on_done(count: int) -> None:
+            if bar is not None:
+                bar.update(count)
+            keeper.write_if_due()
+
+        try:
+            if objective is not None:
+                _run_compiled(problem, objective, starts, rows, parsed, count, results, on_done)
+                exceptions.update(_exceptions(problem, starts, rows, as_args(args), parsed, results, exceptions))
+            else:
+                _run_one_by_one(problem, starts, rows, as_args(args), parsed, results, exceptions, on_done)
+        finally:
+            keeper.write()
+    return batch_result(calls, results, exceptions)
 
 
 def _as_starts(X0: Any) -> NDArray[Any]:
@@ -177,8 +199,9 @@ def _run_compiled(
     rows: tuple[NDArray[Any], ...],
     options: AnyOptions,
     workers: int,
-    bar: Any,
-) -> BatchResults:
+    results: BatchResults,
+    on_done: Callable[[int], None],
+) -> None:
     new = starting_state(problem, starts[0], options)
     batch = Batch(
         address=objective.address,
@@ -187,10 +210,10 @@ def _run_compiled(
         new=new.arrays,
         new_record=new.record,
         settings=settings_of(options, starts[0]),
-        results=BatchResults.empty(starts),
+        results=results,
     )
     loop = make_batch_loop(algorithm_of(options, parallel=False))
-    blocks = _Blocks(len(starts), workers, bar)
+    blocks = _Blocks(len(starts), workers, on_done)
 
     def work() -> None:
         own = new.copy()
@@ -200,7 +223,6 @@ def _run_compiled(
             loop(batch, worker, begin, end)
 
     _on_threads(work, workers, blocks)
-    return batch.results
 
 
 def _on_threads(work: Callable[[], None], workers: int, blocks: _Blocks) -> None:
@@ -224,9 +246,9 @@ def _on_threads(work: Callable[[], None], workers: int, blocks: _Blocks) -> None
 class _Blocks:
     """Hands out ranges of problems to threads: small ones, because problems differ in length."""
 
-    def __init__(self, count: int, workers: int, bar: Any) -> None:
+    def __init__(self, count: int, workers: int, on_done: Callable[[int], None]) -> None:
         self._count = count
-        self._bar = bar
+        self._on_done = on_done
         self._size = max(1, min(256, count // (16 * workers)))
         self._next = 0
         self._lock = threading.Lock()
@@ -239,9 +261,8 @@ class _Blocks:
                 return
             end = min(begin + self._size, self._count)
             yield begin, end
-            if self._bar is not None:
-                with self._lock:
-                    self._bar.update(end - begin)
+            with self._lock:
+                self._on_done(end - begin)
 
     def stop(self) -> None:
         """Hand out no more."""
@@ -293,30 +314,32 @@ def _run_one_by_one(
     rows: tuple[NDArray[Any], ...],
     args: tuple[Any, ...],
     options: AnyOptions,
-    bar: Any,
-) -> tuple[BatchResults, dict[int, Exception]]:
-    results = BatchResults.empty(starts)
-    exceptions: dict[int, Exception] = {}
+    results: BatchResults,
+    exceptions: dict[int, Exception],
+    on_done: Callable[[int], None],
+) -> None:
     try:
         for k, start in enumerate(starts):
+            if results.status[k] != Status.INTERRUPTED:
+                on_done(1)
+                continue
             try:
                 state, _ = run(_with_rows(problem, args, rows, k), start, options, None)
             except Exception as error:  # noqa: BLE001 - whatever the user's function raises ends its own problem only
                 results.status[k] = Status.EXCEPTION
                 if len(exceptions) < _KEPT_EXCEPTIONS:
                     exceptions[k] = error
+                on_done(1)
                 continue
             status, point = outcome(state)
-            results.status[k] = status
             results.nit[k], results.nfev[k] = state.progress.nit, state.progress.nfev
             results.x[k], results.fun[k], results.jac[k] = point
-            if bar is not None:
-                bar.update(k + 1 - bar.n)
+            results.status[k] = status
+            on_done(1)
             if status is Status.INTERRUPTED:
                 break
     except KeyboardInterrupt:
         pass
-    return results, exceptions
 
 
 def _with_rows(problem: Problem, args: tuple[Any, ...], rows: tuple[NDArray[Any], ...], k: int) -> Problem:
@@ -330,29 +353,12 @@ def _exceptions(
     args: tuple[Any, ...],
     options: AnyOptions,
     results: BatchResults,
+    known: dict[int, Exception],
 ) -> Iterator[tuple[int, Exception]]:
     """Compiled code only knows that the objective raised: run the problem again to see what."""
-    for k in map(int, np.flatnonzero(results.status == Status.EXCEPTION)[:_KEPT_EXCEPTIONS]):
+    failed = np.flatnonzero(results.status == Status.EXCEPTION)[:_KEPT_EXCEPTIONS]
+    for k in (int(k) for k in failed if k not in known):
         try:
             run(_with_rows(problem, args, rows, k), starts[k], options, None)
         except Exception as error:  # noqa: BLE001
             yield k, error
-
-
-def _result(problem: Problem, results: BatchResults, exceptions: dict[int, Exception]) -> BatchResult:
-    codes, which = np.unique(results.status, return_inverse=True)
-    statuses = [Status(int(code)) for code in codes]
-    fun = np.where(np.isnan(results.fun), np.inf, results.fun)
-    return BatchResult(
-        x=results.x,
-        fun=results.fun,
-        jac=results.jac,
-        nit=results.nit,
-        nfev=results.nfev * (1 + problem.calls_per_gradient(results.x.shape[1])),
-        njev=results.nfev.copy(),
-        status=results.status,
-        success=np.array([status.success for status in statuses])[which],
-        message=np.array([MESSAGES[status] for status in statuses], dtype=object)[which],
-        best=int(np.argmin(fun)),
-        exceptions=exceptions,
-    )

@@ -20,7 +20,8 @@ from rmsprop_nb._types import Arrays, Settings, Status
 
 __all__ = ["Batch", "BatchResults", "RowArgs", "Worker", "make_batch_loop"]
 
-_RUNNING, _GTOL, _EXCEPTION = int(Status.RUNNING), int(Status.GTOL), int(Status.EXCEPTION)
+_RUNNING, _GTOL = int(Status.RUNNING), int(Status.GTOL)
+_EXCEPTION, _INTERRUPTED = int(Status.EXCEPTION), int(Status.INTERRUPTED)
 
 
 class RowArgs(NamedTuple):
@@ -95,6 +96,8 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
         arrays, record, settings = worker.arrays, worker.record, batch.settings
         p = record[0]
         for problem in range(begin, end):
+            if batch.results.status[problem] != _INTERRUPTED:
+                continue  # an earlier run has ended it
             record[0] = batch.new_record[0]
             p.status = _RUNNING
             _reset(arrays, batch.new, batch.starts[problem])
@@ -135,8 +138,7 @@ def _set_row(words, rows, problem):  # type: ignore[no-untyped-def]
 
 @inline_jit
 def _store_result(results, problem, p, arrays):  # type: ignore[no-untyped-def]
-    """The point that met the test on the gradient, otherwise the best."""
-    results.status[problem] = p.status
+    """The point that met the test on the gradient, otherwise the best; the status last, for those who look on."""
     results.nit[problem] = p.nit
     results.nfev[problem] = p.nfev
     if p.status == _GTOL or not np.isfinite(p.f_best):
@@ -147,3 +149,4 @@ def _store_result(results, problem, p, arrays):  # type: ignore[no-untyped-def]
         results.fun[problem] = p.f_best
         copy(arrays.x_best, results.x[problem])
         copy(arrays.g_best, results.jac[problem])
+    results.status[problem] = p.status

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from rmsprop_nb import _archive
-from rmsprop_nb._batch import BatchResult
+from rmsprop_nb._batch_result import BatchResult
 from rmsprop_nb._state import RMSpropState
 from rmsprop_nb._types import MESSAGES, RunState, Status
 
@@ -101,14 +101,10 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def _to_tree(obj: Any) -> Any:
-    if isinstance(obj, RunState):
+    if isinstance(obj, RunState | BatchResult):
         return obj.to_tree()
     if isinstance(obj, RMSpropState):
         return {"class": "RMSpropState", "arrays": obj.to_arrays()}
-    if isinstance(obj, BatchResult):
-        fields = {name: value for name, value in obj.items() if name not in ("message", "exceptions")}
-        told = {str(k): f"{type(error).__name__}: {error}" for k, error in obj.exceptions.items()}
-        return {"class": "BatchResult", "fields": fields, "exceptions": told}
     if isinstance(obj, OptimizeResult):
         fields = {name: _to_tree_if_known(value) for name, value in obj.items()}
         return {"class": "OptimizeResult", "fields": fields}

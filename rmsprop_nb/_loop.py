@@ -15,12 +15,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._jit import JIT_ENABLED, kernel_jit
+from rmsprop_nb._jit import JIT_ENABLED, inline_jit, kernel_jit
 from rmsprop_nb._native import call_objective
 from rmsprop_nb._objective import CompiledObjective, PythonObjective
 from rmsprop_nb._types import RunState, Settings, Status
 
-__all__ = ["TRACE_COLUMNS", "Advance", "Algorithm", "Monitor", "drive", "next_budget", "record_argument", "run_chunks"]
+__all__ = [
+    "TRACE_COLUMNS",
+    "Advance",
+    "Algorithm",
+    "Monitor",
+    "drive",
+    "next_budget",
+    "next_recorded",
+    "record_argument",
+    "run_chunks",
+]
 
 _RUNNING = int(Status.RUNNING)
 
@@ -28,7 +38,7 @@ CHUNK_SECONDS = 0.02
 """Time after which compiled code comes back to Python."""
 
 LARGEST_CHUNK = 2**20
-LARGEST_RECORDED_CHUNK = 2**12
+LARGEST_RECORDED_CHUNK = 2**16
 """Evaluations in a chunk, and in one whose iterations are recorded or have their learning rates computed in Python."""
 
 TRACE_COLUMNS = ("nit", "nfev", "fun", "gnorm", "learning_rate")
@@ -99,7 +109,7 @@ def run_chunks(
         nit = p.nit
         if monitor.schedule is not None:
             settings = settings._replace(rates=_next_rates(monitor.schedule, p.step, budget, settings.rates.dtype))
-        trace = np.empty((budget if monitor.stride else 0, len(TRACE_COLUMNS)))
+        trace = np.empty((budget // monitor.stride + 1 if monitor.stride else 0, len(TRACE_COLUMNS)))
         recorded = advance(settings, budget, pause, trace, monitor.stride)
         if recorded:
             rows.append(trace[:recorded])
@@ -177,6 +187,7 @@ def _make_compiled_loop(algorithm: Algorithm) -> Any:
         p = record[0]
         p.first_step = p.step
         recorded = 0
+        due = next_recorded(p.nit, stride) if p.nfev > 0 else 0
         for _ in range(budget):
             if p.pending == 0:
                 ask(arrays, record, settings)
@@ -184,18 +195,26 @@ def _make_compiled_loop(algorithm: Algorithm) -> Any:
             nit = p.nit
             tell(arrays, record, f, settings)
             iterated = p.nit != nit
-            if stride > 0 and (iterated or p.nfev == 1) and p.nit % stride == 0:
-                trace[recorded, 0] = p.nit
-                trace[recorded, 1] = p.nfev
-                trace[recorded, 2] = p.f
-                trace[recorded, 3] = p.gnorm
-                trace[recorded, 4] = p.rate
-                recorded += 1
+            if stride > 0 and p.nit >= due and (iterated or p.nfev == 1):
+                if p.nit % stride == 0:
+                    trace[recorded, 0] = p.nit
+                    trace[recorded, 1] = p.nfev
+                    trace[recorded, 2] = p.f
+                    trace[recorded, 3] = p.gnorm
+                    trace[recorded, 4] = p.rate
+                    recorded += 1
+                due = next_recorded(p.nit, stride)
             if p.status != _RUNNING or (pause and iterated):
                 break
         return recorded
 
     return run
+
+
+@inline_jit
+def next_recorded(count, stride):  # type: ignore[no-untyped-def]
+    """The next multiple of `stride`, so that the loop divides only where it records."""
+    return (count // stride + 1) * stride if stride > 0 else 0
 
 
 def record_argument(state: RunState) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._cpu import copy
 from rmsprop_nb._jit import kernel_jit
-from rmsprop_nb._loop import LARGEST_CHUNK, Advance, next_budget, record_argument
+from rmsprop_nb._loop import LARGEST_CHUNK, Advance, next_budget, next_recorded, record_argument
 from rmsprop_nb._native import call_objective
 from rmsprop_nb._objective import Problem, PythonObjective, compile_objective
 from rmsprop_nb._rows import Feed, Rows, load_batch
@@ -77,13 +77,15 @@ def _make_compiled_loop(algorithm: MinibatchAlgorithm) -> Any:
         p = record[0]
         p.first_step = p.step
         recorded = 0
+        due = next_recorded(p.nfev, stride)
         for _ in range(budget):
             count = load_batch(feed, p.seed, p.nit, p.batch)
             copy(arrays.x, arrays.x_eval)
             f = call_objective(address, arrays.x_eval, arrays.g_eval, data)
             nit = p.nit
             tell(arrays, record, f, count, settings)
-            if stride > 0 and p.nfev % stride == 0:
+            if stride > 0 and p.nfev >= due:
+                due += stride
                 trace[recorded, 0] = nit
                 trace[recorded, 1] = p.nfev
                 trace[recorded, 2] = p.f_batch

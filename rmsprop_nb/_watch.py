@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rmsprop_nb import _archive
 from rmsprop_nb._types import RunState
 
-__all__ = ["progress_bar", "watching"]
+__all__ = ["Keeper", "progress_bar", "watching"]
 
 
 def progress_bar(total: int | None, unit: str) -> Any:
@@ -22,6 +22,32 @@ def progress_bar(total: int | None, unit: str) -> Any:
         msg = "progress=True needs tqdm; install it with pip install 'rmsprop_nb[progress]'."
         raise ImportError(msg) from None
     return tqdm(total=total, unit=unit)
+
+
+class Keeper:
+    """Writes what `make_tree` returns to a file: now, every so many seconds, and whenever it is told to.
+
+    Without a path it does nothing.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None, every: float, make_tree: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        self._path = path
+        self._every = every
+        self._make_tree = make_tree
+        self.write()  # a path that cannot be written is found out at once
+
+    def write(self) -> None:
+        """Write now."""
+        if self._path is not None:
+            _archive.write(self._path, self._make_tree())
+        self._written = time.monotonic()
+
+    def write_if_due(self) -> None:
+        """Write if the last time is long enough ago."""
+        if self._path is not None and time.monotonic() - self._written >= self._every:
+            self.write()
 
 
 @contextlib.contextmanager
@@ -42,25 +68,19 @@ def watching(
         yield None
         return
     p = state.progress
-    if checkpoint is not None:
-        _archive.write(checkpoint, state.to_tree())  # a path that cannot be written is found out at once
+    keeper = Keeper(checkpoint, every, state.to_tree)
     bar = progress_bar(total, unit) if progress else None
-    saved = time.monotonic()
 
     def on_chunk() -> None:
-        nonlocal saved
         if bar is not None:
             bar.update(int(p.nit) - bar.n)
             bar.set_postfix(f=f"{float(p.f):.6g}", refresh=False)
-        if checkpoint is not None and time.monotonic() - saved >= every:
-            _archive.write(checkpoint, state.to_tree())
-            saved = time.monotonic()
+        keeper.write_if_due()
 
     try:
         yield on_chunk
     finally:
-        if checkpoint is not None:
-            _archive.write(checkpoint, state.to_tree())
+        keeper.write()
         if bar is not None:
             bar.update(int(p.nit) - bar.n)
             bar.close()

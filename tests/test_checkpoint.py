@@ -480,3 +480,62 @@ def test_errors_of_the_system_are_its_own(tmp_path):
         load(tmp_path / "nothing")
     with pytest.raises(TypeError, match="obj must be a state or a result"):
         save(tmp_path / "a", 3)
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("python", [False, True])
+def test_batch_goes_on_from_what_had_ended(tmp_path, python, workers):
+    starts = np.random.default_rng(0).normal(size=(40, 3))
+    fun = (lambda *args: bowl(*args)) if python else bowl
+    whole = minimize_batch(fun, starts, jac="inplace")
+    assert set(whole.status) == {0}
+    begun = minimize_batch(fun, starts, jac="inplace")
+    begun.status[10:] = 98  # as if interrupted
+    begun.x[10:] = np.nan
+    begun.x[3] = 7.0  # shows that what had ended is not run again
+    save(tmp_path / "a", begun)
+    resumed = minimize_batch(fun, starts, jac="inplace", workers=workers, state=load(tmp_path / "a"))
+    assert (resumed.x[3] == 7.0).all()
+    resumed.x[3] = whole.x[3]
+    assert_equal(resumed, whole)
+
+
+@pytest.mark.parametrize("python", [False, True])
+def test_batch_keeps_a_checkpoint(tmp_path, python):
+    starts = np.random.default_rng(0).normal(size=(40, 3))
+    fun = (lambda *args: bowl(*args)) if python else bowl
+    path = tmp_path / "a"
+    result = minimize_batch(fun, starts, jac="inplace", checkpoint=path, checkpoint_every=0.0)
+    assert_equal(load(path), result)
+
+
+def test_interrupted_batch_goes_on(tmp_path):
+    starts = np.random.default_rng(0).normal(size=(10, 3))
+    calls = []
+
+    def fun(x, grad):
+        calls.append(1)
+        if len(calls) == 100:
+            raise KeyboardInterrupt
+        return bowl(x, grad)
+
+    path = tmp_path / "a"
+    first = minimize_batch(fun, starts, jac="inplace", checkpoint=path)
+    assert 0 < (first.status == 98).sum() < 10
+    assert_equal(load(path), first)
+    assert_equal(
+        minimize_batch(bowl, starts, jac="inplace", state=load(path)).x, minimize_batch(bowl, starts, jac="inplace").x
+    )
+
+
+def test_state_of_another_batch_is_refused():
+    result = minimize_batch(bowl, np.zeros((4, 3)), jac="inplace")
+    with pytest.raises(ValueError, match=r"state\.x must have shape \(5, 3\)"):
+        minimize_batch(bowl, np.zeros((5, 3)), jac="inplace", state=result)
+    with pytest.raises(ValueError, match=r"state\.x must have shape"):
+        minimize_batch(bowl, np.zeros((4, 3), np.float32), jac="inplace", state=result)
+    with pytest.raises(TypeError, match="state must be the result"):
+        minimize_batch(bowl, np.zeros((4, 3)), jac="inplace", state=3)

@@ -1,0 +1,77 @@
+"""The result of a batch, whole or begun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import OptimizeResult
+
+from rmsprop_nb._batch_loop import BatchResults
+from rmsprop_nb._types import MESSAGES, Status
+
+__all__ = ["BatchResult", "batch_result", "begun", "snapshot"]
+
+
+class BatchResult(OptimizeResult):  # type: ignore[misc]
+    """An OptimizeResult whose fields have a row for each problem; see `minimize_batch`."""
+
+    def to_tree(self) -> dict[str, Any]:
+        """Return everything as plain values and arrays; messages follow from the status, exceptions become text."""
+        fields = {name: value for name, value in self.items() if name not in ("message", "exceptions")}
+        told = {str(k): f"{type(error).__name__}: {error}" for k, error in self.exceptions.items()}
+        return {"class": "BatchResult", "fields": fields, "exceptions": told}
+
+    def __repr__(self) -> str:
+        count, n = self.x.shape
+        statuses, counts = np.unique(self.status, return_counts=True)
+        lines = [f"{count} problems of {n} variables, {int(self.success.sum())} of them successful"]
+        lines += [f"{k:>10}  {MESSAGES[Status(int(status))]}" for status, k in zip(statuses, counts, strict=True)]
+        lines += [f"lowest f: {self.fun[self.best]:.6g} at index {self.best}"]
+        return "\n".join(lines)
+
+
+def begun(state: Any, starts: NDArray[Any]) -> tuple[BatchResults, dict[int, Exception]]:
+    """Room for the results, with those of an earlier run."""
+    results = BatchResults.empty(starts)
+    if state is None:
+        return results, {}
+    if not isinstance(state, BatchResult):
+        msg = f"state must be the result of an earlier minimize_batch, got {type(state).__name__}."
+        raise TypeError(msg)
+    found = (state.x, state.fun, state.jac, state.nit, state.njev, state.status)
+    for name, old, new in zip(BatchResults._fields, found, results, strict=True):
+        if old.shape != new.shape or old.dtype != new.dtype:
+            msg = (
+                f"state.{name} must have shape {new.shape} and dtype {new.dtype}, got {old.shape} and {old.dtype}; "
+                "resume with the X0 that the run began with."
+            )
+            raise ValueError(msg)
+        new[:] = old
+    return results, dict(state.exceptions)
+
+
+def snapshot(results: BatchResults) -> BatchResults:
+    """A copy while others write: the status first, because it is written last."""
+    status = results.status.copy()
+    return BatchResults(**{name: a.copy() for name, a in results._asdict().items() if name != "status"}, status=status)
+
+
+def batch_result(calls_per_gradient: int, results: BatchResults, exceptions: dict[int, Exception]) -> BatchResult:
+    codes, which = np.unique(results.status, return_inverse=True)
+    statuses = [Status(int(code)) for code in codes]
+    fun = np.where(np.isnan(results.fun), np.inf, results.fun)
+    return BatchResult(
+        x=results.x,
+        fun=results.fun,
+        jac=results.jac,
+        nit=results.nit,
+        nfev=results.nfev * (1 + calls_per_gradient),
+        njev=results.nfev.copy(),
+        status=results.status,
+        success=np.array([status.success for status in statuses])[which],
+        message=np.array([MESSAGES[status] for status in statuses], dtype=object)[which],
+        best=int(np.argmin(fun)),
+        exceptions=exceptions,
+    )
