@@ -18,7 +18,8 @@ from rmsprop_nb._minimize import FORMS
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._plan import Plan, new_state, resumed_state
 from rmsprop_nb._rows import Rows
-from rmsprop_nb._types import MESSAGES, MinibatchSettings, RunState, Status
+from rmsprop_nb._run_state import RunState
+from rmsprop_nb._types import MESSAGES, MinibatchSettings, Status
 from rmsprop_nb._validate import as_args, as_bounds, as_number, as_start, check_callable, check_jac
 from rmsprop_nb._watch import watching
 
@@ -194,7 +195,7 @@ def minimize_minibatch(
     seed = np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64)
     current = new_state(plan, x, lower, upper, plan.kind(rows.n_rows, rows.batches), seed)
     if state is not None:
-        current = resumed_state(state, current, rows.batches)
+        current = resumed_state(state, current)
     target = make_target(problem, rows, x.dtype)
     examiner = None if held_out is None else make_target(problem, Rows(held_out, batch_size, False), x.dtype)
     observer = _Observer(current, plan, examiner, callback)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from rmsprop_nb import _archive
-from rmsprop_nb._types import RunState
+from rmsprop_nb._run_state import RunState
 
 __all__ = ["progress_bar", "watching"]
 
@@ -42,25 +44,44 @@ def watching(
         yield None
         return
     p = state.progress
-    if checkpoint is not None:
-        _archive.write(checkpoint, state.to_tree())  # a path that cannot be written is found out at once
+    keeper = None if checkpoint is None else _Keeper(state, checkpoint, every)
     bar = progress_bar(total, unit) if progress else None
-    saved = time.monotonic()
 
     def on_chunk() -> None:
-        nonlocal saved
         if bar is not None:
             bar.update(int(p.nit) - bar.n)
             bar.set_postfix(f=f"{float(p.f):.6g}", refresh=False)
-        if checkpoint is not None and time.monotonic() - saved >= every:
-            _archive.write(checkpoint, state.to_tree())
-            saved = time.monotonic()
+        if keeper is not None and keeper.due:
+            keeper.save()
 
     try:
         yield on_chunk
     finally:
-        if checkpoint is not None:
-            _archive.write(checkpoint, state.to_tree())
+        if keeper is not None:
+            keeper.save()
         if bar is not None:
             bar.update(int(p.nit) - bar.n)
             bar.close()
+
+
+class _Keeper:
+    """Saves the state of a run, and never ends the run because that failed: the disk may have room again later."""
+
+    def __init__(self, state: RunState, path: str | os.PathLike[str], every: float) -> None:
+        self._state = state
+        self._path = Path(os.path.realpath(path))  # the program may change its directory
+        self._every = every
+        _archive.write(self._path, _archive.as_tree(state))  # a path that cannot be written is found out at once
+        self._saved = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self._saved >= self._every
+
+    def save(self) -> None:
+        try:
+            _archive.write(self._path, _archive.as_tree(self._state))
+        except OSError as error:
+            msg = f"The checkpoint {str(self._path)!r} could not be written, and holds an earlier state: {error}."
+            warnings.warn(msg, RuntimeWarning, stacklevel=2)
+        self._saved = time.monotonic()
