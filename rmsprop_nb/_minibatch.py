@@ -20,7 +20,7 @@ from rmsprop_nb._plan import Plan, new_state, resumed_state
 from rmsprop_nb._rows import Rows
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._types import MESSAGES, MinibatchSettings, Status
-from rmsprop_nb._validate import as_args, as_bounds, as_number, as_start, check_callable, check_jac
+from rmsprop_nb._validate import CHECKPOINT_SECONDS, as_args, as_bounds, as_number, as_start, check_callable, check_jac
 from rmsprop_nb._watch import watching
 
 __all__ = ["minimize_minibatch"]
@@ -51,7 +51,7 @@ def minimize_minibatch(
     final_evaluation: bool = True,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
-    checkpoint_every: float = 60.0,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
     state: RunState | None = None,
     options: dict[str, Any] | None = None,
 ) -> OptimizeResult:

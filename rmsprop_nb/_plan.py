@@ -20,7 +20,7 @@ from rmsprop_nb._minibatch_steps import make_tell, make_textbook_step
 from rmsprop_nb._options import Rule, largest_gradient
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._types import MINIBATCH_DTYPE, MinibatchArrays, MinibatchSettings, Status
-from rmsprop_nb._validate import as_count, as_number, check_known, check_learning_rate
+from rmsprop_nb._validate import as_checkpoint_seconds, as_count, as_number, check_known, check_learning_rate
 
 __all__ = ["Plan", "new_state", "resumed_state"]
 
@@ -94,7 +94,7 @@ class Plan:
     @property
     def checkpoint_seconds(self) -> float:
         """Time between two checkpoints."""
-        return as_number("checkpoint_every", self.checkpoint_every, 0.0, math.inf)
+        return as_checkpoint_seconds(self.checkpoint_every, self.checkpoint)
 
     @property
     def stride(self) -> int:

@@ -214,6 +214,10 @@ def test_path_that_cannot_be_written_is_found_out_first(tmp_path):
         minimize_minibatch(never, np.zeros(2), np.zeros(3), jac=True, checkpoint=tmp_path / "nowhere" / "a")
     with pytest.raises(ValueError, match="checkpoint_every must be"):
         minimize(never, np.zeros(2), jac=True, options={"checkpoint": tmp_path / "a", "checkpoint_every": -1})
+    with pytest.raises(ValueError, match="checkpoint_every=5 has no meaning without checkpoint"):
+        minimize(never, np.zeros(2), jac=True, options={"checkpoint_every": 5})
+    with pytest.raises(ValueError, match="checkpoint_every=5 has no meaning without checkpoint"):
+        minimize_minibatch(never, np.zeros(2), np.zeros(3), jac=True, checkpoint_every=5)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
