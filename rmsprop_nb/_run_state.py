@@ -251,6 +251,11 @@ def _check_counters(state: RunState) -> None:
                 "state."
             )
             raise ValueError(msg)
+    if np.isfinite(state.progress.f_best) and not state.arrays.x_best.size:  # the result would be a vector of size 0
+        msg = (
+            "state.record is not as the run left it: f_best must be inf without x_best; resume with an unchanged state."
+        )
+        raise ValueError(msg)
 
 
 def _ranges(kind: tuple[Any, ...]) -> dict[str, range | set[int]]:
