@@ -1,26 +1,50 @@
-"""Trees of arrays in a file: an .npz without pickle, written at once or not at all, and read with suspicion."""
+"""Trees of arrays in a file: an .npz without pickle, written whole or not at all, and read with suspicion.
+
+A file is what ``np.savez`` makes: a zip archive, not compressed, of .npy members. The member "structure" says in JSON
+which lists, dicts and numbers the arrays belong to. `read` takes only what `write` can have written: it parses the
+headers itself, because NumPy's reader evaluates them as Python, takes pickles and makes room before it looks.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
+import re
 import secrets
 import shutil
+import struct
+import sys
+import time
 import zipfile
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read", "write"]
+__all__ = ["as_tree", "damage", "read", "write"]
 
 FORMAT = 1
 _STRUCTURE = "structure"
-_MEMBER_OVERHEAD = 4096
+_PIECE = 2**20  # bytes copied at a time
+_STALE_SECONDS = 3600.0  # a temporary file that has not grown for so long is of a process that was killed
+
+# Numbers and text of fixed size, as the header of a .npy file of version 1.0 names them.
+_DTYPE = r"[<>|](?:b1|[iu][1248]|f[248]|c8|c16|U[1-9]\d{0,8})"
+_HEADER = re.compile(rf"{{'descr': '({_DTYPE})', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\), }} *\n")
+_MAGIC = b"\x93NUMPY\x01\x00"
+
+
+def as_tree(obj: Any) -> dict[str, Any]:
+    """The tree for an object with a method ``to_arrays() -> dict of arrays``."""
+    return {"class": type(obj).__name__, "arrays": obj.to_arrays()}
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
 
 
 def write(path: str | os.PathLike[str], tree: Any) -> None:
@@ -31,12 +55,14 @@ def write(path: str | os.PathLike[str], tree: Any) -> None:
     arrays: dict[str, NDArray[Any]] = {}
     structure = json.dumps({"format": FORMAT, "tree": _encode(tree, "", arrays)})
     arrays[_STRUCTURE] = np.array(structure)
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    # Not tempfile: its files are for the owner alone, and a checkpoint is as readable as any other file.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    target = Path(os.path.realpath(path))  # a link stays, and what it points to is replaced
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file", str(target))
+    _remove_stale(target)
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        # Not tempfile: its files are for the owner alone, and a checkpoint is as readable as any other file.
+        with temporary.open("xb") as file:
             _write_members(file, arrays)
             file.flush()
             os.fsync(file.fileno())
@@ -50,10 +76,20 @@ def write(path: str | os.PathLike[str], tree: Any) -> None:
 
 
 def _write_members(file: BinaryIO, arrays: dict[str, NDArray[Any]]) -> None:
+    """What ``np.savez`` does, but for arrays under any name, and with an end to it when the disk is full."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove what processes that were killed while they wrote this file have left."""
+    name = re.compile(re.escape(f".{target.name[:200]}.") + r"[0-9a-f]{8}\.tmp")
+    with contextlib.suppress(OSError):
+        for path in target.parent.iterdir():
+            if name.fullmatch(path.name) and time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
 
 
 def _sync_directory(directory: Path) -> None:
@@ -69,15 +105,20 @@ def _sync_directory(directory: Path) -> None:
 def _encode(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
     """JSON for a tree; arrays go into `arrays`, and their names into the JSON."""
     if isinstance(value, np.ndarray):
-        if value.dtype.hasobject:
-            msg = f"only arrays of numbers can be saved, got dtype {value.dtype} at {name or 'the top'}."
+        if not re.fullmatch(_DTYPE, value.dtype.str):
+            msg = f"only arrays of numbers and text can be saved, got dtype {value.dtype} at {name or 'the top'}."
             raise TypeError(msg)
         key = name or "array"
+        if not key.isprintable() or "\\" in key:  # the name of a member of a zip archive would come back changed
+            key = "array"
         while key in arrays or key == _STRUCTURE:
             key += "_"
         arrays[key] = value
         return {"array": key}
     if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            msg = f"only dicts with string keys can be saved, got {list(value)[:5]!r} at {name or 'the top'}."
+            raise TypeError(msg)
         return {"dict": {key: _encode(item, f"{name}/{key}".lstrip("/"), arrays) for key, item in value.items()}}
     if isinstance(value, list | tuple):
         items = [_encode(item, f"{name}/{k}".lstrip("/"), arrays) for k, item in enumerate(value)]
@@ -90,62 +131,122 @@ def _encode(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
     raise TypeError(msg)
 
 
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
 def read(path: str | os.PathLike[str]) -> Any:
     """Return the tree that `write` wrote.
 
     Raises
     ------
     OSError
-        If the file cannot be opened.
+        If the file cannot be opened or read.
     ValueError
         If it is not such a file, is damaged, or is of a later version.
     """
-    try:
-        with Path(path).open("rb") as file, zipfile.ZipFile(file) as archive:
-            size = os.fstat(file.fileno()).st_size
-            arrays = {member.filename: _read_member(archive, member, size) for member in archive.infolist()}
+    with Path(path).open("rb") as file, damage(path):
+        arrays = _read_members(file, os.fstat(file.fileno()).st_size)
         structure = json.loads(str(arrays.pop(f"{_STRUCTURE}.npy")))
         version = structure["format"]
         if version != FORMAT:
-            msg = f"its format is {version!r}, and this version of rmsprop_nb reads format {FORMAT}"
+            msg = f"its format is {version!r}, and this version of rmsprop_nb reads format {FORMAT}; update rmsprop_nb."
             raise ValueError(msg)
         tree = _decode(structure["tree"], arrays)
         if arrays:
-            msg = f"it has a member {next(iter(arrays))!r} that its structure does not name"
+            msg = f"it has a member {next(iter(arrays))!r} that its structure does not name."
             raise ValueError(msg)
-    except OSError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, MemoryError,
-            NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
-        msg = f"path must be a file that rmsprop_nb has written, complete and unchanged; {str(path)!r} is not: {error}."
-        raise ValueError(msg) from error
     return tree
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file_size: int) -> NDArray[Any]:
-    """Read one array; nothing larger than the file itself is ever asked of the memory."""
-    if member.compress_type != zipfile.ZIP_STORED or member.file_size > file_size:
-        msg = f"its member {member.filename!r} is compressed or larger than the file"
-        raise ValueError(msg)
+@contextlib.contextmanager
+def damage(path: Any) -> Iterator[None]:
+    """Whatever a damaged file makes zipfile and json raise is one error."""
+    try:
+        yield
+    except KeyError as error:
+        raise _damaged(path, f"it has no {error}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # zipfile goes to a negative place in the file if the file says so
+            raise
+        raise _damaged(path, error) from error
+    except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, EOFError, RecursionError,
+            NotImplementedError, RuntimeError, struct.error, zipfile.BadZipFile) as error:  # fmt: skip
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Any, why: object) -> ValueError:
+    reason = str(why).rstrip(".")
+    return ValueError(
+        f"path must be a file that rmsprop_nb has written, complete and unchanged; {str(path)!r} is not: {reason}."
+    )
+
+
+def _read_members(file: BinaryIO, file_size: int) -> dict[str, NDArray[Any]]:
+    """Read every array; nothing larger than the file itself is ever asked of the memory."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            msg = "it is compressed."
+            raise ValueError(msg)
+        if sum(member.file_size for member in members) > file_size:
+            msg = "its members are larger than the file."
+            raise ValueError(msg)
+        if len({member.filename for member in members}) != len(members):
+            msg = "it has two members of the same name."
+            raise ValueError(msg)
+        return {member.filename: _read_member(archive, member) for member in members}
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(member) as file:
-        shape, fortran_order, dtype = _read_header(file)
-        count = math.prod(shape)
-        data = file.read()
-    if dtype.hasobject or min(shape, default=0) < 0 or count * dtype.itemsize != len(data):
-        msg = f"its member {member.filename!r} has {len(data)} bytes for shape {shape} and dtype {dtype}"
-        raise ValueError(msg)
-    flat = np.frombuffer(bytearray(data), dtype, count) if count and dtype.itemsize else np.empty(count, dtype)
-    return flat.reshape(shape, order="F" if fortran_order else "C")
+        header = _read_header(file, member)
+        if math.prod(header.shape) * header.dtype.itemsize != member.file_size - header.size:
+            msg = (
+                f"its member {member.filename!r} says that it has shape {header.shape} and dtype {header.dtype}, and "
+                f"has {member.file_size - header.size} bytes."
+            )
+            raise ValueError(msg)
+        array = np.empty(header.shape, header.dtype, order=header.order)
+        room = memoryview(array.reshape(-1, order="A").view(np.uint8))  # type: ignore[arg-type]
+        for begin in range(0, len(room), _PIECE):
+            piece = room[begin : begin + _PIECE]
+            if file.readinto(piece) != len(piece):  # type: ignore[attr-defined]
+                msg = f"its member {member.filename!r} ends too early."
+                raise ValueError(msg)
+        file.read(1)  # the checksum is looked at when the end is met
+    _check_items(array, member)
+    return array
 
 
-def _read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    stream: BinaryIO = file
-    version = np.lib.format.read_magic(stream)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        msg = f"it has an array in version {version} of NumPy's format"
+def _check_items(array: NDArray[Any], member: zipfile.ZipInfo) -> None:
+    """Refuse bytes that are no truth values, and no characters: NumPy takes them and fails later."""
+    items: Any = array.reshape(-1, order="A")
+    if array.dtype.kind == "b" and (items.view(np.uint8) > 1).any():
+        msg = f"its member {member.filename!r} has truth values other than 0 and 1."
         raise ValueError(msg)
-    return readers[version](stream, max_header_size=_MEMBER_OVERHEAD)
+    if array.dtype.kind == "U" and (items.view(f"{array.dtype.byteorder}u4") > sys.maxunicode).any():
+        msg = f"its member {member.filename!r} has characters that do not exist."
+        raise ValueError(msg)
+
+
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    order: Any
+    size: int
+
+
+def _read_header(file: Any, member: zipfile.ZipInfo) -> _Header:
+    """Take the header of a .npy file of version 1.0 apart."""
+    start = file.read(10)
+    length = int.from_bytes(start[8:], "little")
+    match = _HEADER.fullmatch(file.read(length).decode("latin-1"))
+    if start[:8] != _MAGIC or match is None:
+        msg = f"its member {member.filename!r} is not an array of numbers or text."
+        raise ValueError(msg)
+    dtype, fortran_order, shape = match.groups()
+    sizes = tuple(int(size) for size in shape.replace(" ", "").split(",") if size)
+    return _Header(sizes, np.dtype(dtype), "F" if fortran_order == "True" else "C", 10 + length)
 
 
 def _decode(node: Any, arrays: dict[str, NDArray[Any]]) -> Any:
@@ -160,5 +261,5 @@ def _decode(node: Any, arrays: dict[str, NDArray[Any]]) -> Any:
         return tuple(items) if form == "tuple" else items
     if form == "value" and (content is None or isinstance(content, bool | int | float | str)):
         return content
-    msg = f"its structure has {form!r}, which is unknown"
+    msg = f"its structure has {form!r}, which is unknown."
     raise ValueError(msg)

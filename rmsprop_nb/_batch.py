@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -21,9 +20,10 @@ from rmsprop_nb._objective import CompiledObjective, Problem, compile_objective
 from rmsprop_nb._solve import AnyOptions, algorithm_of, run, settings_of, starting_state
 from rmsprop_nb._types import Status
 from rmsprop_nb._validate import (
+    CHECKPOINT_SECONDS,
     as_args,
     as_bounds,
-    as_number,
+    as_checkpoint_seconds,
     as_start,
     as_workers,
     check_callable,
@@ -56,7 +56,7 @@ def minimize_batch(
     workers: int = 1,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
-    checkpoint_every: float = 60.0,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
     state: BatchResult | None = None,
 ) -> BatchResult:
     """Minimize many small problems that share an objective, each from its own start and with its own data.
@@ -146,7 +146,7 @@ def minimize_batch(
     problem = Problem(fun, check_jac(jac, FORMS), first_args, lower, upper, parsed.rel_step)
     count = as_workers(workers)
     calls = problem.calls_per_gradient(starts.shape[1])
-    every = as_number("checkpoint_every", checkpoint_every, 0.0, math.inf)
+    every = as_checkpoint_seconds(checkpoint_every, checkpoint)
     results, exceptions = begun(state, starts)
     objective = compile_objective(problem, starts.dtype)
     keeper = Keeper(checkpoint, every, lambda: batch_result(calls, snapshot(results), exceptions).to_tree())

@@ -11,7 +11,16 @@ from scipy.optimize import OptimizeResult
 from rmsprop_nb._batch_loop import BatchResults
 from rmsprop_nb._types import MESSAGES, Status
 
-__all__ = ["BatchResult", "batch_result", "begun", "snapshot"]
+__all__ = ["BatchResult", "LoadedError", "batch_result", "begun", "snapshot"]
+
+
+class LoadedError(RuntimeError):
+    """An exception that was saved, of which the text is left."""
+
+
+def _told(error: Exception) -> str:
+    """The exception as text; one that was loaded is such a text already."""
+    return str(error) if isinstance(error, LoadedError) else f"{type(error).__name__}: {error}"
 
 
 class BatchResult(OptimizeResult):  # type: ignore[misc]
@@ -20,7 +29,7 @@ class BatchResult(OptimizeResult):  # type: ignore[misc]
     def to_tree(self) -> dict[str, Any]:
         """Return everything as plain values and arrays; messages follow from the status, exceptions become text."""
         fields = {name: value for name, value in self.items() if name not in ("message", "exceptions")}
-        told = {str(k): f"{type(error).__name__}: {error}" for k, error in self.exceptions.items()}
+        told = {str(k): _told(error) for k, error in self.exceptions.items()}
         return {"class": "BatchResult", "fields": fields, "exceptions": told}
 
     def __repr__(self) -> str:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from rmsprop_nb._jit import JIT_ENABLED, inline_jit, kernel_jit
 from rmsprop_nb._native import call_objective
 from rmsprop_nb._objective import CompiledObjective, PythonObjective
-from rmsprop_nb._types import RunState, Settings, Status
+from rmsprop_nb._run_state import RunState
+from rmsprop_nb._types import Settings, Status
 
 __all__ = [
     "TRACE_COLUMNS",

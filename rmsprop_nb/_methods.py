@@ -126,7 +126,8 @@ def rmsprop(
         Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
     checkpoint : str or path-like, optional
         File in which the state is kept: at the start, every `checkpoint_every` seconds and at the end. If the process
-        dies, ``options={"state": rmsprop_nb.load(path)}`` goes on from there, bit for bit.
+        dies, ``options={"state": rmsprop_nb.load(path)}`` goes on from there, bit for bit. A path that cannot be
+        written is an error at the start, and a warning later on.
     checkpoint_every : float, default 60
         Seconds between two checkpoints.
     state : RunState, optional

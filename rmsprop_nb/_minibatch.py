@@ -18,8 +18,9 @@ from rmsprop_nb._minimize import FORMS
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._plan import Plan, new_state, resumed_state
 from rmsprop_nb._rows import Rows
-from rmsprop_nb._types import MESSAGES, MinibatchSettings, RunState, Status
-from rmsprop_nb._validate import as_args, as_bounds, as_number, as_start, check_callable, check_jac
+from rmsprop_nb._run_state import RunState
+from rmsprop_nb._types import MESSAGES, MinibatchSettings, Status
+from rmsprop_nb._validate import CHECKPOINT_SECONDS, as_args, as_bounds, as_number, as_start, check_callable, check_jac
 from rmsprop_nb._watch import watching
 
 __all__ = ["minimize_minibatch"]
@@ -50,7 +51,7 @@ def minimize_minibatch(
     final_evaluation: bool = True,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
-    checkpoint_every: float = 60.0,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
     state: RunState | None = None,
     options: dict[str, Any] | None = None,
 ) -> OptimizeResult:
@@ -115,7 +116,8 @@ def minimize_minibatch(
         Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
     checkpoint : str or path-like, optional
         File in which the state is kept: at the start, every `checkpoint_every` seconds and at the end. If the process
-        dies, ``state=rmsprop_nb.load(path)`` goes on from there, bit for bit.
+        dies, ``state=rmsprop_nb.load(path)`` goes on from there, bit for bit. A path that cannot be written is an error
+        at the start, and a warning later on.
     checkpoint_every : float, default 60
         Seconds between two checkpoints.
     state : RunState, optional
@@ -194,7 +196,7 @@ def minimize_minibatch(
     seed = np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64)
     current = new_state(plan, x, lower, upper, plan.kind(rows.n_rows, rows.batches), seed)
     if state is not None:
-        current = resumed_state(state, current, rows.batches)
+        current = resumed_state(state, current)
     target = make_target(problem, rows, x.dtype)
     examiner = None if held_out is None else make_target(problem, Rows(held_out, batch_size, False), x.dtype)
     observer = _Observer(current, plan, examiner, callback)

@@ -18,7 +18,8 @@ from rmsprop_nb._loop import LARGEST_CHUNK, Advance, next_budget, next_recorded,
 from rmsprop_nb._native import call_objective
 from rmsprop_nb._objective import Problem, PythonObjective, compile_objective
 from rmsprop_nb._rows import Feed, Rows, load_batch
-from rmsprop_nb._types import MinibatchSettings, RunState, Status
+from rmsprop_nb._run_state import RunState
+from rmsprop_nb._types import MinibatchSettings, Status
 
 __all__ = ["MinibatchAlgorithm", "Target", "make_advance", "make_target", "mean_over_rows"]
 

@@ -15,8 +15,9 @@ from scipy.optimize import OptimizeResult
 from rmsprop_nb._loop import TRACE_COLUMNS
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
+from rmsprop_nb._run_state import RunState
 from rmsprop_nb._solve import AnyOptions, run, starting_state
-from rmsprop_nb._types import MESSAGES, RunState, Status
+from rmsprop_nb._types import MESSAGES, Status
 from rmsprop_nb._validate import as_args, as_bounds, as_start, check_callable, check_jac, check_known
 
 __all__ = ["FORMS", "METHODS", "Arguments", "known_options", "minimize", "outcome", "solve"]

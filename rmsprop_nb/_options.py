@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rmsprop_nb._types import Hyper, StoppingTests, Variant
-from rmsprop_nb._validate import as_count, as_number, check_learning_rate
+from rmsprop_nb._validate import CHECKPOINT_SECONDS, as_checkpoint_seconds, as_count, as_number, check_learning_rate
 
 __all__ = ["LbfgsOptions", "Options", "RmspropOptions", "Rule", "largest_gradient"]
 
@@ -52,7 +52,7 @@ class Options:
     disp: bool = False
     progress: bool = False
     checkpoint: str | os.PathLike[str] | None = None
-    checkpoint_every: float = 60.0
+    checkpoint_every: float = CHECKPOINT_SECONDS
     state: Any = None
 
     def stopping_tests(self, dtype: Any) -> StoppingTests:
@@ -79,7 +79,7 @@ class Options:
     @property
     def checkpoint_seconds(self) -> float:
         """Time between two checkpoints."""
-        return as_number("checkpoint_every", self.checkpoint_every, 0.0, math.inf)
+        return as_checkpoint_seconds(self.checkpoint_every, self.checkpoint)
 
     @property
     def rel_step(self) -> float | None:

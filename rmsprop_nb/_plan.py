@@ -18,8 +18,9 @@ from rmsprop_nb._cpu import PARALLEL_MIN_SIZE
 from rmsprop_nb._minibatch_loop import MinibatchAlgorithm
 from rmsprop_nb._minibatch_steps import make_tell, make_textbook_step
 from rmsprop_nb._options import Rule, largest_gradient
-from rmsprop_nb._types import MINIBATCH_DTYPE, MinibatchArrays, MinibatchSettings, RunState, Status
-from rmsprop_nb._validate import as_count, as_number, check_known, check_learning_rate
+from rmsprop_nb._run_state import RunState
+from rmsprop_nb._types import MINIBATCH_DTYPE, MinibatchArrays, MinibatchSettings, Status
+from rmsprop_nb._validate import as_checkpoint_seconds, as_count, as_number, check_known, check_learning_rate
 
 __all__ = ["Plan", "new_state", "resumed_state"]
 
@@ -93,7 +94,7 @@ class Plan:
     @property
     def checkpoint_seconds(self) -> float:
         """Time between two checkpoints."""
-        return as_number("checkpoint_every", self.checkpoint_every, 0.0, math.inf)
+        return as_checkpoint_seconds(self.checkpoint_every, self.checkpoint)
 
     @property
     def stride(self) -> int:
@@ -208,8 +209,8 @@ def new_state(
     return state
 
 
-def resumed_state(state: Any, fresh: RunState, batches: int) -> RunState:
-    """Check every vector and counter that compiled code will rely on, and copy the state."""
+def resumed_state(state: Any, fresh: RunState) -> RunState:
+    """Copy the state of another run, after checking that it is sound and that these arguments go on with it."""
     if not isinstance(state, RunState):
         msg = f"state must be the state of an earlier result, got {type(state).__name__}."
         raise TypeError(msg)
@@ -219,12 +220,9 @@ def resumed_state(state: Any, fresh: RunState, batches: int) -> RunState:
             "arguments it began with."
         )
         raise ValueError(msg)
-    copied = state.copy()
+    copied = state.checked_copy()
     _check_arrays(copied.arrays, fresh.arrays)
     p = copied.progress
-    if copied.record.dtype != MINIBATCH_DTYPE or not (0 <= p.batch < batches and p.nit >= 0 and p.step >= 0):
-        msg = "state.record is not as the run left it; resume with an unchanged state."
-        raise ValueError(msg)
     epochs = len(fresh.arrays.epoch_fun)
     p.status = int(Status.RUNNING if p.nit < epochs else Status.EPOCHS)
     return RunState(copied.kind, copied.arrays._replace(**_of_length(copied.arrays, epochs)), copied.record)
@@ -232,8 +230,8 @@ def resumed_state(state: Any, fresh: RunState, batches: int) -> RunState:
 
 def _check_arrays(found: Any, expected: MinibatchArrays) -> None:
     for name in MinibatchArrays._fields:
-        old, new = getattr(found, name, None), getattr(expected, name)
-        if not _is_like(old, new, any_length=name.endswith("_fun")):
+        old, new = getattr(found, name), getattr(expected, name)
+        if old.dtype != new.dtype or (old.shape != new.shape and not name.endswith("_fun")):
             msg = (
                 f"state.arrays.{name} must have shape {new.shape} and dtype {new.dtype}, as the run left it; resume "
                 "with the x0 and options it began with."
@@ -243,15 +241,6 @@ def _check_arrays(found: Any, expected: MinibatchArrays) -> None:
         if not np.array_equal(getattr(found, name), getattr(expected, name)):
             msg = "state was made with other bounds or learning rates of parameters; resume with those it began with."
             raise ValueError(msg)
-
-
-def _is_like(old: Any, new: NDArray[Any], any_length: bool) -> bool:
-    return (
-        isinstance(old, np.ndarray)
-        and old.dtype == new.dtype
-        and bool(old.flags.c_contiguous)
-        and (old.ndim == 1 if any_length else old.shape == new.shape)
-    )
 
 
 def _of_length(arrays: MinibatchArrays, epochs: int) -> dict[str, NDArray[np.float64]]:

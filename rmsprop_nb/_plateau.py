@@ -18,7 +18,8 @@ class ReduceOnPlateau:
     """Lower the rate when the loss no longer falls.
 
     `minimize_minibatch` calls `update` after every epoch, with the value on the validation data if there are any and
-    otherwise the mean over the epoch's batches. In a loop of your own, call it where you know a loss.
+    otherwise the mean over the epoch's batches. With `minimize` call it in a callback, in a loop of your own where you
+    know a loss.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class ReduceOnPlateau:
     cooldown : int, default 0
         Updates after a reduction that are not counted.
     least : float, default 0.0
-        Lowest rate; not negative.
+        Lowest rate; from 0 to `learning_rate`.
 
     Attributes
     ----------
@@ -63,6 +64,16 @@ class ReduceOnPlateau:
     [0.1, 0.1, 0.1, 0.05, 0.05]
     >>> schedule(1000)
     0.05
+
+    With `minimize`:
+
+    >>> from rmsprop_nb import minimize
+    >>> schedule = schedules.ReduceOnPlateau(0.1, factor=0.5, patience=1)
+    >>> def tell(intermediate_result):
+    ...     schedule.update(intermediate_result.fun)
+    >>> result = minimize(lambda x: abs(x[0] - 0.3), [1.0], callback=tell, options={"learning_rate": schedule})
+    >>> result.fun < 1e-6
+    True
     """
 
     def __init__(
@@ -82,6 +93,9 @@ class ReduceOnPlateau:
             if not 0 <= value < math.inf:
                 msg = f"{name} must be finite and not negative, got {value!r}."
                 raise ValueError(msg)
+        if least > learning_rate:
+            msg = f"least must be at most learning_rate={learning_rate!r}, got {least!r}: the rate is never raised."
+            raise ValueError(msg)
         self._factor, self._patience, self._threshold = factor, patience, threshold
         self._cooldown, self._least = cooldown, least
         self.rate = learning_rate

@@ -15,7 +15,8 @@ from rmsprop_nb._cpu import PARALLEL_MIN_SIZE
 from rmsprop_nb._loop import Algorithm, Monitor, drive
 from rmsprop_nb._objective import Problem, PythonObjective, compile_objective
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
-from rmsprop_nb._types import PROGRESS_DTYPE, Arrays, RunState, Settings, Variant
+from rmsprop_nb._run_state import RunState
+from rmsprop_nb._types import Arrays, Settings, Variant
 from rmsprop_nb._watch import watching
 
 __all__ = ["AnyOptions", "algorithm_of", "run", "settings_of", "starting_state"]
@@ -133,33 +134,20 @@ def _schedule(options: AnyOptions) -> Callable[[int], float] | None:
 
 
 def _resumed(state: Any, problem: Problem, x: NDArray[Any], options: AnyOptions) -> RunState:
-    """Check every vector that compiled code will index, and copy the state."""
+    """Copy the state of another run, after checking that it is sound and that these arguments go on with it."""
     kind = _kind(options)
     if not isinstance(state, RunState):
         msg = f"state must be the state of an earlier result, got {type(state).__name__}."
         raise TypeError(msg)
-    old = state.arrays
     if state.kind != kind:
         msg = f"state is of a run of {state.kind}, these options ask for {kind}; resume with the options it began with."
         raise ValueError(msg)
+    copied = state.checked_copy()
+    old = copied.arrays
     if old.x.shape != x.shape or old.x.dtype != x.dtype:
         msg = f"state is for x of shape {old.x.shape} and {old.x.dtype}, got x0 of shape {x.shape} and {x.dtype}."
         raise ValueError(msg)
     if not (np.array_equal(old.lower, problem.lower) and np.array_equal(old.upper, problem.upper)):
         msg = "state was made with other bounds; resume with the bounds it began with."
-        raise ValueError(msg)
-    copied = state.copy()
-    new = _new_state(problem, x, options)
-    for name, found, expected in zip(Arrays._fields, copied.arrays, new.arrays, strict=True):
-        if found.shape != expected.shape or found.dtype != expected.dtype:
-            msg = (
-                f"state.arrays.{name} must have shape {expected.shape} and dtype {expected.dtype}, as the run left it, "
-                f"got {found.shape} and {found.dtype}."
-            )
-            raise ValueError(msg)
-    memory = len(new.arrays.steps)
-    p = copied.progress
-    if copied.record.dtype != PROGRESS_DTYPE or not (0 <= p.pairs <= memory and 0 <= p.newest < max(memory, 1)):
-        msg = "state.record is not as the run left it; resume with an unchanged state."
         raise ValueError(msg)
     return copied

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -18,7 +17,6 @@ __all__ = [
     "MinibatchArrays",
     "MinibatchSettings",
     "Phase",
-    "RunState",
     "Settings",
     "Status",
     "StoppingTests",
@@ -250,58 +248,3 @@ MINIBATCH_DTYPE = np.dtype(
         for name in ["f", "f_batch", "f_sum", "f_best", "gnorm", "rate", "distance", "distance_before"]
     ]
 )
-
-
-class RunState:
-    """Everything a run needs to go on: pass it as ``options={"state": result.state}``.
-
-    Attributes
-    ----------
-    kind : tuple
-        Which algorithm and variant made the state; a run can only be resumed by the same one.
-    arrays : Arrays or MinibatchArrays
-        The vectors: the current point, its gradient, the averages, the best point so far.
-    step : int
-        Number of updates made since the first start, over all resumed runs.
-    """
-
-    def __init__(self, kind: tuple[Any, ...], arrays: Any, record: NDArray[Any] | None = None) -> None:
-        self.kind = kind
-        self.arrays = arrays
-        self.record = np.zeros(1, PROGRESS_DTYPE) if record is None else record
-        self.progress: Any = self.record.view(np.recarray)[0]
-
-    @property
-    def step(self) -> int:
-        """Number of updates made since the first start."""
-        return int(self.progress.step)
-
-    def copy(self) -> RunState:
-        """Return an independent copy."""
-        return RunState(self.kind, type(self.arrays)(*(a.copy() for a in self.arrays)), self.record.copy())
-
-    def __repr__(self) -> str:
-        x = self.arrays.x
-        return f"<RunState: {self.kind[0]}, n={x.size}, {x.dtype}, step {self.step}>"
-
-    def to_tree(self) -> dict[str, Any]:
-        """Return everything as plain values and arrays, which are not copied."""
-        arrays = dict(zip(self.arrays._fields, self.arrays, strict=True))
-        return {"class": "RunState", "kind": self.kind, "arrays": arrays, "record": self.record}
-
-    @classmethod
-    def from_tree(cls, tree: Mapping[str, Any]) -> RunState:
-        """Make a state from what `to_tree` returned; a run that takes it up checks it against its own arguments."""
-        kind, record = tree["kind"], tree["record"]
-        form, dtype = (MinibatchArrays, MINIBATCH_DTYPE) if kind[0] == "minibatch" else (Arrays, PROGRESS_DTYPE)
-        if set(tree["arrays"]) != set(form._fields) or record.dtype != dtype or record.shape != (1,):
-            msg = "it holds the state of a run in another form, perhaps of another version"
-            raise ValueError(msg)
-        arrays = form(**tree["arrays"])
-        if not all(getattr(a, "dtype", None) in (np.float32, np.float64) for a in arrays):
-            msg = "it holds the state of a run whose vectors are not float32 or float64"
-            raise ValueError(msg)
-        return cls(kind, arrays, record)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return RunState, (self.kind, self.arrays, self.record)

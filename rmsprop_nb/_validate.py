@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "CHECKPOINT_SECONDS",
     "as_args",
     "as_bounds",
+    "as_checkpoint_seconds",
     "as_count",
     "as_number",
     "as_start",
@@ -26,6 +28,9 @@ __all__ = [
     "check_known",
     "check_learning_rate",
 ]
+
+CHECKPOINT_SECONDS = 60.0
+"""Time between two checkpoints by default."""
 
 
 def as_start(x0: Any) -> NDArray[Any]:
@@ -171,6 +176,15 @@ def as_workers(value: Any) -> int:
     if value == -1:
         return os.cpu_count() or 1
     return as_count("workers", value, 1, least=1)
+
+
+def as_checkpoint_seconds(every: Any, path: Any) -> float:
+    """Return the time between two checkpoints, which only has a meaning with a file."""
+    seconds = as_number("checkpoint_every", every, 0.0, math.inf)
+    if path is None and seconds != CHECKPOINT_SECONDS:
+        msg = f"checkpoint_every={every!r} has no meaning without checkpoint; give the path of a file as checkpoint."
+        raise ValueError(msg)
+    return seconds
 
 
 def check_known(options: Mapping[str, Any], known: tuple[str, ...], method: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rmsprop_nb import _archive
-from rmsprop_nb._types import RunState
+from rmsprop_nb._run_state import RunState
 
 __all__ = ["Keeper", "progress_bar", "watching"]
 
@@ -25,23 +27,30 @@ def progress_bar(total: int | None, unit: str) -> Any:
 
 
 class Keeper:
-    """Writes what `make_tree` returns to a file: now, every so many seconds, and whenever it is told to.
+    """Writes what `make_tree` returns to a file: now, when it is due, and at the end. Without a path it does nothing.
 
-    Without a path it does nothing.
+    That a later file cannot be written never ends the run: the disk may have room again.
     """
 
     def __init__(
         self, path: str | os.PathLike[str] | None, every: float, make_tree: Callable[[], Mapping[str, Any]]
     ) -> None:
-        self._path = path
+        self._path = None if path is None else Path(os.path.realpath(path))  # the program may change its directory
         self._every = every
         self._make_tree = make_tree
-        self.write()  # a path that cannot be written is found out at once
+        if self._path is not None:
+            _archive.write(self._path, make_tree())  # a path that cannot be written is found out at once
+        self._written = time.monotonic()
 
     def write(self) -> None:
         """Write now."""
-        if self._path is not None:
+        if self._path is None:
+            return
+        try:
             _archive.write(self._path, self._make_tree())
+        except OSError as error:
+            msg = f"The checkpoint {str(self._path)!r} could not be written, and holds an earlier state: {error}."
+            warnings.warn(msg, RuntimeWarning, stacklevel=2)
         self._written = time.monotonic()
 
     def write_if_due(self) -> None:
@@ -68,7 +77,7 @@ def watching(
         yield None
         return
     p = state.progress
-    keeper = Keeper(checkpoint, every, state.to_tree)
+    keeper = Keeper(checkpoint, every, lambda: _archive.as_tree(state))
     bar = progress_bar(total, unit) if progress else None
 
     def on_chunk() -> None:

@@ -12,6 +12,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from rmsprop_nb._plateau import ReduceOnPlateau
 from rmsprop_nb._plateau import check_positive as _check_positive
@@ -36,6 +37,12 @@ def _check_final(final: float, learning_rate: float) -> None:
     if not 0.0 <= final <= learning_rate:
         msg = f"final must be between 0 and learning_rate={learning_rate!r}, got {final!r}."
         raise ValueError(msg)
+
+
+def _check_schedule(schedule: Any) -> None:
+    if not callable(schedule):
+        msg = f"schedule must be a callable step -> rate, got {schedule!r}; for a number take constant(number)."
+        raise TypeError(msg)
 
 
 def constant(learning_rate: float) -> Schedule:
@@ -224,8 +231,8 @@ def warm_up(schedule: Schedule, steps: int, start: float = 0.0) -> Schedule:
 
     Raises
     ------
-    ValueError
-        If an argument is out of its range.
+    TypeError, ValueError
+        If `schedule` cannot be called, or an argument is out of its range.
 
     Examples
     --------
@@ -234,6 +241,7 @@ def warm_up(schedule: Schedule, steps: int, start: float = 0.0) -> Schedule:
     >>> [round(schedule(step), 3) for step in (0, 1, 2, 3, 4, 54)]
     [0.02, 0.04, 0.06, 0.08, 0.1, 0.05]
     """
+    _check_schedule(schedule)
     _check_positive("steps", steps)
     if not 0.0 <= start < math.inf:
         msg = f"start must be finite and not negative, got {start!r}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +21,20 @@ from hypothesis import strategies as st
 from numba import njit
 from scipy.optimize import OptimizeResult
 
-from rmsprop_nb import RMSprop, load, minimize, minimize_batch, minimize_minibatch, multistart, save
+from rmsprop_nb import (
+    RMSprop,
+    _archive,
+    _checkpoint,
+    _loop,
+    load,
+    minimize,
+    minimize_batch,
+    minimize_minibatch,
+    multistart,
+    save,
+)
 from rmsprop_nb._archive import read, write
+from rmsprop_nb._run_state import RunState
 
 
 @njit
@@ -85,7 +99,7 @@ def assert_equal(a, b):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
         assert a.dtype == object or a.tobytes() == b.tobytes()
         np.testing.assert_array_equal(a, b)
-    elif hasattr(a, "to_tree"):
+    elif isinstance(a, RunState):
         assert_equal(a.arrays, b.arrays)
         assert_equal(a.record, b.record)
         assert a.kind == b.kind
@@ -135,6 +149,8 @@ def test_exceptions_of_a_batch_come_back_as_text(tmp_path):
     (error,) = load(tmp_path / "a").exceptions.values()
     assert isinstance(error, RuntimeError)
     assert str(error) == "KeyError: 'no such x'"
+    save(tmp_path / "a", load(tmp_path / "a"))
+    assert str(load(tmp_path / "a").exceptions[1]) == str(error)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -166,9 +182,8 @@ def test_checkpoint_is_written_while_the_run_goes_on(tmp_path):
         return np.sum((x - 1.0) ** 2), 2.0 * (x - 1.0)
 
     options = {"learning_rate": 0.01, "maxiter": 10, "checkpoint": tmp_path / "a", "checkpoint_every": 0.0}
-    result = minimize(fun, np.zeros(2), jac=True, options=options)
-    assert steps == sorted(steps)
-    assert len(set(steps)) > 1
+    result = minimize(fun, np.zeros(2), jac=True, options=options, callback=lambda xk: None)  # chunks of one iteration
+    assert steps == [0, *range(10)]
     assert load(tmp_path / "a").step == result.state.step == 10
 
 
@@ -199,51 +214,109 @@ def test_path_that_cannot_be_written_is_found_out_first(tmp_path):
         minimize_minibatch(never, np.zeros(2), np.zeros(3), jac=True, checkpoint=tmp_path / "nowhere" / "a")
     with pytest.raises(ValueError, match="checkpoint_every must be"):
         minimize(never, np.zeros(2), jac=True, options={"checkpoint": tmp_path / "a", "checkpoint_every": -1})
+    with pytest.raises(ValueError, match="checkpoint_every=5 has no meaning without checkpoint"):
+        minimize(never, np.zeros(2), jac=True, options={"checkpoint_every": 5})
+    with pytest.raises(ValueError, match="checkpoint_every=5 has no meaning without checkpoint"):
+        minimize_minibatch(never, np.zeros(2), np.zeros(3), jac=True, checkpoint_every=5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bounds", [None, [(0.0, 3.0)] * 3], ids=["free", "bounded"])
+@pytest.mark.parametrize("options", [{}, {"method": "rmsprop-lbfgs", "memory": 3}], ids=["auto", "lbfgs"])
+def test_run_goes_on_from_a_checkpoint_after_any_evaluation(tmp_path, monkeypatch, options, bounds, dtype):
+    whole = single(dtype, bounds, maxiter=12, **options)
+    kept = []
+
+    def write_and_keep(path, tree):
+        write(path, tree)
+        kept.append(path.read_bytes())
+
+    monkeypatch.setattr(_loop, "next_budget", lambda *_: 1)  # back in Python after every evaluation
+    with monkeypatch.context() as patch:
+        patch.setattr(_archive, "write", write_and_keep)
+        single(dtype, bounds, maxiter=12, checkpoint=tmp_path / "a", checkpoint_every=0.0, **options)
+    assert len(kept) == whole.nfev + 2  # at the start, after each evaluation, at the end
+    for content in kept[:-2]:
+        (tmp_path / "b").write_bytes(content)
+        state = load(tmp_path / "b")
+        resumed = single(dtype, bounds, maxiter=12 - state.step, state=state, **options)
+        assert_equal(resumed.x, whole.x)
+        assert_equal(resumed.state.arrays, whole.state.arrays)
+
+
+def test_checkpoint_that_cannot_be_written_does_not_end_the_run(tmp_path):
+    directory = tmp_path / "removed"
+    directory.mkdir()
+    calls = []
+
+    def fun(x):
+        calls.append(x)
+        if len(calls) == 3:
+            (directory / "a").unlink()
+            directory.rmdir()
+        return np.sum((x - 1.0) ** 2), 2.0 * (x - 1.0)
+
+    options = {"learning_rate": 0.01, "maxiter": 10, "checkpoint": directory / "a"}
+    with pytest.warns(RuntimeWarning, match=r"The checkpoint .* could not be written"):
+        result = minimize(fun, np.zeros(2), jac=True, options=options)
+    assert result.nit == 10
+
+
+def test_checkpoint_stays_where_it_was_begun(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def fun(x):
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        return np.sum((x - 1.0) ** 2), 2.0 * (x - 1.0)
+
+    minimize(fun, np.zeros(2), jac=True, options={"learning_rate": 0.01, "maxiter": 10, "checkpoint": "a"})
+    assert names_in(tmp_path) == ["a", "elsewhere"]
+    assert names_in(tmp_path / "elsewhere") == []
 
 
 KILLED = """
-    import sys
+    import os, sys
     import numpy as np
     from numba import njit
-    from rmsprop_nb import minimize, minimize_minibatch
+    from rmsprop_nb import load, minimize, minimize_minibatch
 
     @njit
-    def noisy(x, grad, a):
+    def bowl(x, grad, a):
         d = x - np.mean(a)
         grad[:] = 2.0 * d
         return np.sum(d * d)
 
     path, kind = sys.argv[1:]
     data = np.random.default_rng(0).normal(size=1000)
+    state = load(path) if os.path.exists(path) else None
     print("ready", flush=True)
+    keep = {"state": state, "checkpoint": path, "checkpoint_every": 0.0}
     if kind == "minibatch":
-        minimize_minibatch(noisy, np.ones(500), data, jac="inplace", batch_size=10, epochs=1_000_000,
-                           learning_rate=1e-5, rng=3, checkpoint=path, checkpoint_every=0.0)
+        minimize_minibatch(bowl, np.ones(50_000), data, jac="inplace", batch_size=10, epochs=10_000,
+                           learning_rate=1e-5, rng=3, **keep)
     else:
-        minimize(noisy, np.ones(500), (data,), jac="inplace", options={
-            "learning_rate": 1e-9, "maxiter": 10**9, "gtol": 0, "checkpoint": path, "checkpoint_every": 0.0})
+        minimize(bowl, np.ones(50_000), (data,), jac="inplace",
+                 options={"learning_rate": 1e-9, "maxiter": 10**9, "gtol": 0, **keep})
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.parametrize("kind", ["minimize", "minibatch"])
-def test_killed_process_goes_on_from_its_file(tmp_path, kind):
+def test_killed_again_and_again_it_goes_on_from_its_file(tmp_path, kind):
     @njit
-    def noisy(x, grad, a):
+    def bowl(x, grad, a):
         d = x - np.mean(a)
         grad[:] = 2.0 * d
         return np.sum(d * d)
 
-    data = np.random.default_rng(0).normal(size=1000)
-    delays = np.random.default_rng(1).uniform(0.0, 0.05, 4)
     path = tmp_path / "run.npz"
-    for delay in delays:
-        process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(KILLED), str(path), kind], stdout=subprocess.PIPE, text=True
-        )
+    program, step = textwrap.dedent(KILLED), 0
+    for delay in np.random.default_rng(1).uniform(0.0, 0.1, 5):
+        process = subprocess.Popen([sys.executable, "-c", program, path, kind], stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline() == "ready\n"
-        while not path.exists() or load(path).step < 50:  # it writes again and again, as fast as it can
+        while not path.exists() or load(path).step < step + 10:  # it writes most of the time: every load is a test
             assert process.poll() is None
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=delay)
@@ -251,25 +324,21 @@ def test_killed_process_goes_on_from_its_file(tmp_path, kind):
         assert process.wait() == -signal.SIGKILL
         process.stdout.close()
         state = load(path)
-        path.unlink()
+        assert state.step >= step + 10
+        step = state.step
+    assert [name for name in names_in(tmp_path) if not name.endswith(".tmp")] == ["run.npz"]
+    data, x0 = np.random.default_rng(0).normal(size=1000), np.ones(50_000)
     if kind == "minibatch":
-        epochs = state.progress.nit + 1
-        kwargs = {"jac": "inplace", "batch_size": 10, "epochs": int(epochs), "learning_rate": 1e-5}
-        resumed = minimize_minibatch(noisy, np.ones(500), data, state=state, **kwargs)
-        whole = minimize_minibatch(noisy, np.ones(500), data, rng=3, **kwargs)
-        assert_equal(resumed.x, whole.x)
+        kwargs = {"jac": "inplace", "batch_size": 10, "epochs": int(state.progress.nit) + 1, "learning_rate": 1e-5}
+        resumed = minimize_minibatch(bowl, x0, data, state=state, **kwargs)
+        whole = minimize_minibatch(bowl, x0, data, rng=3, **kwargs)
         assert_equal(resumed.epoch_fun, whole.epoch_fun)
     else:
         options = {"learning_rate": 1e-9, "gtol": 0.0}
-        resumed = minimize(
-            noisy, np.ones(500), (data,), jac="inplace", options={**options, "maxiter": 5, "state": state}
-        )
-        whole = minimize(
-            noisy, np.ones(500), (data,), jac="inplace", options={**options, "maxiter": resumed.state.step}
-        )
-        assert_equal(resumed.state.arrays.x, whole.state.arrays.x)
-    left = [name for name in names_in(tmp_path) if not name.endswith(".tmp")]
-    assert left == []
+        resumed = minimize(bowl, x0, (data,), jac="inplace", options={**options, "maxiter": 5, "state": state})
+        whole = minimize(bowl, x0, (data,), jac="inplace", options={**options, "maxiter": step + 5})
+    assert_equal(resumed.x, whole.x)
+    assert_equal(resumed.state.arrays.x, whole.state.arrays.x)
 
 
 # -- the file ---------------------------------------------------------------------------------------------------------
@@ -292,6 +361,8 @@ def test_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
         write(path, {"new": {1, 2}})
     with pytest.raises(TypeError, match="only arrays of numbers"):
         write(path, {"new": np.array([object()])})
+    with pytest.raises(TypeError, match="only dicts with string keys"):
+        write(path, {"new": {1: 2}})
     assert path.read_bytes() == before
     assert names_in(tmp_path) == ["a.npz"]
 
@@ -317,6 +388,25 @@ def test_full_disk(tmp_path):
     assert out.stdout.strip() == "27"
     assert read(path)["a"].shape == (100,)
     assert names_in(tmp_path) == ["a.npz"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_only_regular_files_are_replaced(tmp_path):
+    (tmp_path / "link").symlink_to("/dev/full")
+    for path in (tmp_path, tmp_path / "link"):
+        with pytest.raises(OSError, match="Not a regular file"):
+            write(path, {})
+    assert names_in(tmp_path) == ["link"]
+
+
+def test_what_a_killed_process_left_is_removed_when_it_is_old(tmp_path):
+    left = [tmp_path / name for name in (".a.01234567.tmp", ".a.89abcdef.tmp", ".ab.01234567.tmp", ".a.other.tmp")]
+    for path in left:
+        path.write_bytes(b"half")
+    for path in (left[0], *left[2:]):
+        os.utime(path, (0, 0))
+    write(tmp_path / "a", {})
+    assert names_in(tmp_path) == sorted(["a", *(path.name for path in left[1:])])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="is about POSIX permissions")
@@ -354,9 +444,10 @@ def test_arrays_come_back(tmp_path):
     arrays = [
         np.array(3.5), np.zeros((0, 3)), np.asfortranarray(np.arange(6.0).reshape(2, 3)),
         np.array([np.nan, -np.inf, -0.0]),
-        np.zeros(2, [("a", np.int64), ("b", np.float32)]), np.array(["x", "yz"]), np.arange(3, dtype=">i4"),
+        np.array([True, False]), np.array([1 + 2j]), np.array(["x", "yz"]), np.arange(3, dtype=">i4"),
     ]  # fmt: skip
-    tree = {"structure": arrays, "a/b": {"c": arrays[0]}, "a": {"b/c": arrays[3]}}
+    tree = {"structure": arrays, "a/b": {"c": arrays[0]}, "a": {"b/c": arrays[3]}, "file": arrays[1]}
+    tree |= {"allow_pickle": arrays[2], "\0": arrays[0], "\ud800": arrays[1], "a\\b": arrays[3], "ä": arrays[2]}
     write(tmp_path / "a", tree)
     assert_equal(read(tmp_path / "a"), tree)
 
@@ -416,12 +507,78 @@ def header(text):
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_number_in_a_state_can_harm(tmp_path, data):
     state = single(maxiter=3, method="rmsprop-lbfgs").state
-    name = data.draw(st.sampled_from(state.record.dtype.names))
-    integer = state.record.dtype[name].kind == "i"
-    state.record[name] = data.draw(st.integers(-(2**63), 2**63 - 1) if integer else st.floats())
+    for name in data.draw(st.lists(st.sampled_from(state.record.dtype.names), min_size=1, max_size=4)):
+        integer = state.record.dtype[name].kind == "i"
+        near, any_size = st.integers(-2, 12), st.integers(-(2**63), 2**63 - 1)
+        state.record[name] = data.draw(near | any_size if integer else st.floats())
     save(tmp_path / "a.npz", state)
     with contextlib.suppress(ValueError):
         single(maxiter=2, maxfev=100, method="rmsprop-lbfgs", state=load(tmp_path / "a.npz"))
+
+
+KINDS = {name: RESULTS[name] for name in ("auto", "lbfgs", "textbook", "minibatch")}
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_every_counter_has_its_range(tmp_path, make):
+    """In a state made by hand, or in a file: compiled code indexes with some of them."""
+    state = make().state
+    counters = [name for name in state.record.dtype.names if state.record.dtype[name] == np.int64]
+    limits = {"pairs": 11, "newest": 10, "phase": 4, "pending": 2, "fresh": 2, "status": 50, "batch": 7}
+    for name in counters:
+        for value in (-2, 2**63 - 1, limits.get(name, 2**62)):
+            changed = state.copy()
+            changed.record[name] = value
+            save(tmp_path / "a.npz", changed)
+            for refuse in (changed.checked_copy, lambda: load(tmp_path / "a.npz")):
+                with pytest.raises(ValueError, match=f"state.record is not as the run left it: {name} must be"):
+                    refuse()
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_every_vector_has_its_length(tmp_path, make):
+    state = make().state
+    for name, vector in zip(state.arrays._fields, state.arrays, strict=True):
+        wrongs = [np.zeros(2), np.zeros((1, 3)), np.zeros(3, np.float16), np.zeros(3, complex), np.array(1.0)]
+        if vector.size and not name.endswith("_fun"):
+            wrongs += [vector[:-1], vector.astype(np.float32), vector.astype(">f8")]
+        if name.endswith("_fun"):
+            wrongs = wrongs[1:]
+        for wrong in wrongs:
+            changed = RunState(state.kind, state.arrays._replace(**{name: wrong}), state.record)
+            save(tmp_path / "a.npz", changed)
+            for refuse in (changed.checked_copy, lambda: load(tmp_path / "a.npz")):
+                with pytest.raises(ValueError, match=r"state.arrays\.(\w+) must"):
+                    refuse()
+
+
+def test_state_made_by_hand_is_checked():
+    state = single(maxiter=3, bounds=[(0.0, 9.0)] * 3).state
+    arrays = state.arrays
+    for kind, vectors, record, message in (
+        (("newton",), arrays, state.record, "state.kind must be"),
+        (["rmsprop"], arrays, state.record, "state.kind must be"),
+        (("rmsprop-lbfgs", -1), arrays, state.record, "state.kind must be"),
+        (("rmsprop-lbfgs", 3), arrays, state.record, "state.arrays.steps must have shape"),
+        (("textbook", (False,) * 8), arrays, state.record, "state.kind must be"),
+        (state.kind, arrays[:-1], state.record, "state.arrays must be Arrays"),
+        (state.kind, [*arrays], state.record, "state.arrays must be Arrays"),
+        (state.kind, arrays._replace(g=[1.0, 2.0, 3.0]), state.record, "state.arrays must be Arrays"),
+        (state.kind, arrays, np.zeros(2, state.record.dtype), "state.record is not as"),
+        (state.kind, arrays, batches().state.record, "state.record is not as"),
+        (state.kind, arrays._replace(x=np.full(3, 10.0)), state.record, "within the bounds"),
+        (state.kind, arrays._replace(lower=np.full(3, 10.0)), state.record, "must not be above"),
+        (state.kind, arrays._replace(lower=np.full(3, np.nan)), state.record, "must not be above"),
+        (state.kind, arrays._replace(lower=np.empty(0)), state.record, "must not be above"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            RunState(kind, vectors, record).checked_copy()
+    without_best = batches().state
+    without_best.record["f_best"] = 1.0
+    with pytest.raises(ValueError, match="f_best must be inf without x_best"):
+        without_best.checked_copy()
+    strided = arrays._replace(g=np.repeat(arrays.g, 2)[::2])
+    assert RunState(state.kind, strided, state.record).checked_copy().arrays.g.flags.c_contiguous
 
 
 VECTOR = "{'descr': '<f8', 'fortran_order': False, 'shape': (%d,), }"
@@ -434,8 +591,17 @@ HARMFUL = {
     "integers": lambda m: m.update({"arrays/x.npy": as_npy(np.arange(3))}),
     "missing": lambda m: m.pop("arrays/x.npy"),
     "unknown": lambda m: m.update({"arrays/y.npy": as_npy(np.arange(3.0))}),
-    "other_record": lambda m: m.update({"record.npy": as_npy(np.zeros(1, [("status", np.int64)]))}),
-    "two_records": lambda m: m.update({"record.npy": as_npy(np.zeros(2, single(maxiter=1).state.record.dtype))}),
+    "other_record": lambda m: m.update({"arrays/record_int64.npy": as_npy(np.zeros(15, np.int64))}),
+    "record_of_floats": lambda m: m.update({"arrays/record_int64.npy": as_npy(np.zeros(16))}),
+    "no_algorithm": lambda m: m.pop("arrays/algorithm.npy"),
+    "other_algorithm": lambda m: m.update({"arrays/algorithm.npy": as_npy(np.array('{"kind": ["x"], "record": {}}'))}),
+    "no_text": lambda m: m.update({"structure.npy": header("{'descr': '<U1', 'fortran_order': False, 'shape': (), }")
+                                   + b"\xff" * 4}),
+    "no_truth": lambda m: m.update({"arrays/x.npy": header(VECTOR.replace("<f8", "|b1") % 1) + b"\x02"}),
+    "empty_items": lambda m: m.update({"arrays/x.npy": header(VECTOR.replace("<f8", "<U0") % 2**40)}),
+    "too_large": lambda m: m.update({"arrays/x.npy": header(VECTOR.replace("%d", "0, %d") % 10**40)}),
+    "many_axes": lambda m: m.update({"arrays/x.npy": header(VECTOR.replace("%d", "1, " * 99 + "%d") % 0)}),
+    "tall_tale": lambda m: m.update({"structure.npy": as_npy(np.array('{"format": 1, "tree": {"array": "x"}}'))}),
     "no_structure": lambda m: m.pop("structure.npy"),
     "no_json": lambda m: m.update({"structure.npy": as_npy(np.array("{"))}),
     "later": lambda m: m.update({"structure.npy": as_npy(np.array(json.dumps({"format": 99, "tree": {"value": 1}})))}),
@@ -443,7 +609,7 @@ HARMFUL = {
         {"structure.npy": as_npy(np.array(json.dumps({"format": 1, "tree": {"dict": {"class": {"value": "Popen"}}}})))}
     ),
     "deep": lambda m: m.update(
-        {"structure.npy": as_npy(np.array('{"format": 1, "tree": ' + '{"list": [' * 5000 + "]}" * 5000 + "}"))}
+        {"structure.npy": as_npy(np.array('{"format": 1, "tree": ' + '{"list": [' * 20000 + "]}" * 20000 + "}"))}
     ),
 }  # fmt: skip
 
@@ -452,6 +618,40 @@ HARMFUL = {
 def test_harmful_file_is_refused(tmp_path, change):
     with pytest.raises(ValueError, match="path must be a file that rmsprop_nb has written"):
         load(rewritten(tmp_path, change))
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_forged_file_is_an_error_or_harmless(tmp_path, data):
+    """Bytes changed within members, and members exchanged, with checksums that are right."""
+
+    def change(members):
+        names = sorted(members)
+        name = data.draw(st.sampled_from(names))
+        content = bytearray(members[data.draw(st.sampled_from([name, name, name, *names]))])
+        for _ in range(data.draw(st.integers(0, 3))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        members[name] = bytes(content)
+
+    try:
+        state = load(rewritten(tmp_path, change))
+        single(maxiter=2, maxfev=50, method="rmsprop-lbfgs", state=state)
+    except ValueError:
+        pass
+
+
+def test_two_names_for_the_same_bytes_are_refused(tmp_path):
+    good_bytes(tmp_path)
+    content = (tmp_path / "good.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "good.npz") as archive, zipfile.ZipFile(tmp_path / "bad.npz", "w") as bad:
+        bad.fp.write(content[: archive.start_dir])
+        large = max(archive.infolist(), key=lambda member: member.file_size)
+        bad.filelist += [*archive.infolist(), *[copy.copy(large) for _ in range(3)]]
+        bad.start_dir, bad._didModify = archive.start_dir, True
+        for k, member in enumerate(bad.filelist[-3:]):
+            member.filename = f"another{k}.npy"
+    with pytest.raises(ValueError, match=r"larger than the file|[Oo]verlap|differ"):
+        load(tmp_path / "bad.npz")
 
 
 SHORT = {
@@ -473,6 +673,44 @@ def test_compressed_members_are_refused(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", structure=np.zeros(10**6))
     with pytest.raises(ValueError, match="is compressed"):
         load(tmp_path / "a.npz")
+
+
+def test_results_that_do_not_fit_together_are_refused(tmp_path):
+    one, many, global_ = single(return_all=True, history=True), RESULTS["batch"](), RESULTS["multistart"]()
+    for result, change in (
+        (one, {"x": 3.0}), (one, {"jac": np.zeros(2)}), (one, {"fun": np.zeros(3)}), (one, {"status": "done"}),
+        (one, {"allvecs": [np.zeros(2)]}), (one, {"history": {"nit": np.zeros(3), "fun": np.zeros(2)}}),
+        (one, {"state": np.zeros(3)}), (global_, {"minima": np.zeros((2, 5))}), (global_, {"minima_fun": np.zeros(99)}),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"result\."):
+            save(tmp_path / "a", OptimizeResult({**result, **change}))
+    assert names_in(tmp_path) == []
+    for change in (
+        {"fun": np.zeros(3)}, {"x": np.zeros(2)}, {"best": 2}, {"best": -1}, {"status": np.zeros(2)}, {"jac": 3.0},
+        {"status": np.array([0, 55])}, {"success": np.zeros(2, np.int64)}, {"further": 1},
+    ):  # fmt: skip
+        save(tmp_path / "b", type(many)({**many, **change}))
+        with pytest.raises(ValueError, match="path must be a file"):
+            load(tmp_path / "b")
+
+
+def test_another_class_of_states_is_one_line(tmp_path, monkeypatch):
+    class Momentum:
+        def __init__(self, velocity):
+            self.velocity = velocity
+
+        def to_arrays(self):
+            return {"velocity": self.velocity}
+
+        @classmethod
+        def from_arrays(cls, arrays):
+            return cls(arrays["velocity"])
+
+    with pytest.raises(TypeError, match="obj must be"):
+        save(tmp_path / "a", Momentum(np.arange(3.0)))
+    monkeypatch.setitem(_checkpoint.STATES, "Momentum", Momentum)
+    save(tmp_path / "a", Momentum(np.arange(3.0)))
+    np.testing.assert_array_equal(load(tmp_path / "a").velocity, np.arange(3.0))
 
 
 def test_errors_of_the_system_are_its_own(tmp_path):

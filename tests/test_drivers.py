@@ -19,7 +19,8 @@ from variants import DTYPES, VARIANTS
 from rmsprop_nb import Status, _loop, minimize, schedules
 from rmsprop_nb._jit import JIT_ENABLED
 from rmsprop_nb._objective import CompiledObjective
-from rmsprop_nb._types import Arrays, RunState
+from rmsprop_nb._run_state import RunState
+from rmsprop_nb._types import Arrays
 
 needs_jit = pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, and the JIT is disabled")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from rmsprop_nb import minimize_minibatch, schedules
+from rmsprop_nb import minimize, minimize_minibatch, schedules
 
 # What torch.optim.lr_scheduler of PyTorch 2.13.0 gives, step by step.
 ONE_CYCLE = {
@@ -54,6 +54,42 @@ def test_plateau_lowers_the_rate_between_epochs():
     np.testing.assert_allclose(result.history["learning_rate"], np.repeat([0.1, 0.1, 0.05, 0.025], 2))
 
 
+def test_plateau_in_minimize():
+    schedule = schedules.ReduceOnPlateau(0.1, factor=0.5, patience=1)
+    rates = []
+
+    def tell(intermediate_result):
+        rates.append(schedule.rate)
+        schedule.update(intermediate_result.fun)
+
+    options = {"learning_rate": schedule, "maxiter": 60, "history": True}
+    result = minimize(lambda x: abs(x[0] - 0.3), [1.0], callback=tell, options=options)
+    np.testing.assert_array_equal(result.history["learning_rate"][1:], rates)
+    assert schedule.rate < 0.01
+
+
+def test_plateau_goes_on_from_its_attributes():
+    whole, first, second = (schedules.ReduceOnPlateau(0.1, 0.5, patience=2, cooldown=2) for _ in range(3))
+    expected = [whole.update(loss) for loss in PLATEAU_LOSSES]
+    rates = [first.update(loss) for loss in PLATEAU_LOSSES[:9]]
+    for name in ("rate", "best", "waiting", "cooling"):
+        setattr(second, name, getattr(first, name))
+    assert rates + [second.update(loss) for loss in PLATEAU_LOSSES[9:]] == expected
+
+
+def test_plateau_takes_an_equal_negative_loss_for_none_that_is_better():
+    schedule = schedules.ReduceOnPlateau(1.0, patience=2)
+    assert [schedule.update(loss) for loss in (-1.0, -2.0, -2.0, -2.0001, -2.0)] == [1.0] * 4 + [0.1]
+
+
+@pytest.mark.parametrize("total_steps", [7, 10, 1001])
+@pytest.mark.parametrize("rising", [0.3, 0.5, 0.9])
+def test_one_cycle_rises_once(total_steps, rising):
+    schedule = schedules.one_cycle(0.1, total_steps, rising)
+    changes = np.sign(np.diff([schedule(step) for step in range(total_steps)]))
+    assert (np.diff(changes) <= 0).all()
+
+
 def test_linear_decay():
     schedule = schedules.linear_decay(1.0, 4, final=0.5)
     assert [schedule(k) for k in range(6)] == [1.0, 0.875, 0.75, 0.625, 0.5, 0.5]
@@ -90,9 +126,15 @@ def test_piecewise():
         (lambda: schedules.ReduceOnPlateau(0.0), "learning_rate must be positive"),
         (lambda: schedules.ReduceOnPlateau(0.1, factor=1.0), "factor must be between"),
         (lambda: schedules.ReduceOnPlateau(0.1, patience=-1), "patience must be"),
+        (lambda: schedules.ReduceOnPlateau(0.1, least=0.2), "least must be at most learning_rate=0.1, got 0.2"),
         (lambda: schedules.ReduceOnPlateau(0.1, threshold=math.inf), "threshold must be"),
     ],
 )
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_number_is_no_schedule():
+    with pytest.raises(TypeError, match=r"schedule must be a callable step -> rate, got 0\.1"):
+        schedules.warm_up(0.1, 5)
