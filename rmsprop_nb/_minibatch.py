@@ -285,10 +285,7 @@ def _drive(
     algorithm = plan.algorithm(state.arrays.x)
     on_epoch = observer.on_epoch if observer.needed else None
     rows: list[NDArray[np.float64]] = []
-    with watching(
-        state, total=plan.epochs, unit="epoch", progress=plan.progress, checkpoint=plan.checkpoint,
-        every=plan.checkpoint_seconds,
-    ) as on_chunk:  # fmt: skip
+    with watching(state, plan, total=plan.epochs, unit="epoch") as on_chunk:
         monitor = Monitor(on_epoch, plan.schedule, plan.seconds, plan.stride, on_chunk)
         try:
             run_chunks(make_advance(algorithm, state, target), state, settings, monitor, rows)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from rmsprop_nb._types import Hyper, StoppingTests, Variant
-from rmsprop_nb._validate import CHECKPOINT_SECONDS, as_checkpoint_seconds, as_count, as_number, check_learning_rate
+from rmsprop_nb._validate import as_count, as_number, as_rel_step, check_learning_rate
+from rmsprop_nb._watch import Watched
 
 __all__ = ["LbfgsOptions", "Options", "RmspropOptions", "Rule", "largest_gradient"]
 
@@ -35,7 +35,7 @@ _TEXTBOOK_ONLY = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Watched):
     """What every method has: when to stop, what to record. As the user gave it; `rmsprop` documents each."""
 
     gtol: float = 1e-5
@@ -44,15 +44,10 @@ class Options:
     f_target: float | None = None
     maxiter: int | None = None
     maxfev: int | None = None
-    maxtime: float | None = None
     patience: int | None = None
     finite_diff_rel_step: float | None = None
-    history: bool | int = False
     return_all: bool = False
     disp: bool = False
-    progress: bool = False
-    checkpoint: str | os.PathLike[str] | None = None
-    checkpoint_every: float = CHECKPOINT_SECONDS
     state: Any = None
 
     def stopping_tests(self, dtype: Any) -> StoppingTests:
@@ -72,25 +67,9 @@ class Options:
         )
 
     @property
-    def seconds(self) -> float:
-        """The time limit."""
-        return math.inf if self.maxtime is None else as_number("maxtime", self.maxtime, 0.0, math.inf)
-
-    @property
-    def checkpoint_seconds(self) -> float:
-        """Time between two checkpoints."""
-        return as_checkpoint_seconds(self.checkpoint_every, self.checkpoint)
-
-    @property
     def rel_step(self) -> float | None:
         """Relative step of difference gradients."""
-        step = self.finite_diff_rel_step
-        return None if step is None else as_number("finite_diff_rel_step", step, 0.0, 1.0, open_low=True)
-
-    @property
-    def stride(self) -> int:
-        """Every which iteration is recorded; 0 for none."""
-        return as_count("history", int(self.history), 0)
+        return as_rel_step(self.finite_diff_rel_step)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

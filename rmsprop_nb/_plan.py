@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,8 @@ from rmsprop_nb._minibatch_steps import make_tell, make_textbook_step
 from rmsprop_nb._options import Rule, largest_gradient
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._types import MINIBATCH_DTYPE, MinibatchArrays, MinibatchSettings, Status
-from rmsprop_nb._validate import as_checkpoint_seconds, as_count, as_number, check_known, check_learning_rate
+from rmsprop_nb._validate import as_count, as_number, as_rel_step, check_known, check_learning_rate
+from rmsprop_nb._watch import Watched
 
 __all__ = ["Plan", "new_state", "resumed_state"]
 
@@ -30,7 +30,7 @@ _TEXTBOOK_OPTIONS = (*(field.name for field in dataclasses.fields(Rule)), "finit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Watched):
     """The options of `minimize_minibatch`, as the user gave them, and what they turn into."""
 
     learning_rate: Any
@@ -41,11 +41,6 @@ class Plan:
     clip_value: float | None
     clip_norm: float | None
     accumulate: int
-    maxtime: float | None
-    history: bool | int
-    progress: bool
-    checkpoint: str | os.PathLike[str] | None
-    checkpoint_every: float
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -77,29 +72,13 @@ class Plan:
     @property
     def rel_step(self) -> float | None:
         """Relative step of difference gradients."""
-        step = self.options.get("finite_diff_rel_step")
-        return None if step is None else as_number("finite_diff_rel_step", step, 0.0, 1.0, open_low=True)
+        return as_rel_step(self.options.get("finite_diff_rel_step"))
 
     @property
     def first_distance(self) -> float:
         """The distance to the minimum that an automatic rate begins with: far too small for anything but its growth."""
         value = self.options.get("first_distance", _distance.FIRST_DISTANCE)
         return as_number("first_distance", value, 0.0, math.inf, open_low=True, open_high=True)
-
-    @property
-    def seconds(self) -> float:
-        """The time limit."""
-        return math.inf if self.maxtime is None else as_number("maxtime", self.maxtime, 0.0, math.inf)
-
-    @property
-    def checkpoint_seconds(self) -> float:
-        """Time between two checkpoints."""
-        return as_checkpoint_seconds(self.checkpoint_every, self.checkpoint)
-
-    @property
-    def stride(self) -> int:
-        """Every which batch is recorded; 0 for none."""
-        return as_count("history", int(self.history), 0)
 
     @property
     def averages(self) -> bool:

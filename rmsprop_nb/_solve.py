@@ -39,10 +39,7 @@ def run(
     settings = settings_of(options, x)
     algorithm = algorithm_of(options, settings.blocks > 1)
     objective = compile_objective(problem, x.dtype) or PythonObjective(problem)
-    with watching(
-        state, total=_total(options.maxiter), unit="it", progress=options.progress, checkpoint=options.checkpoint,
-        every=options.checkpoint_seconds,
-    ) as on_chunk:  # fmt: skip
+    with watching(state, options, total=_total(options.maxiter), unit="it") as on_chunk:
         monitor = Monitor(on_iteration, _schedule(options), options.seconds, options.stride, on_chunk)
         return state, drive(algorithm, state, objective, settings, monitor)
 

@@ -21,6 +21,7 @@ __all__ = [
     "as_checkpoint_seconds",
     "as_count",
     "as_number",
+    "as_rel_step",
     "as_start",
     "as_workers",
     "check_callable",
@@ -169,6 +170,11 @@ def as_count(name: str, value: Any, default: int, least: int = 0) -> int:
         msg = f"{name} must be an integer of at least {least}, or None, got {value!r}."
         raise ValueError(msg)
     return min(count, np.iinfo(np.int64).max)
+
+
+def as_rel_step(value: Any) -> float | None:
+    """Return the relative step of difference gradients; None leaves it to them."""
+    return None if value is None else as_number("finite_diff_rel_step", value, 0.0, 1.0, open_low=True)
 
 
 def as_workers(value: Any) -> int:

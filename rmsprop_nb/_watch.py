@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 import os
 import time
 import warnings
@@ -12,8 +14,35 @@ from typing import Any
 
 from rmsprop_nb import _archive
 from rmsprop_nb._run_state import RunState
+from rmsprop_nb._validate import CHECKPOINT_SECONDS, as_checkpoint_seconds, as_count, as_number
 
-__all__ = ["Keeper", "progress_bar", "watching"]
+__all__ = ["Keeper", "Watched", "progress_bar", "watching"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What every run has that goes on for long: a limit of time, what to record, where to keep the state."""
+
+    maxtime: float | None = None
+    history: bool | int = False
+    progress: bool = False
+    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint_every: float = CHECKPOINT_SECONDS
+
+    @property
+    def seconds(self) -> float:
+        """The time limit."""
+        return math.inf if self.maxtime is None else as_number("maxtime", self.maxtime, 0.0, math.inf)
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Time between two checkpoints."""
+        return as_checkpoint_seconds(self.checkpoint_every, self.checkpoint)
+
+    @property
+    def stride(self) -> int:
+        """Every which iteration or batch is recorded; 0 for none."""
+        return as_count("history", int(self.history), 0)
 
 
 def progress_bar(total: int | None, unit: str) -> Any:
@@ -60,25 +89,18 @@ class Keeper:
 
 
 @contextlib.contextmanager
-def watching(
-    state: RunState,
-    *,
-    total: int | None,
-    unit: str,
-    progress: bool,
-    checkpoint: str | os.PathLike[str] | None,
-    every: float,
-) -> Iterator[Callable[[], None] | None]:
+def watching(state: RunState, options: Watched, *, total: int | None, unit: str) -> Iterator[Callable[[], None] | None]:
     """Give the function to call between chunks, or None if nothing is to be done.
 
     The state is saved at the start, every so many seconds, and at the end, whatever ends the run.
     """
-    if not progress and checkpoint is None:
+    every = options.checkpoint_seconds
+    if not options.progress and options.checkpoint is None:
         yield None
         return
     p = state.progress
-    keeper = Keeper(checkpoint, every, lambda: _archive.as_tree(state))
-    bar = progress_bar(total, unit) if progress else None
+    keeper = Keeper(options.checkpoint, every, lambda: _archive.as_tree(state))
+    bar = progress_bar(total, unit) if options.progress else None
 
     def on_chunk() -> None:
         if bar is not None:
