@@ -128,68 +128,56 @@ def _interpreted(algorithm: MinibatchAlgorithm, state: RunState, target: Target)
 # -- passes over the data ---------------------------------------------------------------------------------------------
 
 
+class _Sums(NamedTuple):
+    """A point, and the sums over rows there: of f (one number) and, unless `g` is of size 0, of the gradient."""
+
+    x: NDArray[Any]
+    x_eval: NDArray[Any]
+    g_eval: NDArray[Any]
+    f: NDArray[np.float64]
+    g: NDArray[np.float64]
+
+
 def mean_over_rows(target: Target, x: NDArray[Any], with_gradient: bool) -> tuple[float, NDArray[Any]]:
     """Mean over all rows of f, and of the gradient if that is asked for: each batch counts with its rows.
 
     For an objective that is a mean over its rows this is the objective on all the data at once, without holding them
     in memory.
     """
-    x_eval, g_eval = np.empty_like(x), np.empty_like(x)
-    total = np.zeros(x.size if with_gradient else 0)
+    sums = _Sums(x, np.empty_like(x), np.empty_like(x), np.zeros(1), np.zeros(x.size if with_gradient else 0))
     add = _add_interpreted if target.feed is None else _add_compiled
-    f_sum, begin, budget = 0.0, 0, 1
+    begin, budget = 0, 1
     while begin < target.rows.batches:
         start = time.perf_counter()
         end = min(begin + budget, target.rows.batches)
-        f_sum = add(target, x, x_eval, g_eval, begin, end, f_sum, total)
+        add(target, sums, begin, end)
         budget = next_budget(budget, time.perf_counter() - start, LARGEST_CHUNK)
         begin = end
     n_rows = target.rows.n_rows
-    return f_sum / n_rows, (total / n_rows).astype(x.dtype)
+    return float(sums.f[0]) / n_rows, (sums.g / n_rows).astype(x.dtype)
 
 
-def _add_compiled(
-    target: Target,
-    x: NDArray[Any],
-    x_eval: NDArray[Any],
-    g_eval: NDArray[Any],
-    begin: int,
-    end: int,
-    f_sum: float,
-    total: NDArray[np.float64],
-) -> float:
-    objective = target.objective
+def _add_compiled(target: Target, sums: _Sums, begin: int, end: int) -> None:
     assert target.feed is not None
     feed = target.feed._replace(shuffle=False)
-    return float(_sum_batches(objective.address, objective.data, feed, x, x_eval, g_eval, begin, end, f_sum, total))
+    _add_batches(target.objective.address, target.objective.data, feed, sums, begin, end)
 
 
-@kernel_jit("sum batches")
-def _sum_batches(address, data, feed, x, x_eval, g_eval, begin, end, f_sum, total):  # type: ignore[no-untyped-def]
+@kernel_jit("add batches")
+def _add_batches(address, data, feed, sums, begin, end):  # type: ignore[no-untyped-def]
     for batch in range(begin, end):
         count = load_batch(feed, np.uint64(0), 0, batch)
-        copy(x, x_eval)
-        f_sum += count * call_objective(address, x_eval, g_eval, data)
-        for i in range(total.size):
-            total[i] += count * np.float64(g_eval[i])
-    return f_sum
+        copy(sums.x, sums.x_eval)
+        sums.f[0] += count * call_objective(address, sums.x_eval, sums.g_eval, data)
+        for i in range(sums.g.size):
+            sums.g[i] += count * np.float64(sums.g_eval[i])
 
 
-def _add_interpreted(
-    target: Target,
-    x: NDArray[Any],
-    x_eval: NDArray[Any],
-    g_eval: NDArray[Any],
-    begin: int,
-    end: int,
-    f_sum: float,
-    total: NDArray[np.float64],
-) -> float:
+def _add_interpreted(target: Target, sums: _Sums, begin: int, end: int) -> None:
     for number in range(begin, end):
         batch, count = target.rows.slice(number)
         target.objective.args = (*batch, *target.args)
-        x_eval[:] = x
-        f_sum += count * target.objective(x_eval, g_eval)
-        if total.size:
-            total += count * g_eval.astype(np.float64)
-    return f_sum
+        sums.x_eval[:] = sums.x
+        sums.f[0] += count * target.objective(sums.x_eval, sums.g_eval)
+        if sums.g.size:
+            sums.g[:] += count * sums.g_eval.astype(np.float64)
