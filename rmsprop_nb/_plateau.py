@@ -7,11 +7,12 @@ import math
 __all__ = ["ReduceOnPlateau", "check_positive"]
 
 
-def check_positive(name: str, value: float) -> None:
-    """Raise unless `value` is positive and finite."""
-    if not (value > 0 and math.isfinite(value)):
-        msg = f"{name} must be positive and finite, got {value!r}."
-        raise ValueError(msg)
+def check_positive(**arguments: float) -> None:
+    """Raise unless every argument is positive and finite."""
+    for name, value in arguments.items():
+        if not (value > 0 and math.isfinite(value)):
+            msg = f"{name} must be positive and finite, got {value!r}."
+            raise ValueError(msg)
 
 
 class ReduceOnPlateau:
@@ -85,7 +86,7 @@ class ReduceOnPlateau:
         cooldown: int = 0,
         least: float = 0.0,
     ) -> None:
-        check_positive("learning_rate", learning_rate)
+        check_positive(learning_rate=learning_rate)
         if not 0.0 < factor < 1.0:
             msg = f"factor must be between 0 and 1, got {factor!r}."
             raise ValueError(msg)

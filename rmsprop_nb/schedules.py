@@ -33,7 +33,8 @@ __all__ = [
 Schedule = Callable[[int], float]
 
 
-def _check_final(final: float, learning_rate: float) -> None:
+def _check_fall(learning_rate: float, decay_steps: int, final: float) -> None:
+    _check_positive(learning_rate=learning_rate, decay_steps=decay_steps)
     if not 0.0 <= final <= learning_rate:
         msg = f"final must be between 0 and learning_rate={learning_rate!r}, got {final!r}."
         raise ValueError(msg)
@@ -69,7 +70,7 @@ def constant(learning_rate: float) -> Schedule:
     >>> schedules.constant(0.1)(7)
     0.1
     """
-    _check_positive("learning_rate", learning_rate)
+    _check_positive(learning_rate=learning_rate)
     return lambda step: learning_rate  # noqa: ARG005
 
 
@@ -101,8 +102,7 @@ def exponential_decay(learning_rate: float, decay_steps: int, decay_rate: float)
     >>> round(schedules.exponential_decay(0.1, 100, 0.5)(200), 4)
     0.025
     """
-    for name, value in (("learning_rate", learning_rate), ("decay_steps", decay_steps), ("decay_rate", decay_rate)):
-        _check_positive(name, value)
+    _check_positive(learning_rate=learning_rate, decay_steps=decay_steps, decay_rate=decay_rate)
     return lambda step: learning_rate * decay_rate ** (step / decay_steps)
 
 
@@ -134,8 +134,7 @@ def inverse_time_decay(learning_rate: float, decay_steps: int, decay_rate: float
     >>> schedules.inverse_time_decay(0.1, 100)(100)
     0.05
     """
-    for name, value in (("learning_rate", learning_rate), ("decay_steps", decay_steps), ("decay_rate", decay_rate)):
-        _check_positive(name, value)
+    _check_positive(learning_rate=learning_rate, decay_steps=decay_steps, decay_rate=decay_rate)
     return lambda step: learning_rate / (1.0 + decay_rate * step / decay_steps)
 
 
@@ -169,9 +168,7 @@ def cosine_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> 
     >>> [round(schedule(step), 3) for step in (0, 50, 100, 150)]
     [0.1, 0.05, 0.0, 0.0]
     """
-    _check_positive("learning_rate", learning_rate)
-    _check_positive("decay_steps", decay_steps)
-    _check_final(final, learning_rate)
+    _check_fall(learning_rate, decay_steps, final)
     span = learning_rate - final
     return lambda step: final + 0.5 * span * (1.0 + math.cos(math.pi * min(step / decay_steps, 1.0)))
 
@@ -205,9 +202,7 @@ def linear_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> 
     >>> [round(schedule(step), 3) for step in (0, 50, 100, 150)]
     [0.1, 0.05, 0.0, 0.0]
     """
-    _check_positive("learning_rate", learning_rate)
-    _check_positive("decay_steps", decay_steps)
-    _check_final(final, learning_rate)
+    _check_fall(learning_rate, decay_steps, final)
     return lambda step: learning_rate + (final - learning_rate) * min(step / decay_steps, 1.0)
 
 
@@ -242,7 +237,7 @@ def warm_up(schedule: Schedule, steps: int, start: float = 0.0) -> Schedule:
     [0.02, 0.04, 0.06, 0.08, 0.1, 0.05]
     """
     _check_schedule(schedule)
-    _check_positive("steps", steps)
+    _check_positive(steps=steps)
     if not 0.0 <= start < math.inf:
         msg = f"start must be finite and not negative, got {start!r}."
         raise ValueError(msg)
@@ -282,7 +277,7 @@ def piecewise(boundaries: Sequence[int], learning_rates: Sequence[float]) -> Sch
         msg = f"boundaries must increase, with one more of learning_rates, got {ends!r} and {rates!r}."
         raise ValueError(msg)
     for rate in rates:
-        _check_positive("learning_rates", rate)
+        _check_positive(learning_rates=rate)
     return lambda step: rates[bisect_right(ends, step)]
 
 
@@ -322,7 +317,7 @@ def one_cycle(
     >>> [round(schedule(step), 4) for step in (0, 29, 64, 99)]
     [0.004, 0.1, 0.05, 0.0]
     """
-    _check_positive("largest", largest)
+    _check_positive(largest=largest)
     top = rising * total_steps - 1.0
     if not (total_steps >= 2 and 0.0 < top < total_steps - 1):
         msg = f"total_steps and rising must leave a step for each way, got {total_steps!r} and {rising!r}."
