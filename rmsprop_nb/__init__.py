@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # typing's own costs an import; type checkers know the na
 __version__ = "0.1.0"
 
 __all__ = [
+    "IncompleteBatchError",
     "RMSprop",
     "RMSpropState",
     "Status",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from rmsprop_nb import datasets, schedules, testing
     from rmsprop_nb._batch import minimize_batch
+    from rmsprop_nb._batch_result import IncompleteBatchError
     from rmsprop_nb._checkpoint import load, save
     from rmsprop_nb._methods import rmsprop, rmsprop_lbfgs
     from rmsprop_nb._minibatch import minimize_minibatch
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 # Imported at first use: importing the package costs nothing, not even the import of Numba.
 _HOMES = {
+    "IncompleteBatchError": "_batch_result",
     "RMSprop": "_optimizer",
     "RMSpropState": "_state",
     "Status": "_types",

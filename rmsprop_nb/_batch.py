@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmsprop_nb._batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
-from rmsprop_nb._batch_result import BatchResult, batch_result, begun, snapshot
-from rmsprop_nb._minimize import FORMS, METHODS, known_options, outcome
-from rmsprop_nb._objective import CompiledObjective, Problem, compile_objective
-from rmsprop_nb._solve import AnyOptions, algorithm_of, run, settings_of, starting_state
-from rmsprop_nb._types import Status
+from rmsprop_nb._batch_result import BatchResult, IncompleteBatchError, batch_result, begun, snapshot
+from rmsprop_nb._batch_run import Job, run_here
+from rmsprop_nb._map_like import Engine, check_sendable, run_elsewhere
+from rmsprop_nb._minimize import FORMS, METHODS, known_options
+from rmsprop_nb._objective import Problem
 from rmsprop_nb._validate import (
     CHECKPOINT_SECONDS,
     as_args,
@@ -32,9 +28,7 @@ from rmsprop_nb._validate import (
 )
 from rmsprop_nb._watch import Keeper, progress_bar
 
-__all__ = ["BatchResult", "minimize_batch"]
-
-_KEPT_EXCEPTIONS = 10
+__all__ = ["BatchResult", "IncompleteBatchError", "minimize_batch"]
 
 # Options that are about watching one run.
 _SINGLE_RUN_OPTIONS = (
@@ -53,7 +47,7 @@ def minimize_batch(
     bounds: Any = None,
     tol: float | None = None,
     options: dict[str, Any] | None = None,
-    workers: int = 1,
+    workers: int | Engine = 1,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
@@ -86,8 +80,10 @@ def minimize_batch(
     options : dict, optional
         Options of the method, but for those about one run: checkpoint, checkpoint_every, disp, history, maxtime,
         parallel, progress, return_all and state.
-    workers : int, default 1
-        Threads for a compiled objective; -1 for as many as there are processors. Other objectives run one by one.
+    workers : int or map-like callable, default 1
+        A number means threads for a compiled objective and processes for a Python one; -1 is as many as there are
+        processors. Otherwise something that is called as ``map(function, iterable)``, such as the ``map`` of a
+        `concurrent.futures.ProcessPoolExecutor` or of MPI's or Dask's executors; it is not closed.
     progress : bool, default False
         Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
     checkpoint : str or path-like, optional
@@ -109,9 +105,15 @@ def minimize_batch(
     ------
     TypeError, ValueError
         If an argument is not as described; nothing has been computed then.
+    IncompleteBatchError
+        If a worker process died or the map-like failed. ``error.result`` has the problems that had ended.
 
     Notes
     -----
+    Results are the same bits from every engine. Processes are new ones, so a script that uses them needs
+    ``if __name__ == "__main__":``, and compiled code is compiled again in each: threads are far quicker where they will
+    do. A map-like is given at most 256 parts of the batch, each with a copy of `args`.
+
     A NaN, an exception or slow convergence of one problem does not disturb the others. Ctrl-C ends the run; problems
     that had not begun have status 98 and NaN for x.
 
@@ -142,13 +144,15 @@ def minimize_batch(
     rows = _as_rows(batch_args, len(starts))
     lower, upper = as_bounds(bounds, starts[0])
     check_callable("fun", fun)
-    first_args = (*as_args(args), *(row[0] for row in rows))
-    problem = Problem(fun, check_jac(jac, FORMS), first_args, lower, upper, parsed.rel_step)
-    count = as_workers(workers)
+    problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, parsed.rel_step)
+    job = Job(problem, starts, rows, parsed)
+    engine = workers if callable(workers) else as_workers(workers)
     calls = problem.calls_per_gradient(starts.shape[1])
     every = as_checkpoint_seconds(checkpoint_every, checkpoint)
     results, exceptions = begun(state, starts)
-    objective = compile_objective(problem, starts.dtype)
+    objective = None if callable(engine) else job.compiled()
+    if objective is None and not callable(engine) and engine > 1:
+        check_sendable(problem)
     keeper = Keeper(checkpoint, every, lambda: batch_result(calls, snapshot(results), exceptions).to_tree())
     with progress_bar(len(starts), "problem") if progress else contextlib.nullcontext() as bar:
 
@@ -157,15 +161,18 @@ def minimize_batch(
                 bar.update(count)
             keeper.write_if_due()
 
+        failure = None
         try:
-            if objective is not None:
-                _run_compiled(problem, objective, starts, rows, parsed, count, results, on_done)
-                exceptions.update(_exceptions(problem, starts, rows, as_args(args), parsed, results, exceptions))
+            if callable(engine) or (objective is None and engine > 1):
+                failure = run_elsewhere(job, engine, results, exceptions, on_done)
             else:
-                _run_one_by_one(problem, starts, rows, as_args(args), parsed, results, exceptions, on_done)
+                run_here(job, objective, engine, results, exceptions, on_done)
         finally:
             keeper.write()
-    return batch_result(calls, results, exceptions)
+    result = batch_result(calls, results, exceptions)
+    if failure is not None:
+        raise IncompleteBatchError(result) from failure
+    return result
 
 
 def _as_starts(X0: Any) -> NDArray[Any]:
@@ -187,178 +194,3 @@ def _as_rows(batch_args: Any, count: int) -> tuple[NDArray[Any], ...]:
             msg = f"batch_args[{k}] must have one row for each of the {count} problems, got shape {a.shape}."
             raise ValueError(msg)
     return rows
-
-
-# -- compiled ---------------------------------------------------------------------------------------------------------
-
-
-def _run_compiled(
-    problem: Problem,
-    objective: CompiledObjective,
-    starts: NDArray[Any],
-    rows: tuple[NDArray[Any], ...],
-    options: AnyOptions,
-    workers: int,
-    results: BatchResults,
-    on_done: Callable[[int], None],
-) -> None:
-    new = starting_state(problem, starts[0], options)
-    batch = Batch(
-        address=objective.address,
-        rows=_row_args(objective, rows),
-        starts=starts,
-        new=new.arrays,
-        new_record=new.record,
-        settings=settings_of(options, starts[0]),
-        results=results,
-    )
-    loop = make_batch_loop(algorithm_of(options, parallel=False))
-    blocks = _Blocks(len(starts), workers, on_done)
-
-    def work() -> None:
-        own = new.copy()
-        words = objective.words.copy()
-        worker = Worker(own.arrays, own.record, words, int(words.ctypes.data))
-        for begin, end in blocks:
-            loop(batch, worker, begin, end)
-
-    _on_threads(work, workers, blocks)
-
-
-def _on_threads(work: Callable[[], None], workers: int, blocks: _Blocks) -> None:
-    """Run `work` on so many threads; on Ctrl-C let each finish its block."""
-    try:
-        if workers == 1:
-            work()
-            return
-        with ThreadPoolExecutor(workers) as pool:
-            futures = [pool.submit(work) for _ in range(workers)]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                blocks.stop()
-                raise
-    except KeyboardInterrupt:
-        blocks.stop()
-
-
-class _Blocks:
-    """Hands out ranges of problems to threads: small ones, because problems differ in length."""
-
-    def __init__(self, count: int, workers: int, on_done: Callable[[int], None]) -> None:
-        self._count = count
-        self._on_done = on_done
-        self._size = max(1, min(256, count // (16 * workers)))
-        self._next = 0
-        self._lock = threading.Lock()
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        while True:
-            with self._lock:
-                begin, self._next = self._next, self._next + self._size
-            if begin >= self._count:
-                return
-            end = min(begin + self._size, self._count)
-            yield begin, end
-            with self._lock:
-                self._on_done(end - begin)
-
-    def stop(self) -> None:
-        """Hand out no more."""
-        with self._lock:
-            self._next = self._count
-
-
-def _row_args(objective: CompiledObjective, rows: tuple[NDArray[Any], ...]) -> RowArgs:
-    """Say which words of the packed arguments change from problem to problem, and how."""
-    offsets = objective.offsets[-1 - len(rows) : -1] if rows else []
-    slots: list[int] = []
-    first: list[int] = []
-    stride: list[int] = []
-    scalar_slots: list[int] = []
-    scalars: list[NDArray[np.int64]] = []
-    for offset, row in zip(offsets, rows, strict=True):
-        if row.ndim > 1:
-            slots.append(offset + 1)  # the second word of a packed array is its address
-            first.append(row.ctypes.data)
-            stride.append(row.strides[0])
-        else:
-            for k, words in enumerate(_words_of_scalars(row)):
-                scalar_slots.append(offset + k)
-                scalars.append(words)
-    return RowArgs(
-        slots=np.array(slots, np.int64),
-        first=np.array(first, np.int64),
-        stride=np.array(stride, np.int64),
-        scalar_slots=np.array(scalar_slots, np.int64),
-        scalars=np.array(scalars, np.int64) if scalars else np.empty((0, 0), np.int64),
-    )
-
-
-def _words_of_scalars(row: NDArray[Any]) -> NDArray[np.int64]:
-    """The values of an array as packed words, shape (words of one value, B)."""
-    dtype = row.dtype.newbyteorder("=")
-    size = -(-dtype.itemsize // 8) * 8
-    padded = np.zeros((row.size, size), np.uint8)
-    padded[:, : dtype.itemsize] = np.ascontiguousarray(row, dtype).view(np.uint8).reshape(row.size, dtype.itemsize)
-    return padded.view(np.int64).T
-
-
-# -- interpreted ------------------------------------------------------------------------------------------------------
-
-
-def _run_one_by_one(
-    problem: Problem,
-    starts: NDArray[Any],
-    rows: tuple[NDArray[Any], ...],
-    args: tuple[Any, ...],
-    options: AnyOptions,
-    results: BatchResults,
-    exceptions: dict[int, Exception],
-    on_done: Callable[[int], None],
-) -> None:
-    try:
-        for k, start in enumerate(starts):
-            if results.status[k] != Status.INTERRUPTED:
-                on_done(1)
-                continue
-            try:
-                state, _ = run(_with_rows(problem, args, rows, k), start, options, None)
-            except Exception as error:  # noqa: BLE001 - whatever the user's function raises ends its own problem only
-                results.status[k] = Status.EXCEPTION
-                if len(exceptions) < _KEPT_EXCEPTIONS:
-                    exceptions[k] = error
-                on_done(1)
-                continue
-            status, point = outcome(state)
-            results.nit[k], results.nfev[k] = state.progress.nit, state.progress.nfev
-            results.x[k], results.fun[k], results.jac[k] = point
-            results.status[k] = status
-            on_done(1)
-            if status is Status.INTERRUPTED:
-                break
-    except KeyboardInterrupt:
-        pass
-
-
-def _with_rows(problem: Problem, args: tuple[Any, ...], rows: tuple[NDArray[Any], ...], k: int) -> Problem:
-    return dataclasses.replace(problem, args=(*args, *(row[k] for row in rows)))
-
-
-def _exceptions(
-    problem: Problem,
-    starts: NDArray[Any],
-    rows: tuple[NDArray[Any], ...],
-    args: tuple[Any, ...],
-    options: AnyOptions,
-    results: BatchResults,
-    known: dict[int, Exception],
-) -> Iterator[tuple[int, Exception]]:
-    """Compiled code only knows that the objective raised: run the problem again to see what."""
-    failed = np.flatnonzero(results.status == Status.EXCEPTION)[:_KEPT_EXCEPTIONS]
-    for k in (int(k) for k in failed if k not in known):
-        try:
-            run(_with_rows(problem, args, rows, k), starts[k], options, None)
-        except Exception as error:  # noqa: BLE001
-            yield k, error

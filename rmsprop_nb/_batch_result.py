@@ -11,16 +11,45 @@ from scipy.optimize import OptimizeResult
 from rmsprop_nb._batch_loop import BatchResults
 from rmsprop_nb._types import MESSAGES, Status
 
-__all__ = ["BatchResult", "LoadedError", "batch_result", "begun", "snapshot"]
+__all__ = ["BatchResult", "IncompleteBatchError", "LoadedError", "batch_result", "begun", "snapshot", "told"]
 
 
 class LoadedError(RuntimeError):
     """An exception that was saved, of which the text is left."""
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> LoadedError:
     """The exception as text; one that was loaded is such a text already."""
-    return str(error) if isinstance(error, LoadedError) else f"{type(error).__name__}: {error}"
+    return error if isinstance(error, LoadedError) else LoadedError(f"{type(error).__name__}: {error}")
+
+
+class IncompleteBatchError(RuntimeError):
+    """Some problems of a batch could not be run, because a worker or the engine failed.
+
+    Attributes
+    ----------
+    result : BatchResult
+        The problems that have ended; those that have no result have status 98. ``minimize_batch(...,
+        state=error.result)`` runs them.
+    """
+
+    def __init__(self, result: BatchResult) -> None:
+        missing = np.flatnonzero(result.status == Status.INTERRUPTED)
+        super().__init__(
+            f"{len(missing)} of {len(result.status)} problems have no result, because what ran them failed: "
+            f"{_ranges(missing)}. The others are in error.result; state=error.result runs those that are missing."
+        )
+        self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.result,)
+
+
+def _ranges(numbers: NDArray[np.intp]) -> str:
+    """Numbers in increasing order as text, "0-3, 7"; the first ten ranges."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    shown = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs[:10]]
+    return ", ".join(shown) + (", ..." if len(runs) > 10 else "")
 
 
 class BatchResult(OptimizeResult):  # type: ignore[misc]
@@ -29,8 +58,8 @@ class BatchResult(OptimizeResult):  # type: ignore[misc]
     def to_tree(self) -> dict[str, Any]:
         """Return everything as plain values and arrays; messages follow from the status, exceptions become text."""
         fields = {name: value for name, value in self.items() if name not in ("message", "exceptions")}
-        told = {str(k): _told(error) for k, error in self.exceptions.items()}
-        return {"class": "BatchResult", "fields": fields, "exceptions": told}
+        texts = {str(k): str(told(error)) for k, error in self.exceptions.items()}
+        return {"class": "BatchResult", "fields": fields, "exceptions": texts}
 
     def __repr__(self) -> str:
         count, n = self.x.shape

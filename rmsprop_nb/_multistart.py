@@ -12,6 +12,7 @@ from scipy.optimize import OptimizeResult
 from scipy.stats import qmc
 
 from rmsprop_nb._batch import minimize_batch
+from rmsprop_nb._map_like import Engine
 from rmsprop_nb._validate import as_bounds, as_count
 
 __all__ = ["multistart"]
@@ -27,7 +28,7 @@ def multistart(
     jac: Callable[..., Any] | str | bool | None = None,
     tol: float | None = None,
     options: dict[str, Any] | None = None,
-    workers: int = 1,
+    workers: int | Engine = 1,
     rng: Any = None,
     distance: float = 1e-4,
 ) -> OptimizeResult:
@@ -51,7 +52,7 @@ def multistart(
         The same as the option ``gtol``.
     options : dict, optional
         As for `minimize_batch`.
-    workers : int, default 1
+    workers : int or map-like callable, default 1
         As for `minimize_batch`.
     rng : int, numpy.random.Generator or None, default None
         Where the starts are drawn from; the same generator state gives the same result.

@@ -138,8 +138,7 @@ def troubled(x, grad, kind):
     return np.sum(x * x)
 
 
-@pytest.mark.parametrize("python", [False, True])
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(("python", "workers"), [(False, 1), (False, 3), (False, map), (True, 1), (True, map)])
 def test_one_problems_trouble_is_its_own(python, workers):
     kinds = np.array([0, 1, 0, 2, 0, 3, 0, 2])
     fun = as_python(troubled) if python else troubled

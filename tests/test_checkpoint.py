@@ -723,8 +723,7 @@ def test_errors_of_the_system_are_its_own(tmp_path):
 # -- batches ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("python", [False, True])
+@pytest.mark.parametrize(("python", "workers"), [(False, 1), (False, 2), (False, map), (True, 1), (True, map)])
 def test_batch_goes_on_from_what_had_ended(tmp_path, python, workers):
     starts = np.random.default_rng(0).normal(size=(40, 3))
     fun = (lambda *args: bowl(*args)) if python else bowl

@@ -72,8 +72,9 @@ def test_minibatch(bars, fun):
     assert whole(bars, 7)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("fun", [bowl, as_python(bowl)], ids=["compiled", "python"])
+@pytest.mark.parametrize(
+    ("fun", "workers"), [(bowl, 1), (bowl, 2), (bowl, map), (as_python(bowl), 1), (as_python(bowl), map)]
+)
 def test_batch(bars, fun, workers):
     starts = np.random.default_rng(0).normal(size=(100, 2))
     plain = minimize_batch(fun, starts, jac="inplace")

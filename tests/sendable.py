@@ -1,0 +1,32 @@
+"""Objectives that stand at the top of a module, so that other processes can be given them."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+
+class OddError(Exception):
+    """Pickles, and cannot be unpickled."""
+
+    def __init__(self, _one, _two):
+        super().__init__("odd")
+
+
+def bowl(x, target):
+    return np.sum((x - target) ** 2), 2.0 * (x - target)
+
+
+def sometimes_raises(x, target):
+    if target == 2.0:
+        raise ValueError("on purpose")
+    if target == 3.0:
+        raise OddError(1, 2)
+    return bowl(x, target)
+
+
+def sometimes_dies(x, target):
+    if target == 77.0:
+        os._exit(1)
+    return bowl(x, target)
