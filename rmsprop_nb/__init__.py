@@ -14,6 +14,7 @@ __all__ = [
     "IncompleteBatchError",
     "RMSprop",
     "RMSpropState",
+    "RankError",
     "Status",
     "__version__",
     "datasets",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from rmsprop_nb._minimize import minimize
     from rmsprop_nb._multistart import multistart
     from rmsprop_nb._optimizer import RMSprop
+    from rmsprop_nb._parallel import RankError
     from rmsprop_nb._state import RMSpropState
     from rmsprop_nb._types import Status
 
@@ -49,6 +51,7 @@ _HOMES = {
     "IncompleteBatchError": "_batch_result",
     "RMSprop": "_optimizer",
     "RMSpropState": "_state",
+    "RankError": "_parallel",
     "Status": "_types",
     "load": "_checkpoint",
     "minimize": "_minimize",

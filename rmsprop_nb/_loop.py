@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._jit import JIT_ENABLED, inline_jit, kernel_jit
 from rmsprop_nb._native import call_objective
-from rmsprop_nb._objective import CompiledObjective, PythonObjective
+from rmsprop_nb._objective import CompiledObjective
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._types import Settings, Status
 
@@ -26,6 +26,7 @@ __all__ = [
     "Advance",
     "Algorithm",
     "Monitor",
+    "StopRun",
     "drive",
     "next_budget",
     "next_recorded",
@@ -43,6 +44,10 @@ LARGEST_RECORDED_CHUNK = 2**16
 """Evaluations in a chunk, and in one whose iterations are recorded or have their learning rates computed in Python."""
 
 TRACE_COLUMNS = ("nit", "nfev", "fun", "gnorm", "learning_rate")
+
+
+Evaluate = Callable[[NDArray[Any], NDArray[Any]], float]
+"""``evaluate(x, g) -> f`` fills g."""
 
 
 class Algorithm(NamedTuple):
@@ -68,13 +73,21 @@ class Monitor(NamedTuple):
     on_chunk: Callable[[], None] | None = None
 
 
+class StopRun(Exception):
+    """Raised by an objective to end the run with a status."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 Advance = Callable[[Any, int, bool, NDArray[np.float64], int], int]
 
 
 def drive(
     algorithm: Algorithm,
     state: RunState,
-    objective: CompiledObjective | PythonObjective,
+    objective: CompiledObjective | Evaluate,
     settings: Settings,
     monitor: Monitor,
 ) -> NDArray[np.float64]:
@@ -89,6 +102,8 @@ def drive(
     rows: list[NDArray[np.float64]] = []
     try:
         run_chunks(advance, state, settings, monitor, rows)
+    except StopRun as stop:
+        p.status = int(stop.status)
     except KeyboardInterrupt:
         if not math.isfinite(p.f_best):
             raise  # nothing to return yet
@@ -142,8 +157,8 @@ def _next_rates(schedule: Callable[[int], float], step: int, count: int, dtype: 
     return rates.astype(dtype)
 
 
-def _interpreted(algorithm: Algorithm, state: RunState, objective: PythonObjective) -> Advance:
-    """The loop in Python, around a Python objective."""
+def _interpreted(algorithm: Algorithm, state: RunState, objective: Evaluate) -> Advance:
+    """The loop in Python, around an objective that is called from Python."""
     ask, tell = algorithm.ask, algorithm.tell
     arrays, record = state.arrays, record_argument(state)
     p = state.record[0]  # by name in brackets: attributes of a record are slow

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
-from rmsprop_nb._loop import TRACE_COLUMNS, Monitor, run_chunks
-from rmsprop_nb._minibatch_loop import Target, make_advance, make_target, mean_over_rows
+from rmsprop_nb._loop import TRACE_COLUMNS, Monitor, StopRun, run_chunks
+from rmsprop_nb._minibatch_loop import Target, make_advance, make_shared_target, make_target, mean_over_rows
 from rmsprop_nb._minimize import FORMS
 from rmsprop_nb._objective import Problem
+from rmsprop_nb._parallel import Team, digest
 from rmsprop_nb._plan import Plan, new_state, resumed_state
-from rmsprop_nb._rows import Rows
+from rmsprop_nb._rows import Rows, Shard
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._types import MESSAGES, MinibatchSettings, Status
 from rmsprop_nb._validate import CHECKPOINT_SECONDS, as_args, as_bounds, as_number, as_start, check_callable, check_jac
@@ -54,6 +56,7 @@ def minimize_minibatch(
     checkpoint_every: float = CHECKPOINT_SECONDS,
     state: RunState | None = None,
     options: dict[str, Any] | None = None,
+    comm: Any = None,
 ) -> OptimizeResult:
     """Minimize a mean over rows of data with RMSprop, a batch of rows at a time.
 
@@ -128,6 +131,11 @@ def minimize_minibatch(
         be well below the distance from x0 to the minimum; for the textbook rule also ``momentum``, ``nesterov``,
         ``centered``, ``eps_inside_sqrt``, ``bias_correction``, ``initial_accumulator``, ``weight_decay``,
         ``decoupled_weight_decay``, ``lr_in_momentum`` and ``parallel`` (see `rmsprop`); and ``finite_diff_rel_step``.
+    comm : communicator of mpi4py, optional
+        Ranks that share the data, such as ``MPI.COMM_WORLD``: each gives its own rows, as many as it likes but at least
+        one, as `data` and, if they are arrays, `validation`. Batches are those of all the rows in the order of the
+        ranks, however many ranks there are, and `batch_size` counts the rows of all; `rng` is that of rank 0. For the
+        rest see the Notes of `minimize`. `fun` is called from Python.
 
     Returns
     -------
@@ -143,6 +151,8 @@ def minimize_minibatch(
     ------
     TypeError, ValueError
         If an argument is not as described; nothing has been computed then.
+    RankError
+        If another rank failed.
 
     References
     ----------
@@ -166,42 +176,80 @@ def minimize_minibatch(
     >>> result.success, result.x.round(3)
     (True, array([ 1., -2.,  3.]))
     """
-    plan = Plan(
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        epochs=epochs,
-        averaging=averaging,
-        patience=patience,
-        clip_value=clip_value,
-        clip_norm=clip_norm,
-        accumulate=accumulate,
-        maxtime=maxtime,
-        history=history,
-        progress=progress,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        options=dict(options or {}),
-    )
     check_callable("fun", fun)
     if callback is not None:
         check_callable("callback", callback, " or None")
-    x = as_start(x0)
-    lower, upper = as_bounds(bounds, x)
-    problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, plan.rel_step)
-    learnt, held_out = _split(_as_data("data", data), validation)
-    if patience is not None and held_out is None:
-        msg = f"patience={patience!r} needs validation data to look at; give validation=0.1 or arrays."
-        raise ValueError(msg)
-    rows = Rows(learnt, batch_size, bool(shuffle))
-    seed = np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64)
-    current = new_state(plan, x, lower, upper, plan.kind(rows.n_rows, rows.batches), seed)
-    if state is not None:
-        current = resumed_state(state, current)
-    target = make_target(problem, rows, x.dtype)
-    examiner = None if held_out is None else make_target(problem, Rows(held_out, batch_size, False), x.dtype)
-    observer = _Observer(current, plan, examiner, callback)
-    trace = _drive(plan, current, target, plan.settings(x, rows.batches), observer)
-    return _result(current, plan, target, trace, examiner is not None, final_evaluation)
+    with contextlib.nullcontext() if comm is None else Team(comm) as team:
+        leads = team is None or team.rank == 0
+        plan = Plan(
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            epochs=epochs,
+            averaging=averaging,
+            patience=patience,
+            clip_value=clip_value,
+            clip_norm=clip_norm,
+            accumulate=accumulate,
+            maxtime=maxtime,
+            history=history,
+            progress=progress and leads,
+            checkpoint=checkpoint if leads else None,
+            checkpoint_every=checkpoint_every if leads else CHECKPOINT_SECONDS,
+            options=dict(options or {}),
+        )
+        x = as_start(x0)
+        lower, upper = as_bounds(bounds, x)
+        problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, plan.rel_step)
+        learnt, held_out = _split(_as_data("data", data), validation)
+        if patience is not None and held_out is None:
+            msg = f"patience={patience!r} needs validation data to look at; give validation=0.1 or arrays."
+            raise ValueError(msg)
+        seed = np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64)
+        if team is None:
+            given = _Given(seed, *(_alone(problem, part, batch_size, shuffle, x) for part in (learnt, held_out)))
+        else:
+            given = _spread(team, plan, problem, x, (learnt, held_out), seed, bool(shuffle), state)
+        rows = given.target.rows
+        current = new_state(plan, x, lower, upper, plan.kind(rows.n_rows, rows.batches), given.seed)
+        if state is not None:
+            current = resumed_state(state, current)
+        observer = _Observer(current, plan, given.examiner, callback)
+        trace = _drive(plan, current, given.target, plan.settings(x, rows.batches), observer)
+        return _result(current, plan, given, trace, final_evaluation)
+
+
+class _Given(NamedTuple):
+    """What is learnt from and, unless it is None, what is looked at after every epoch."""
+
+    seed: np.uint64
+    target: Target
+    examiner: Target | None
+
+
+def _alone(problem: Problem, data: Any, batch_size: int, shuffle: bool, x: NDArray[Any]) -> Any:
+    return None if data is None else make_target(problem, Rows(data, batch_size, shuffle), x.dtype)
+
+
+def _spread(
+    team: Team, plan: Plan, problem: Problem, x: NDArray[Any], parts: Any, seed: np.uint64, shuffle: bool, state: Any
+) -> _Given:
+    """Agree with the other ranks on what is to be run; what rank 0 draws counts for all."""
+    same = {"x0": digest(x), "bounds": digest(problem.lower, problem.upper), "shuffle": shuffle}
+    same |= {"validation": parts[1] is not None, "state": None if state is None else digest(*state.arrays)}
+    counts = [0 if data is None else data[0].shape[0] for data in parts]
+    found = team.agree(x.size, same | plan.shared(), (seed, *counts))
+
+    def target(k: int) -> Target | None:
+        if parts[k] is None:
+            return None
+        theirs = [own[1 + k] for own in found]
+        local = Rows(parts[k], plan.batch_size, shuffle)
+        shard = Shard(local, sum(theirs[: team.rank]), sum(theirs), plan.batch_size)
+        return make_shared_target(problem, shard, team)
+
+    learnt = target(0)
+    assert learnt is not None
+    return _Given(found[0][0], learnt, target(1))
 
 
 def _as_data(name: str, data: Any) -> tuple[Any, ...]:
@@ -289,27 +337,33 @@ def _drive(
         monitor = Monitor(on_epoch, plan.schedule, plan.seconds, plan.stride, on_chunk)
         try:
             run_chunks(make_advance(algorithm, state, target), state, settings, monitor, rows)
+        except StopRun as stop:
+            state.progress.status = int(stop.status)
         except KeyboardInterrupt:
             state.progress.status = int(Status.INTERRUPTED)
     return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
 
 
-def _result(
-    state: RunState, plan: Plan, target: Target, trace: NDArray[np.float64], examined: bool, evaluate: bool
-) -> OptimizeResult:
-    p, arrays = state.progress, state.arrays
+def _result(state: RunState, plan: Plan, given: _Given, trace: NDArray[np.float64], evaluate: bool) -> OptimizeResult:
+    p, arrays, team = state.progress, state.arrays, given.target.team
+    if team is not None:
+        p.status = int(team.end(Status(int(p.status))))
     x = arrays.x_avg if plan.averages else arrays.x
     if np.isfinite(p.f_best):
         x = arrays.x_best
     status = Status(int(p.status))
     result = OptimizeResult(x=x.copy(), fun=float(p.f), nit=int(p.nit))
     if evaluate and status is not Status.INTERRUPTED:
-        result["fun"], result["jac"] = mean_over_rows(target, x, with_gradient=True)
+        if team is not None:
+            team.go_on()
+        result["fun"], result["jac"] = mean_over_rows(given.target, x, with_gradient=True)
+        if team is not None:
+            team.end(status)
         if not np.isfinite(result.fun):
             status = Status.NONFINITE
     result.update(nfev=int(p.nfev), status=int(status), success=status.success, message=MESSAGES[status])
     result["epoch_fun"] = arrays.epoch_fun[: p.nit].copy()
-    if examined:
+    if given.examiner is not None:
         result["validation_fun"] = arrays.validation_fun[: p.nit].copy()
     if plan.stride:
         result["history"] = dict(zip(TRACE_COLUMNS, trace.T, strict=True))

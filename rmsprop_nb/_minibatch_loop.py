@@ -17,11 +17,12 @@ from rmsprop_nb._jit import kernel_jit
 from rmsprop_nb._loop import LARGEST_CHUNK, Advance, next_budget, next_recorded, record_argument
 from rmsprop_nb._native import call_objective
 from rmsprop_nb._objective import Problem, PythonObjective, compile_objective
-from rmsprop_nb._rows import Feed, Rows, load_batch
+from rmsprop_nb._parallel import ReducedObjective, Team
+from rmsprop_nb._rows import Feed, Rows, Shard, load_batch
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._types import MinibatchSettings, Status
 
-__all__ = ["MinibatchAlgorithm", "Target", "make_advance", "make_target", "mean_over_rows"]
+__all__ = ["MinibatchAlgorithm", "Target", "make_advance", "make_shared_target", "make_target", "mean_over_rows"]
 
 _RUNNING = int(Status.RUNNING)
 
@@ -36,13 +37,15 @@ class MinibatchAlgorithm(NamedTuple):
 class Target(NamedTuple):
     """An objective and the rows it is to be evaluated on.
 
-    With a `feed` it is a CompiledObjective; without, it is a PythonObjective and `args` follow those of the batch.
+    With a `feed` it is a CompiledObjective; without, it is a PythonObjective and `args` follow those of the batch. With
+    a `team` it is a ReducedObjective, and the rows are a Shard.
     """
 
-    rows: Rows
+    rows: Any
     args: tuple[Any, ...]
     objective: Any
-    feed: Feed | None
+    feed: Feed | None = None
+    team: Team | None = None
 
 
 def make_target(problem: Problem, rows: Rows, dtype: Any) -> Target:
@@ -51,7 +54,13 @@ def make_target(problem: Problem, rows: Rows, dtype: Any) -> Target:
         compiled = compile_objective(dataclasses.replace(problem, args=(*rows.buffers(), *problem.args)), dtype)
         if compiled is not None:
             return Target(rows, problem.args, compiled, rows.feed(compiled))
-    return Target(rows, problem.args, PythonObjective(problem), None)
+    return Target(rows, problem.args, PythonObjective(problem))
+
+
+def make_shared_target(problem: Problem, shard: Shard, team: Team) -> Target:
+    """Bind the objective to data that are spread over ranks."""
+    objective = ReducedObjective(PythonObjective(problem), team, None)
+    return Target(shard, problem.args, objective, team=team)
 
 
 def make_advance(algorithm: MinibatchAlgorithm, state: RunState, target: Target) -> Advance:
@@ -144,6 +153,10 @@ def mean_over_rows(target: Target, x: NDArray[Any], with_gradient: bool) -> tupl
     For an objective that is a mean over its rows this is the objective on all the data at once, without holding them
     in memory.
     """
+    if target.team is not None:
+        here = target.rows.local
+        f, g = mean_over_rows(Target(here, target.args, target.objective.local), x, with_gradient)
+        return target.team.mean(here.n_rows, f, g), g
     sums = _Sums(x, np.empty_like(x), np.empty_like(x), np.zeros(1), np.zeros(x.size if with_gradient else 0))
     add = _add_interpreted if target.feed is None else _add_compiled
     begin, budget = 0, 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,10 +16,20 @@ from scipy.optimize import OptimizeResult
 from rmsprop_nb._loop import TRACE_COLUMNS
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
+from rmsprop_nb._parallel import ReducedObjective, Team, digest
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._solve import AnyOptions, run, starting_state
 from rmsprop_nb._types import MESSAGES, Status
-from rmsprop_nb._validate import as_args, as_bounds, as_start, check_callable, check_jac, check_known
+from rmsprop_nb._validate import (
+    CHECKPOINT_SECONDS,
+    as_args,
+    as_bounds,
+    as_number,
+    as_start,
+    check_callable,
+    check_jac,
+    check_known,
+)
 
 __all__ = ["FORMS", "METHODS", "Arguments", "known_options", "minimize", "outcome", "solve"]
 
@@ -35,6 +46,9 @@ def minimize(
     tol: float | None = None,
     callback: Callable[..., Any] | None = None,
     options: dict[str, Any] | None = None,
+    *,
+    comm: Any = None,
+    weight: float = 1.0,
 ) -> OptimizeResult:
     """Minimize a function of one or more variables with RMSprop.
 
@@ -68,6 +82,11 @@ def minimize(
         ends the run by raising StopIteration.
     options : dict, optional
         Options of the method.
+    comm : communicator of mpi4py, optional
+        Ranks that share the problem, such as ``MPI.COMM_WORLD``. Each calls `minimize` with the same arguments but for
+        its own part of the data; the objective is the mean of what theirs return. See Notes.
+    weight : float, default 1.0
+        What this rank counts with in that mean, above 0: the number of its rows, if `fun` is a mean over them.
 
     Returns
     -------
@@ -80,9 +99,18 @@ def minimize(
     ------
     TypeError, ValueError
         If an argument is not as described; nothing has been computed then.
+    RankError
+        If another rank failed.
 
     Notes
     -----
+    With `comm` there is one Allreduce an evaluation, and every rank gets the same result, bit for bit. x0, bounds and
+    options that differ between ranks are an error on all of them before the first evaluation. An exception on one rank
+    is raised there, and as a `RankError` that names it on the others. Time limits, Ctrl-C and a callback that stops the
+    run on one rank end it on all. Rank 0 alone writes checkpoints, prints and shows progress. A compiled objective runs
+    compiled, the loop around it does not. Run scripts with ``mpiexec -n 4 python -m mpi4py script.py``: under plain
+    ``python`` an exception outside of `minimize` leaves the other ranks waiting.
+
     Exceptions of `fun`, `jac` and `callback` are passed on. Ctrl-C ends the run with status 98 and the best point so
     far.
 
@@ -106,7 +134,13 @@ def minimize(
         raise ValueError(msg)
     options = dict(options or {})
     check_known(options, known_options(METHODS[method]), method)
-    return solve(Arguments(fun, x0, args, jac, bounds, callback), METHODS[method], options, tol)
+    given = Arguments(fun, x0, args, jac, bounds, callback)
+    if comm is None:
+        return solve(given, METHODS[method], options, tol)
+    with Team(comm) as team:
+        if team.rank != 0:
+            options = {**options, **_QUIET}
+        return solve(given, METHODS[method], options, tol, Share(team, weight))
 
 
 class Arguments(NamedTuple):
@@ -120,12 +154,43 @@ class Arguments(NamedTuple):
     callback: Any
 
 
+class Share(NamedTuple):
+    """This rank's part in a problem of many."""
+
+    team: Team
+    weight: float
+
+    def begin(self, x: NDArray[Any], problem: Problem, options: AnyOptions) -> None:
+        """Agree with the other ranks on what is to be run."""
+        as_number("weight", self.weight, 0.0, math.inf, open_low=True, open_high=True)
+        own = (*_QUIET, "history", "maxtime", "return_all", "state")
+        same = {name: _shown(value) for name, value in vars(options).items() if name not in own}
+        if options.state is not None:
+            same["state"] = digest(*options.state.arrays)
+        same |= {"x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
+        self.team.agree(x.size, same)
+
+    def objective(self, local: Any) -> ReducedObjective:
+        """The objective of all ranks."""
+        return ReducedObjective(local, self.team, self.weight)
+
+
+def _shown(value: Any) -> str:
+    return getattr(value, "__qualname__", type(value).__name__) if callable(value) else repr(value)
+
+
+# What rank 0 does for all.
+_QUIET = {"checkpoint": None, "checkpoint_every": CHECKPOINT_SECONDS, "disp": False, "progress": False}
+
+
 def known_options(options: type) -> tuple[str, ...]:
     """The names of a method's options."""
     return tuple(field.name for field in dataclasses.fields(options))
 
 
-def solve(given: Arguments, options_type: type[AnyOptions], chosen: dict[str, Any], tol: Any) -> OptimizeResult:
+def solve(
+    given: Arguments, options_type: type[AnyOptions], chosen: dict[str, Any], tol: Any, share: Share | None = None
+) -> OptimizeResult:
     """Check everything, run, and make the result."""
     if tol is not None:
         chosen.setdefault("gtol", tol)
@@ -137,7 +202,13 @@ def solve(given: Arguments, options_type: type[AnyOptions], chosen: dict[str, An
     lower, upper = as_bounds(given.bounds, x)
     problem = Problem(given.fun, check_jac(given.jac, FORMS), as_args(given.args), lower, upper, options.rel_step)
     visited = [starting_state(problem, x, options).arrays.x] if options.return_all else None
-    state, trace = run(problem, x, options, _observer(given.callback, visited))
+    observer = _observer(given.callback, visited)
+    if share is None:
+        state, trace = run(problem, x, options, observer)
+    else:
+        share.begin(x, problem, options)
+        state, trace = run(problem, x, options, observer, share.objective)
+        state.progress.status = int(share.team.end(Status(int(state.progress.status))))
     result = _result(problem, state)
     if options.stride:
         result["history"] = dict(zip(TRACE_COLUMNS, trace.T, strict=True))

@@ -19,9 +19,10 @@ from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
 from rmsprop_nb._finite_diff import CALLS_PER_VARIABLE, DIFFERENCES, complex_step, default_rel_step
-from rmsprop_nb._jit import adapter_jit, inline_jit, is_jitted, user_jit
+from rmsprop_nb._jit import adapter_jit, inline_jit, is_jitted, kernel_jit, user_jit
 from rmsprop_nb._native import (
     Unpackable,
+    call_objective,
     entry_address,
     load_args,
     objective_signature,
@@ -97,6 +98,15 @@ class CompiledObjective:
         self.offsets = offsets
         self._adapter = adapter
         self._references = references
+
+    def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
+        """Fill g with the gradient at x and return f."""
+        return float(_evaluate(self.address, x, g, self.data))
+
+
+@kernel_jit("evaluate")
+def _evaluate(address, x, g, data):  # type: ignore[no-untyped-def]
+    return call_objective(address, x, g, data)
 
 
 def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:

@@ -21,7 +21,7 @@ from rmsprop_nb._jit import inline_jit, kernel_jit
 from rmsprop_nb._native import copy_bytes
 from rmsprop_nb._objective import CompiledObjective
 
-__all__ = ["Feed", "Rows", "draw", "load_batch"]
+__all__ = ["Feed", "Rows", "Shard", "draw", "load_batch"]
 
 ROUNDS = 8
 _LEAST_BITS = np.uint64(7)  # a network of so few rounds is not random enough over fewer
@@ -200,6 +200,48 @@ class Rows:
         begin = batch * self.batch_size
         count = min(self.batch_size, self.n_rows - begin)
         return tuple(a[begin : begin + count] for a in self.data), count
+
+
+class Shard:
+    """One rank's part of data that are spread over ranks; the batches are those of all the rows.
+
+    Parameters
+    ----------
+    local : Rows
+        The rows that are here.
+    first : int
+        Place of the first of them among all.
+    n_rows : int
+        Number of all rows.
+    batch_size : int
+        Rows in a batch of all.
+    """
+
+    def __init__(self, local: Rows, first: int, n_rows: int, batch_size: int) -> None:
+        self.local = local
+        self.n_rows = n_rows
+        self.batch_size = min(batch_size, n_rows)
+        self._first = first
+        self._indices = np.empty(self.batch_size, np.int64)
+
+    @property
+    def batches(self) -> int:
+        """Number of batches in an epoch."""
+        return -(-self.n_rows // self.batch_size)
+
+    def batch(self, seed: Any, epoch: int, batch: int) -> tuple[tuple[Any, ...], int]:
+        """Return what is here of a batch, and the number of rows that it has everywhere."""
+        begin = batch * self.batch_size
+        count = min(self.batch_size, self.n_rows - begin)
+        here = self.local.n_rows
+        if not self.local.shuffle:
+            low, high = (min(max(k - self._first, 0), here) for k in (begin, begin + count))
+            return tuple(a[low:high] for a in self.local.data), count
+        indices = self._indices[:count]
+        with np.errstate(over="ignore"):  # the generator's arithmetic is modulo 2**64
+            draw(indices, begin, count, seed, epoch, self.n_rows)
+        mine = indices[(indices >= self._first) & (indices < self._first + here)] - self._first
+        return tuple(a[mine] for a in self.local.data), count
 
 
 def _in_pieces(a: NDArray[Any]) -> NDArray[Any]:

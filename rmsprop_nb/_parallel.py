@@ -1,0 +1,191 @@
+"""One problem on many ranks: each holds a shard of the rows, and all take the same steps from sums that all have.
+
+The communicator is the user's, of mpi4py or anything with its ``Get_rank``, ``Get_size``, ``Allreduce`` and
+``allgather``; nothing here imports MPI. There is one Allreduce an evaluation. Its first number counts the ranks that
+are leaving, so whoever leaves, for whatever reason, takes part in one last Allreduce and nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop_nb._loop import StopRun
+from rmsprop_nb._types import Status
+
+__all__ = ["RankError", "ReducedObjective", "Team", "digest"]
+
+_METHODS = ("Get_rank", "Get_size", "Allreduce", "allgather")
+_LEAVING, _WEIGHT, _F = range(3)  # what stands before the gradient in what is sent
+
+
+class RankError(RuntimeError):
+    """Another rank failed; the message names it and has the text of its exception."""
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """A few characters that tell arrays apart."""
+    found = hashlib.sha256()
+    for a in arrays:
+        found.update(repr((a.shape, a.dtype.str)).encode() + np.ascontiguousarray(a).tobytes())
+    return found.hexdigest()[:16]
+
+
+class Team:
+    """The ranks that run one problem, as a context in which all of it happens.
+
+    However the block ends on one rank, it ends on all: an exception is raised unchanged where it arose, and as a
+    RankError elsewhere. Ctrl-C on one rank is answered at the next evaluation, by all.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
+        if missing:
+            msg = f"comm must be a communicator such as mpi4py.MPI.COMM_WORLD, got {comm!r} without {missing[0]}."
+            raise TypeError(msg)
+        self._comm = comm
+        self.rank = int(comm.Get_rank())
+        self._agreed = self._left = self._interrupted = False
+        self._sent = self._received = np.empty(0)
+        self._handler: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._on_interrupt)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is not None:
+                self._leave(error)
+        finally:
+            if self._handler is not None:
+                signal.signal(signal.SIGINT, self._handler)
+
+    def agree(self, n: int, same: dict[str, Any], own: Any = None) -> list[Any]:
+        """Check that all ranks were asked for the same, and return what each has of its `own`."""
+        found = self._comm.allgather((None, same, own))
+        self._agreed = True
+        self._sent, self._received = np.zeros(3 + n), np.zeros(3 + n)
+        self._raise_for([reason for reason, _, _ in found])
+        for rank, (_, theirs, _) in enumerate(found):
+            different = [name for name in same if found[0][1][name] != theirs[name]]
+            if different:
+                self._left = True
+                msg = (
+                    f"{different[0]} must be the same on all ranks, got {found[0][1][different[0]]!r} on rank 0 and "
+                    f"{theirs[different[0]]!r} on rank {rank}."
+                )
+                raise ValueError(msg)
+        return [theirs for _, _, theirs in found]
+
+    def mean(self, weight: float, f: float, g: NDArray[Any]) -> float:
+        """The mean over ranks of f, which is returned, and of g, which is set, each with its rank's weight."""
+        sent, received = self._sent, self._received
+        sent[:] = 0.0
+        if weight > 0.0:
+            sent[_WEIGHT], sent[_F] = weight, weight * f
+            np.multiply(g, weight, out=sent[3 : 3 + g.size])
+        self._comm.Allreduce(sent, received)
+        if received[_LEAVING] > 0.0:
+            self._raise_for(self._comm.allgather(None))
+        g[:] = received[3 : 3 + g.size] / received[_WEIGHT]
+        return float(received[_F] / received[_WEIGHT])
+
+    def end(self, status: Status) -> Status:
+        """Tell the others that the run is over here, and return the status for all."""
+        try:
+            self._leave(status)
+        except StopRun as stop:
+            return stop.status
+        return status
+
+    def go_on(self) -> None:
+        """Begin another round of evaluations, after all have ended the last one."""
+        self._left = False
+
+    def raise_if_interrupted(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _on_interrupt(self, *_: Any) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt  # the second one does not wait
+        self._interrupted = True
+
+    def _leave(self, reason: BaseException | Status) -> None:
+        """Go, and say why; raise if others have a reason that counts more."""
+        if self._left:
+            return
+        self._left = True
+        if not self._agreed:
+            self._comm.allgather((_text(reason), {}, None))
+            return
+        self._sent[:] = 0.0
+        self._sent[_LEAVING] = 1.0
+        self._comm.Allreduce(self._sent, self._received)
+        found = self._comm.allgather(reason if isinstance(reason, Status) else _text(reason))
+        if isinstance(reason, Status):
+            self._raise_for(found)
+
+    def _raise_for(self, reasons: list[Any]) -> None:
+        """Raise for what others left for: an exception, Ctrl-C, or a status that only one of them could know."""
+        self._left = self._left or any(reason is not None for reason in reasons)
+        texts = {rank: reason for rank, reason in enumerate(reasons) if isinstance(reason, str)}
+        errors = {rank: text for rank, text in texts.items() if text != "KeyboardInterrupt"}
+        if errors:
+            msg = "; ".join(f"rank {rank}: {text}" for rank, text in errors.items())
+            raise RankError(msg)
+        if texts:
+            raise KeyboardInterrupt
+        statuses = [reason for reason in reasons if reason is not None]
+        if statuses:
+            raise StopRun(max(statuses))
+
+
+def _text(reason: Any) -> str:
+    if isinstance(reason, KeyboardInterrupt):
+        return "KeyboardInterrupt"
+    return f"{type(reason).__name__}: {reason}"
+
+
+class ReducedObjective:
+    """The objective of all ranks: the mean of theirs, each with its weight.
+
+    Parameters
+    ----------
+    local : callable
+        ``local(x, g) -> f``, this rank's.
+    team : Team
+        The ranks.
+    weight : float, optional
+        What this rank counts with; by default the rows of the first of its args.
+    """
+
+    def __init__(self, local: Callable[[NDArray[Any], NDArray[Any]], float], team: Team, weight: float | None) -> None:
+        self.local: Any = local
+        self._team = team
+        self._weight = weight
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Further arguments of the user's functions; may be set anew between two evaluations."""
+        return tuple(self.local.args)
+
+    @args.setter
+    def args(self, args: tuple[Any, ...]) -> None:
+        self.local.args = args
+
+    def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
+        """Fill g with the gradient at x and return f."""
+        self._team.raise_if_interrupted()
+        weight = float(self.args[0].shape[0]) if self._weight is None else self._weight
+        f = self.local(x, g) if weight > 0.0 else 0.0
+        return self._team.mean(weight, f, g)
