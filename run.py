@@ -26,9 +26,12 @@ PYTHON = ENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 # a missing one means that ENV is not ours.
 STAMP = ENV / "made-by-run.py.json"
 
+# a file of tests stays on one core, so that what it compiles is compiled once
+ON_ALL_CORES = ["--numprocesses=auto", "--dist=loadfile"]
+
 JOBS = {  # job: dependency groups it needs, arguments for Python
     "demo": ([], ["-m", "rmsprop_nb"]),
-    "test": (["test"], ["-m", "pytest"]),
+    "test": (["test"], ["-m", "pytest", *ON_ALL_CORES]),
 }
 
 

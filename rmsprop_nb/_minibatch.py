@@ -17,7 +17,7 @@ from rmsprop_nb._loop import TRACE_COLUMNS, Monitor, StopRun, run_chunks
 from rmsprop_nb._minibatch_loop import Target, make_advance, make_shared_target, make_target, mean_over_rows
 from rmsprop_nb._minimize import FORMS
 from rmsprop_nb._objective import Problem
-from rmsprop_nb._parallel import Team, digest
+from rmsprop_nb._parallel import Team, digest, state_digest
 from rmsprop_nb._plan import Plan, new_state, resumed_state
 from rmsprop_nb._rows import Rows, Shard
 from rmsprop_nb._run_state import RunState
@@ -235,7 +235,7 @@ def _spread(
 ) -> _Given:
     """Agree with the other ranks on what is to be run; what rank 0 draws counts for all."""
     same = {"x0": digest(x), "bounds": digest(problem.lower, problem.upper), "shuffle": shuffle}
-    same |= {"validation": parts[1] is not None, "state": None if state is None else digest(*state.arrays)}
+    same |= {"validation": parts[1] is not None, "state": state_digest(state)}
     counts = [0 if data is None else data[0].shape[0] for data in parts]
     found = team.agree(x.size, same | plan.shared(), (seed, *counts))
 

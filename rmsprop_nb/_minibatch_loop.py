@@ -156,7 +156,7 @@ def mean_over_rows(target: Target, x: NDArray[Any], with_gradient: bool) -> tupl
     if target.team is not None:
         here = target.rows.local
         f, g = mean_over_rows(Target(here, target.args, target.objective.local), x, with_gradient)
-        return target.team.mean(here.n_rows, f, g), g
+        return target.team.mean(here.n_rows, f, g, g), g
     sums = _Sums(x, np.empty_like(x), np.empty_like(x), np.zeros(1), np.zeros(x.size if with_gradient else 0))
     add = _add_interpreted if target.feed is None else _add_compiled
     begin, budget = 0, 1

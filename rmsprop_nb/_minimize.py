@@ -16,7 +16,7 @@ from scipy.optimize import OptimizeResult
 from rmsprop_nb._loop import TRACE_COLUMNS
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
-from rmsprop_nb._parallel import ReducedObjective, Team, digest
+from rmsprop_nb._parallel import ReducedObjective, Team, digest, state_digest
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._solve import AnyOptions, run, starting_state
 from rmsprop_nb._types import MESSAGES, Status
@@ -164,10 +164,8 @@ class Share(NamedTuple):
         """Agree with the other ranks on what is to be run."""
         as_number("weight", self.weight, 0.0, math.inf, open_low=True, open_high=True)
         own = (*_QUIET, "history", "maxtime", "return_all", "state")
-        same = {name: _shown(value) for name, value in vars(options).items() if name not in own}
-        if options.state is not None:
-            same["state"] = digest(*options.state.arrays)
-        same |= {"x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
+        same: dict[str, Any] = {name: _shown(value) for name, value in vars(options).items() if name not in own}
+        same |= {"state": state_digest(options.state), "x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
         self.team.agree(x.size, same)
 
     def objective(self, local: Any) -> ReducedObjective:

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._loop import StopRun
+from rmsprop_nb._run_state import RunState
 from rmsprop_nb._types import Status
 
-__all__ = ["RankError", "ReducedObjective", "Team", "digest"]
+__all__ = ["RankError", "ReducedObjective", "Team", "digest", "state_digest"]
 
 _METHODS = ("Get_rank", "Get_size", "Allreduce", "allgather")
 _LEAVING, _WEIGHT, _F = range(3)  # what stands before the gradient in what is sent
@@ -35,6 +36,13 @@ def digest(*arrays: NDArray[Any]) -> str:
     for a in arrays:
         found.update(repr((a.shape, a.dtype.str)).encode() + np.ascontiguousarray(a).tobytes())
     return found.hexdigest()[:16]
+
+
+def state_digest(state: Any) -> str | None:
+    """That of a state, but for the point to be evaluated next: when a run is stopped, not all ranks have chosen it."""
+    if not isinstance(state, RunState):
+        return None
+    return digest(*state.arrays._replace(x_eval=np.empty(0)))
 
 
 class Team:
@@ -85,17 +93,17 @@ class Team:
                 raise ValueError(msg)
         return [theirs for _, _, theirs in found]
 
-    def mean(self, weight: float, f: float, g: NDArray[Any]) -> float:
-        """The mean over ranks of f, which is returned, and of g, which is set, each with its rank's weight."""
+    def mean(self, weight: float, f: float, gradient: NDArray[Any], out: NDArray[Any]) -> float:
+        """The mean over ranks of f, which is returned, and of the gradient, each with its rank's weight."""
         sent, received = self._sent, self._received
         sent[:] = 0.0
         if weight > 0.0:
             sent[_WEIGHT], sent[_F] = weight, weight * f
-            np.multiply(g, weight, out=sent[3 : 3 + g.size])
+            np.multiply(gradient, weight, out=sent[3 : 3 + gradient.size])
         self._comm.Allreduce(sent, received)
         if received[_LEAVING] > 0.0:
             self._raise_for(self._comm.allgather(None))
-        g[:] = received[3 : 3 + g.size] / received[_WEIGHT]
+        out[:] = received[3 : 3 + out.size] / received[_WEIGHT]
         return float(received[_F] / received[_WEIGHT])
 
     def end(self, status: Status) -> Status:
@@ -173,6 +181,7 @@ class ReducedObjective:
         self.local: Any = local
         self._team = team
         self._weight = weight
+        self._gradient: NDArray[Any] | None = None  # this rank's, so that g is untouched if the run ends here
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -187,5 +196,7 @@ class ReducedObjective:
         """Fill g with the gradient at x and return f."""
         self._team.raise_if_interrupted()
         weight = float(self.args[0].shape[0]) if self._weight is None else self._weight
-        f = self.local(x, g) if weight > 0.0 else 0.0
-        return self._team.mean(weight, f, g)
+        if self._gradient is None:
+            self._gradient = np.full_like(g, np.nan)  # an element that fun never fills is seen
+        f = self.local(x, self._gradient) if weight > 0.0 else 0.0
+        return self._team.mean(weight, f, self._gradient, g)

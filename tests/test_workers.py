@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,3 +132,15 @@ def test_what_cannot_be_sent_is_said_first():
         minimize_batch(lambda x: bowl(x, 0.0), np.zeros((2, 1)), jac=True, workers=2)
     with pytest.raises(TypeError, match=r"^jac must be a function at the top of a module"):
         minimize_batch(bowl, np.zeros((2, 1)), jac=lambda x: x, workers=2)
+
+
+@pytest.mark.house
+@pytest.mark.parametrize("engine", ["processes", "joblib", "dask"])
+def test_example_runs(engine):
+    if engine != "processes" and importlib.util.find_spec(engine) is None:
+        pytest.skip(f"{engine} is not installed")
+    example = Path(__file__).parent.parent / "examples" / "many_problems.py"
+    command = [sys.executable, str(example), engine]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "one after the other: True" in done.stdout
