@@ -183,7 +183,11 @@ def test_packed_args_arrive_unchanged(args):
 
 
 @needs_jit
-@pytest.mark.parametrize("args", [([1.0, 2.0],), ("text",), ({"a": 1},), (object(),), (List([1.0]),)], ids=repr)
+@pytest.mark.parametrize(
+    "args",
+    [([1.0, 2.0],), ("text",), ({"a": 1},), (object(),), (List([1.0]),)],
+    ids=["list", "text", "dict", "object", "typed list"],
+)
 def test_what_cannot_be_packed_says_so(args):
     with pytest.raises(Unpackable):
         pack(args)
