@@ -1,4 +1,4 @@
-"""The command ``python -m rmsprop_nb``: a demo on real data, and what a bug report should say about the machine."""
+"""The command ``python -m rmsprop_nb``: a demo, a benchmark of your objective, and what a bug report should say."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import llvmlite.binding  # type: ignore[import-untyped]
 import numba
 
 from rmsprop_nb import __version__
+from rmsprop_nb._bench import find, report, time_objective
 from rmsprop_nb._demo import DEFAULT_SETS, QUICK_SETS, run_demo
 from rmsprop_nb._native import PackageCache
 from rmsprop_nb.datasets import NIST_NAMES
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.command == "info":
         print(info())
         return 0
+    if chosen.command == "bench":
+        return _bench(chosen)
     try:
         return 0 if run_demo(QUICK_SETS if chosen.quick else dict.fromkeys(chosen.set)) else 1
     except KeyboardInterrupt:
@@ -48,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rmsprop_nb", description="RMSprop for NumPy and SciPy users.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{demo,info}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{demo,bench,info}")
     demo = commands.add_parser(
         "demo",
         help="compare with certified results and with SciPy; the default",
@@ -64,8 +67,33 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULT_SETS,
         help=f"NIST data sets to fit: {', '.join(NIST_NAMES)}",
     )
+    bench = commands.add_parser(
+        "bench",
+        help="say where the time of minimizing your objective goes",
+        description="Example: python -m rmsprop_nb bench mymodule:misfit --x0 1,1 --args mymodule:data --jac inplace. "
+        "Exit code: 0, or 2 for arguments that are wrong.",
+    )
+    bench.add_argument("fun", metavar="module:fun", help="the objective")
+    bench.add_argument("--x0", required=True, help="where to start: module:name or numbers such as 1.0,2.0")
+    bench.add_argument("--args", metavar="module:name", help="a tuple of further arguments")
+    bench.add_argument(
+        "--jac", help="as for minimize: True, 2-point, 3-point, cs, inplace, or module:name of a function"
+    )
     commands.add_parser("info", help="show versions, CPU, threads, CUDA and the cache")
     return parser
+
+
+def _bench(chosen: argparse.Namespace) -> int:
+    try:
+        fun, x0 = find(chosen.fun), find(chosen.x0)
+        args = () if chosen.args is None else find(chosen.args)
+        jac = True if chosen.jac == "True" else find(chosen.jac) if ":" in (chosen.jac or "") else chosen.jac
+        timing = time_objective(fun, x0, args, jac)
+    except (TypeError, ValueError) as error:
+        print(f"python -m rmsprop_nb bench: {error}", file=sys.stderr)
+        return 2
+    print(report(timing))
+    return 0
 
 
 # -- info -------------------------------------------------------------------------------------------------------------

@@ -229,7 +229,7 @@ def test_info_runs() -> None:
 def test_wrong_command_is_refused() -> None:
     run = run_command("dmo")
     assert run.returncode == 2
-    assert "'demo', 'info'" in run.stderr or "demo, info" in run.stderr
+    assert "'demo', 'bench', 'info'" in run.stderr or "demo, bench, info" in run.stderr
 
 
 # -- info about machines that lack something --------------------------------------------------------------------------
