@@ -28,6 +28,7 @@ __all__ = ["Timing", "find", "report", "time_objective"]
 
 _ROUNDS = 7
 _ROUND_SECONDS = 0.05
+_MOST = 2**24  # in a round, for a run that ends early whatever its limit
 # Steps so short that x stays where it is: an objective may take longer elsewhere.
 _STANDING = {"learning_rate": 1e-300, "gtol": 0.0}
 
@@ -57,7 +58,10 @@ class Timing(NamedTuple):
 
 
 def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing:
-    """Measure an objective in one of the forms that `minimize` takes, and `minimize` around it."""
+    """Measure an objective in one of the forms that `minimize` takes, and `minimize` around it.
+
+    ValueError if a run ends where it begins: there would be no steps to measure.
+    """
     check_callable("fun", fun)
     x = as_start(x0)
     none = np.empty(0, x.dtype)
@@ -67,11 +71,16 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
     def whole(method: str) -> Any:
         return minimize(fun, x, args, method, jac)
 
-    def steps(count: int) -> None:
-        minimize(fun, x, args, jac=jac, options={**_STANDING, "maxiter": count - 1})
+    def steps(count: int) -> Any:
+        return minimize(fun, x, args, jac=jac, options={**_STANDING, "maxiter": count - 1})
+
+    first = steps(2)
+    if first.njev < 2:
+        msg = f"x0 must be a point from which a run goes on, but it ends there: {first.message} Give another x0."
+        raise ValueError(msg)
 
     jobs = {
-        "evaluation": _evaluations(objective, x),
+        "evaluation": _evaluations(objective, x.copy()),  # an objective may write to x
         "step": lambda count: steps(count + 1),
         "start": _often(functools.partial(steps, 1)),
         "update": _updates(x),
@@ -129,12 +138,13 @@ def _enough(job: Callable[[int], Any]) -> int:
     """How many make a round; what has to be compiled is compiled here."""
     job(1)
     count = 1
-    while True:
+    while count < _MOST:
         start = time.perf_counter()
         job(count)
         if time.perf_counter() - start > 0.5 * _ROUND_SECONDS:
-            return count
+            break
         count *= 2
+    return count
 
 
 def report(timing: Timing) -> str:

@@ -10,6 +10,7 @@ from numba import njit
 
 from rmsprop_nb import __main__ as command
 from rmsprop_nb._bench import find, report, time_objective
+from rmsprop_nb._jit import JIT_ENABLED
 
 MODULE = """
 import numpy as np
@@ -43,7 +44,7 @@ def bowl(x, grad):
 
 def test_fractions_add_up():
     timing = time_objective(bowl, np.ones(4), jac="inplace")
-    assert timing.compiled
+    assert timing.compiled == JIT_ENABLED
     assert timing.evaluation > 0.0
     assert timing.update > 0.0
     assert {method: count > 0 for method, (count, _) in timing.calls.items()} == {
@@ -53,6 +54,12 @@ def test_fractions_add_up():
     for line in report(timing).splitlines():
         shares = [float(share) for share in re.findall(r"([\d.]+) %", line)]
         assert len(shares) < 2 or sum(shares) == pytest.approx(100.0, abs=0.11)
+
+
+@pytest.mark.parametrize("fun", [lambda x: x @ x, lambda x: np.nan], ids=["at the minimum", "nan"])
+def test_start_from_which_no_run_goes_on_is_refused(fun):
+    with pytest.raises(ValueError, match=r"^x0 must be a point from which a run goes on"):
+        time_objective(fun, np.zeros(2), jac="3-point")
 
 
 def test_command(module, capsys):
