@@ -180,7 +180,6 @@ def minimize_minibatch(
     if callback is not None:
         check_callable("callback", callback, " or None")
     with contextlib.nullcontext() if comm is None else Team(comm) as team:
-        leads = team is None or team.rank == 0
         plan = Plan(
             learning_rate=learning_rate,
             batch_size=batch_size,
@@ -192,11 +191,13 @@ def minimize_minibatch(
             accumulate=accumulate,
             maxtime=maxtime,
             history=history,
-            progress=progress and leads,
-            checkpoint=checkpoint if leads else None,
-            checkpoint_every=checkpoint_every if leads else CHECKPOINT_SECONDS,
+            progress=progress,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
             options=dict(options or {}),
         )
+        if team is not None and team.rank != 0:
+            plan = plan.quiet()
         x = as_start(x0)
         lower, upper = as_bounds(bounds, x)
         problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, plan.rel_step)

@@ -20,16 +20,7 @@ from rmsprop_nb._parallel import ReducedObjective, Team, digest, state_digest
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._solve import AnyOptions, run, starting_state
 from rmsprop_nb._types import MESSAGES, Status
-from rmsprop_nb._validate import (
-    CHECKPOINT_SECONDS,
-    as_args,
-    as_bounds,
-    as_number,
-    as_start,
-    check_callable,
-    check_jac,
-    check_known,
-)
+from rmsprop_nb._validate import as_args, as_bounds, as_number, as_start, check_callable, check_jac, check_known
 
 __all__ = ["FORMS", "METHODS", "Arguments", "known_options", "minimize", "outcome", "solve"]
 
@@ -138,8 +129,6 @@ def minimize(
     if comm is None:
         return solve(given, METHODS[method], options, tol)
     with Team(comm) as team:
-        if team.rank != 0:
-            options = {**options, **_QUIET}
         return solve(given, METHODS[method], options, tol, Share(team, weight))
 
 
@@ -163,22 +152,12 @@ class Share(NamedTuple):
     def begin(self, x: NDArray[Any], problem: Problem, options: AnyOptions) -> None:
         """Agree with the other ranks on what is to be run."""
         as_number("weight", self.weight, 0.0, math.inf, open_low=True, open_high=True)
-        own = (*_QUIET, "history", "maxtime", "return_all", "state")
-        same: dict[str, Any] = {name: _shown(value) for name, value in vars(options).items() if name not in own}
-        same |= {"state": state_digest(options.state), "x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
-        self.team.agree(x.size, same)
+        same = {"state": state_digest(options.state), "x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
+        self.team.agree(x.size, options.shared() | same)
 
     def objective(self, local: Any) -> ReducedObjective:
         """The objective of all ranks."""
         return ReducedObjective(local, self.team, self.weight)
-
-
-def _shown(value: Any) -> str:
-    return getattr(value, "__qualname__", type(value).__name__) if callable(value) else repr(value)
-
-
-# What rank 0 does for all.
-_QUIET = {"checkpoint": None, "checkpoint_every": CHECKPOINT_SECONDS, "disp": False, "progress": False}
 
 
 def known_options(options: type) -> tuple[str, ...]:
@@ -193,6 +172,8 @@ def solve(
     if tol is not None:
         chosen.setdefault("gtol", tol)
     options = options_type(**chosen)
+    if share is not None and share.team.rank != 0:
+        options = options.quiet()
     check_callable("fun", given.fun)
     if given.callback is not None:
         check_callable("callback", given.callback, " or None")

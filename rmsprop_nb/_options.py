@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -70,6 +70,10 @@ class Options(Watched):
     def rel_step(self) -> float | None:
         """Relative step of difference gradients."""
         return as_rel_step(self.finite_diff_rel_step)
+
+    def quiet(self) -> Self:
+        """The same without what rank 0 does for all ranks of a run."""
+        return dataclasses.replace(super().quiet(), disp=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

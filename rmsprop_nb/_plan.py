@@ -136,14 +136,6 @@ class Plan(Watched):
         """The compiled step, and its name."""
         return _make_algorithm(None if self.auto else self.rule.variant, self._parallel(x), self.scale(x).size > 0)
 
-    def shared(self) -> dict[str, str]:
-        """What ranks that share the data must have in common, as text."""
-        own = [field.name for field in dataclasses.fields(Watched)]
-        shown = {name: value for name, value in vars(self).items() if name not in (*own, "learning_rate", "rule")}
-        rate = self.learning_rate
-        name = getattr(rate, "__qualname__", type(rate).__name__) if callable(rate) else repr(rate)
-        return {name: repr(value) for name, value in shown.items()} | {"learning_rate": name}
-
     def kind(self, rows: int, batches: int) -> tuple[Any, ...]:
         """What a state must have in common with a run that goes on from it."""
         return "minibatch", "auto" if self.auto else self.rule.variant, rows, batches

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rmsprop_nb import _archive
 from rmsprop_nb._run_state import RunState
@@ -43,6 +43,20 @@ class Watched:
     def stride(self) -> int:
         """Every which iteration or batch is recorded; 0 for none."""
         return as_count("history", int(self.history), 0)
+
+    def quiet(self) -> Self:
+        """The same without what rank 0 does for all ranks of a run: it keeps the checkpoints and shows the progress."""
+        return dataclasses.replace(self, progress=False, checkpoint=None, checkpoint_every=CHECKPOINT_SECONDS)
+
+    def shared(self) -> dict[str, str]:
+        """What ranks that share a run must have in common, as text."""
+        own = {field.name for field in dataclasses.fields(Watched)} | {"disp", "return_all", "state"}
+        return {f.name: _as_text(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in own}
+
+
+def _as_text(value: Any) -> str:
+    """The text of a value; that of a function does not say where it stands in memory."""
+    return getattr(value, "__qualname__", type(value).__name__) if callable(value) else repr(value)
 
 
 def progress_bar(total: int | None, unit: str) -> Any:
