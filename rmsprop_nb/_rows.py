@@ -122,7 +122,35 @@ def _copy_rows(feed, a, count):  # type: ignore[no-untyped-def]
             source += feed.piece_strides[a]
 
 
-class Rows:
+class _Order:
+    """Which rows are in which batch."""
+
+    def __init__(self, n_rows: int, batch_size: int, shuffle: bool) -> None:
+        self.n_rows = n_rows
+        self.batch_size = min(batch_size, n_rows)
+        self.shuffle = shuffle
+        self._indices = np.empty(self.batch_size, np.int64)
+
+    @property
+    def batches(self) -> int:
+        """Number of batches in an epoch."""
+        return -(-self.n_rows // self.batch_size)
+
+    def span(self, batch: int) -> tuple[int, int]:
+        """The first position of a batch in the order, and its number of rows."""
+        begin = batch * self.batch_size
+        return begin, min(self.batch_size, self.n_rows - begin)
+
+    def drawn(self, seed: Any, epoch: int, batch: int) -> NDArray[np.int64]:
+        """The rows of a batch where they are shuffled, valid until the next call."""
+        begin, count = self.span(batch)
+        indices = self._indices[:count]
+        with np.errstate(over="ignore"):  # the generator's arithmetic is modulo 2**64
+            draw(indices, begin, count, seed, epoch, self.n_rows)
+        return indices
+
+
+class Rows(_Order):
     """The data of a problem, to be handed out in batches.
 
     Parameters
@@ -136,17 +164,9 @@ class Rows:
     """
 
     def __init__(self, data: tuple[Any, ...], batch_size: int, shuffle: bool) -> None:
+        super().__init__(int(data[0].shape[0]), batch_size, shuffle)
         self.data = data
-        self.n_rows = int(data[0].shape[0])
-        self.batch_size = min(batch_size, self.n_rows)
-        self.shuffle = shuffle
-        self._indices = np.empty(self.batch_size, np.int64)
         self._buffers: tuple[NDArray[Any], ...] = ()
-
-    @property
-    def batches(self) -> int:
-        """Number of batches in an epoch."""
-        return -(-self.n_rows // self.batch_size)
 
     def buffers(self) -> tuple[NDArray[Any], ...]:
         """Room for one batch, of the types that a compiled objective is given."""
@@ -188,22 +208,17 @@ class Rows:
         """Return a batch for a Python objective, and its number of rows."""
         if not self.shuffle:
             return self.slice(batch)
-        begin = batch * self.batch_size
-        count = min(self.batch_size, self.n_rows - begin)
-        indices = self._indices[:count]
-        with np.errstate(over="ignore"):  # the generator's arithmetic is modulo 2**64
-            draw(indices, begin, count, seed, epoch, self.n_rows)
-        return tuple(a[indices] for a in self.data), count
+        indices = self.drawn(seed, epoch, batch)
+        return tuple(a[indices] for a in self.data), indices.size
 
     def slice(self, batch: int) -> tuple[tuple[Any, ...], int]:
         """Return the batch that stands at this place of the data."""
-        begin = batch * self.batch_size
-        count = min(self.batch_size, self.n_rows - begin)
+        begin, count = self.span(batch)
         return tuple(a[begin : begin + count] for a in self.data), count
 
 
-class Shard:
-    """One rank's part of data that are spread over ranks; the batches are those of all the rows.
+class Shard(_Order):
+    """One rank's part of data that are spread over ranks; order and batches are those of all the rows.
 
     Parameters
     ----------
@@ -218,30 +233,20 @@ class Shard:
     """
 
     def __init__(self, local: Rows, first: int, n_rows: int, batch_size: int) -> None:
+        super().__init__(n_rows, batch_size, local.shuffle)
         self.local = local
-        self.n_rows = n_rows
-        self.batch_size = min(batch_size, n_rows)
         self._first = first
-        self._indices = np.empty(self.batch_size, np.int64)
-
-    @property
-    def batches(self) -> int:
-        """Number of batches in an epoch."""
-        return -(-self.n_rows // self.batch_size)
 
     def batch(self, seed: Any, epoch: int, batch: int) -> tuple[tuple[Any, ...], int]:
         """Return what is here of a batch, and the number of rows that it has everywhere."""
-        begin = batch * self.batch_size
-        count = min(self.batch_size, self.n_rows - begin)
         here = self.local.n_rows
-        if not self.local.shuffle:
+        if not self.shuffle:
+            begin, count = self.span(batch)
             low, high = (min(max(k - self._first, 0), here) for k in (begin, begin + count))
             return tuple(a[low:high] for a in self.local.data), count
-        indices = self._indices[:count]
-        with np.errstate(over="ignore"):  # the generator's arithmetic is modulo 2**64
-            draw(indices, begin, count, seed, epoch, self.n_rows)
+        indices = self.drawn(seed, epoch, batch)
         mine = indices[(indices >= self._first) & (indices < self._first + here)] - self._first
-        return tuple(a[mine] for a in self.local.data), count
+        return tuple(a[mine] for a in self.local.data), indices.size
 
 
 def _in_pieces(a: NDArray[Any]) -> NDArray[Any]:
