@@ -23,6 +23,7 @@ __all__ = ["Engine", "check_sendable", "run_elsewhere", "run_part"]
 Engine = Callable[[Callable[[Job], Any], Iterable[Job]], Iterable[Any]]
 """What is called as ``map`` is."""
 
+Which = NDArray[np.intp]
 Outcome = tuple[BatchResults, dict[int, Exception]]
 
 # Parts are small, because problems differ in length, but few: each is sent with the args that all share.
@@ -64,15 +65,15 @@ def run_elsewhere(
     on_done(len(results.status) - len(pending))
     most = _MOST_PARTS if callable(engine) else _PARTS_PER_PROCESS * engine
     parts = np.array_split(pending, min(len(pending), most)) if len(pending) else []
-    jobs = [job.part(which) for which in parts]
     failure = None
     try:
-        for k, outcome in _by_engine(engine, jobs) if callable(engine) else _by_processes(engine, jobs):
+        outcomes = _by_engine(engine, job, parts) if callable(engine) else _by_processes(engine, job, parts)
+        for which, outcome in outcomes:
             if isinstance(outcome, BaseException):
                 failure = failure or outcome
                 continue
-            _merge(parts[k], outcome, results, exceptions)
-            on_done(len(parts[k]))
+            _merge(which, outcome, results, exceptions)
+            on_done(len(which))
     except KeyboardInterrupt:
         return None
     except Exception as error:  # noqa: BLE001 - engines fail as they like, and what they have finished is kept
@@ -88,21 +89,21 @@ def run_part(job: Job) -> Outcome:
     return results, {k: error if _pickles(error) else told(error) for k, error in exceptions.items()}
 
 
-def _by_engine(engine: Engine, jobs: list[Job]) -> Iterator[tuple[int, Outcome]]:
-    for k, (_, outcome) in enumerate(zip(jobs, engine(run_part, jobs), strict=True)):
+def _by_engine(engine: Engine, job: Job, parts: list[Which]) -> Iterator[tuple[Which, Outcome]]:
+    for which, outcome in zip(parts, engine(run_part, map(job.part, parts)), strict=True):
         if not (isinstance(outcome, tuple) and len(outcome) == 2 and isinstance(outcome[0], BatchResults)):
             msg = f"workers must return what the function returns, as map does, got {type(outcome).__name__}."
             raise TypeError(msg)
-        yield k, outcome
+        yield which, outcome
 
 
-def _by_processes(workers: int, jobs: list[Job]) -> Iterator[tuple[int, Outcome | BaseException]]:
+def _by_processes(workers: int, job: Job, parts: list[Which]) -> Iterator[tuple[Which, Outcome | BaseException]]:
     """As they come. New processes, because a fork after compiled threads have run hangs; not multiprocessing's pool,
     because that waits for ever for a process that has died.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)) or 1, mp_context=context) as pool:
-        futures: dict[Future[Outcome], int] = {pool.submit(run_part, job): k for k, job in enumerate(jobs)}
+    with ProcessPoolExecutor(min(workers, len(parts)) or 1, mp_context=context) as pool:
+        futures: dict[Future[Outcome], Which] = {pool.submit(run_part, job.part(which)): which for which in parts}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.exception() or future.result()
@@ -110,7 +111,7 @@ def _by_processes(workers: int, jobs: list[Job]) -> Iterator[tuple[int, Outcome 
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _merge(which: NDArray[np.intp], outcome: Outcome, results: BatchResults, exceptions: dict[int, Exception]) -> None:
+def _merge(which: Which, outcome: Outcome, results: BatchResults, exceptions: dict[int, Exception]) -> None:
     found, raised = outcome
     for name, values in found._asdict().items():
         getattr(results, name)[which] = values
