@@ -1,4 +1,4 @@
-"""Where the time of a minimization goes: the user's objective, the update, or the loop between them.
+"""Where the time of a minimization goes: the user's objective, the update, the loop between them, or the start.
 
 Everything is measured in one process, round about, and told as ratios: machines are noisy.
 """
@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._cpu import make_update
 from rmsprop_nb._jit import kernel_jit
 from rmsprop_nb._minimize import FORMS, METHODS, minimize
 from rmsprop_nb._native import call_objective
 from rmsprop_nb._objective import CompiledObjective, Problem, PythonObjective, compile_objective
-from rmsprop_nb._optimizer import RMSprop
+from rmsprop_nb._types import Hyper, Variant
 from rmsprop_nb._validate import as_args, as_start, check_callable, check_jac
 
 __all__ = ["Timing", "find", "report", "time_objective"]
@@ -45,9 +46,11 @@ class Timing(NamedTuple):
     step : float
         One step of the textbook rule in the loop, its evaluation included.
     update : float
-        One update of arrays of this size by the rule, through the step of `RMSprop`.
+        One update of arrays of this size by the rule, nothing else.
     calls : dict
         For each method the evaluations and the seconds of a whole call of `minimize`.
+    starts : dict
+        For each method the seconds of a call that ends after one evaluation, without that: checks, state, result.
     """
 
     compiled: bool
@@ -55,6 +58,7 @@ class Timing(NamedTuple):
     step: float
     update: float
     calls: dict[str, tuple[int, float]]
+    starts: dict[str, float]
 
 
 def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing:
@@ -68,11 +72,11 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
     problem = Problem(fun, check_jac(jac, FORMS), as_args(args), none, none, None)
     objective = compile_objective(problem, x.dtype) or PythonObjective(problem)
 
-    def whole(method: str) -> Any:
-        return minimize(fun, x, args, method, jac)
+    def call(method: str, **options: Any) -> Any:
+        return minimize(fun, x, args, method, jac, options=options)
 
     def steps(count: int) -> Any:
-        return minimize(fun, x, args, jac=jac, options={**_STANDING, "maxiter": count - 1})
+        return call("rmsprop", **_STANDING, maxfev=count)
 
     first = steps(2)
     if first.njev < 2:
@@ -82,26 +86,35 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
     jobs = {
         "evaluation": _evaluations(objective, x.copy()),  # an objective may write to x
         "step": lambda count: steps(count + 1),
-        "start": _often(functools.partial(steps, 1)),
+        "one step": _often(functools.partial(steps, 1)),
         "update": _updates(x),
-        **{method: _often(functools.partial(whole, method)) for method in METHODS},
+        **{method: _often(functools.partial(call, method)) for method in METHODS},
+        **{f"start of {method}": _often(functools.partial(call, method, maxfev=1)) for method in METHODS},
     }
-    counts = {name: _enough(job) for name, job in jobs.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(_ROUNDS):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job(counts[name])
-            seconds[name].append((time.perf_counter() - start) / counts[name])
-    # a run of many steps has one start
-    steady = [step - start / counts["step"] for step, start in zip(seconds["step"], seconds["start"], strict=True)]
+    counts, seconds = _in_turns(jobs)
+    evaluation = seconds["evaluation"]
     return Timing(
         isinstance(objective, CompiledObjective),
-        statistics.median(seconds["evaluation"]),
-        statistics.median(steady),
-        statistics.median(seconds["update"]),
-        {method: (int(whole(method).njev), statistics.median(seconds[method])) for method in METHODS},
+        evaluation,
+        max(seconds["step"] - seconds["one step"] / counts["step"], evaluation),  # a run of many steps has one start
+        seconds["update"],
+        {method: (int(call(method).njev), seconds[method]) for method in METHODS},
+        {method: max(seconds[f"start of {method}"] - evaluation, 0.0) for method in METHODS},
     )
+
+
+def _in_turns(jobs: dict[str, Callable[[int], Any]]) -> tuple[dict[str, int], dict[str, float]]:
+    """How many calls made a round, and the median over rounds of the seconds of one."""
+    counts = {name: _enough(job) for name, job in jobs.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    order = list(jobs)
+    for _ in range(_ROUNDS):
+        for name in order:
+            start = time.perf_counter()
+            jobs[name](counts[name])
+            seconds[name].append((time.perf_counter() - start) / counts[name])
+        order.append(order.pop(0))  # nobody always runs in the cache that the same neighbour left
+    return counts, {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def _evaluations(objective: CompiledObjective | PythonObjective, x: NDArray[Any]) -> Callable[[int], Any]:
@@ -128,10 +141,22 @@ def _evaluate_often(address, x, g, data, count):  # type: ignore[no-untyped-def]
 
 
 def _updates(x: NDArray[Any]) -> Callable[[int], Any]:
-    optimizer = RMSprop(1e-3, check_finite=False)
-    params, grads = x.copy(), np.ones_like(x)
-    state = optimizer.init(params)
-    return _often(lambda: optimizer.step(params, grads, state))
+    vectors = x.copy(), np.ones_like(x), np.ones_like(x), np.empty(0, x.dtype), np.empty(0, x.dtype)
+    scalars = x.dtype.type(1e-12), 1.0, Hyper.of(x.dtype, 0.9, 1e-8), 1
+    often = _make_update_often()
+    return lambda count: often(vectors, scalars, count)
+
+
+@functools.cache
+def _make_update_often() -> Any:
+    update = make_update(Variant())
+
+    @kernel_jit("update often")
+    def often(vectors, scalars, count):  # type: ignore[no-untyped-def]
+        for _ in range(count):
+            update(*vectors, *scalars)
+
+    return often
 
 
 def _enough(job: Callable[[int], Any]) -> int:
@@ -150,26 +175,31 @@ def _enough(job: Callable[[int], Any]) -> int:
 def report(timing: Timing) -> str:
     """Tell where the time goes, in fractions."""
     kind = "compiled" if timing.compiled else "Python: the loop is, too; numba.njit makes both compiled"
-    between = max(timing.step - timing.evaluation, 0.0)
+    objective, update = _shares(timing.step, timing.evaluation, timing.update)
     lines = [
         f"objective: {kind}",
         "",
-        "a step of the textbook rule",
-        f"  objective       {_percent(timing.evaluation, timing.step)}",
-        f"  loop and update {_percent(between, timing.step)}",
-        f"  for comparison, RMSprop.step on arrays of this size: {timing.update / timing.evaluation:.3g} evaluations",
+        "a step of the textbook rule           objective    update      loop",
+        _line("learning_rate=number", "", objective, update),
         "",
-        "a whole call of minimize           evaluations   objective   the rest",
+        "a whole call of minimize  evaluations objective     start      loop",
     ]
     for method, (count, seconds) in timing.calls.items():
-        used = min(count * timing.evaluation, seconds)
-        rest = _percent(seconds - used, seconds)
-        lines.append(f'  method="{method}"'.ljust(34) + f"{count:>11}   {_percent(used, seconds):>9}   {rest:>8}")
+        parts = _shares(seconds, count * timing.evaluation, timing.starts[method])
+        lines.append(_line(f'method="{method}"', str(count), *parts))
     return "\n".join(lines)
 
 
-def _percent(part: float, whole: float) -> str:
-    return f"{100.0 * part / whole:5.1f} %"
+def _shares(whole: float, *parts: float) -> list[float]:
+    """Percentages of the whole; noise makes them no more than all of it."""
+    shares: list[float] = []
+    for part in parts:
+        shares.append(min(round(100.0 * part / whole, 1), 100.0 - sum(shares)))
+    return shares
+
+
+def _line(name: str, count: str, first: float, second: float) -> str:
+    return f"  {name:24}{count:>11} {first:7.1f} % {second:7.1f} % {100.0 - first - second:7.1f} %"
 
 
 def find(text: str) -> Any:
