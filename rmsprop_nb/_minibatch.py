@@ -14,15 +14,25 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._loop import TRACE_COLUMNS, Monitor, StopRun, run_chunks
-from rmsprop_nb._minibatch_loop import Target, make_advance, make_shared_target, make_target, mean_over_rows
+from rmsprop_nb._minibatch_loop import Target, make_advance, make_target
 from rmsprop_nb._minimize import FORMS
 from rmsprop_nb._objective import Problem
-from rmsprop_nb._parallel import Team, digest, state_digest
+from rmsprop_nb._parallel import Alone, Team, digest, state_digest
 from rmsprop_nb._plan import Plan, new_state, resumed_state
-from rmsprop_nb._rows import Rows, Shard
+from rmsprop_nb._rows import Rows
 from rmsprop_nb._run_state import RunState
+from rmsprop_nb._shard import Shard, SharedTarget, make_shared_target, parts_in_all, parts_of
 from rmsprop_nb._types import MESSAGES, MinibatchSettings, Status
-from rmsprop_nb._validate import CHECKPOINT_SECONDS, as_args, as_bounds, as_number, as_start, check_callable, check_jac
+from rmsprop_nb._validate import (
+    CHECKPOINT_SECONDS,
+    as_args,
+    as_bounds,
+    as_data,
+    as_number,
+    as_start,
+    check_callable,
+    check_jac,
+)
 from rmsprop_nb._watch import watching
 
 __all__ = ["minimize_minibatch"]
@@ -57,6 +67,7 @@ def minimize_minibatch(
     state: RunState | None = None,
     options: dict[str, Any] | None = None,
     comm: Any = None,
+    deterministic: bool = False,
 ) -> OptimizeResult:
     """Minimize a mean over rows of data with RMSprop, a batch of rows at a time.
 
@@ -136,6 +147,9 @@ def minimize_minibatch(
         one, as `data` and, if they are arrays, `validation`. Batches are those of all the rows in the order of the
         ranks, however many ranks there are, and `batch_size` counts the rows of all; `rng` is that of rank 0. For the
         rest see the Notes of `minimize`. `fun` is called from Python.
+    deterministic : bool, default False
+        Return the same bits for any number of ranks, one process without `comm` included. The rows are divided into 48
+        blocks as in `minimize`, and `fun` is called with the rows that a batch has in each: up to 48 times a batch.
 
     Returns
     -------
@@ -179,7 +193,8 @@ def minimize_minibatch(
     check_callable("fun", fun)
     if callback is not None:
         check_callable("callback", callback, " or None")
-    with contextlib.nullcontext() if comm is None else Team(comm) as team:
+    alone = comm is None and not deterministic
+    with contextlib.nullcontext() if alone else Team(comm or Alone(), parts_in_all(deterministic)) as team:
         plan = Plan(
             learning_rate=learning_rate,
             batch_size=batch_size,
@@ -201,7 +216,7 @@ def minimize_minibatch(
         x = as_start(x0)
         lower, upper = as_bounds(bounds, x)
         problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, plan.rel_step)
-        learnt, held_out = _split(_as_data("data", data), validation)
+        learnt, held_out = _split(as_data("data", data), validation)
         if patience is not None and held_out is None:
             msg = f"patience={patience!r} needs validation data to look at; give validation=0.1 or arrays."
             raise ValueError(msg)
@@ -209,7 +224,9 @@ def minimize_minibatch(
         if team is None:
             given = _Given(seed, *(_alone(problem, part, batch_size, shuffle, x) for part in (learnt, held_out)))
         else:
-            given = _spread(team, plan, problem, x, (learnt, held_out), seed, bool(shuffle), state)
+            same = {"shuffle": bool(shuffle), "deterministic": bool(deterministic), "state": state_digest(state)}
+            same |= plan.shared() | {"x0": digest(x), "bounds": digest(lower, upper)}
+            given = _spread(team, same, problem, x.size, plan.batch_size, (learnt, held_out), seed)
         rows = given.target.rows
         current = new_state(plan, x, lower, upper, plan.kind(rows.n_rows, rows.batches), given.seed)
         if state is not None:
@@ -223,8 +240,8 @@ class _Given(NamedTuple):
     """What is learnt from and, unless it is None, what is looked at after every epoch."""
 
     seed: np.uint64
-    target: Target
-    examiner: Target | None
+    target: Target | SharedTarget
+    examiner: Target | SharedTarget | None
 
 
 def _alone(problem: Problem, data: Any, batch_size: int, shuffle: bool, x: NDArray[Any]) -> Any:
@@ -232,36 +249,22 @@ def _alone(problem: Problem, data: Any, batch_size: int, shuffle: bool, x: NDArr
 
 
 def _spread(
-    team: Team, plan: Plan, problem: Problem, x: NDArray[Any], parts: Any, seed: np.uint64, shuffle: bool, state: Any
+    team: Team, same: dict[str, Any], problem: Problem, n: int, batch_size: int, parts: Any, seed: np.uint64
 ) -> _Given:
     """Agree with the other ranks on what is to be run; what rank 0 draws counts for all."""
-    same = {"x0": digest(x), "bounds": digest(problem.lower, problem.upper), "shuffle": shuffle}
-    same |= {"validation": parts[1] is not None, "state": state_digest(state)}
     counts = [0 if data is None else data[0].shape[0] for data in parts]
-    found = team.agree(x.size, same | plan.shared(), (seed, *counts))
+    found = team.agree(n, same | {"validation": parts[1] is not None}, (seed, *counts))
 
-    def target(k: int) -> Target | None:
+    def target(k: int) -> Any:
         if parts[k] is None:
             return None
         theirs = [own[1 + k] for own in found]
-        local = Rows(parts[k], plan.batch_size, shuffle)
-        shard = Shard(local, sum(theirs[: team.rank]), sum(theirs), plan.batch_size)
+        here = parts_of(team.rank, theirs, same["deterministic"])
+        local = Rows(parts[k], batch_size, same["shuffle"])
+        shard = Shard(local, sum(theirs[: team.rank]), sum(theirs), batch_size, here)
         return make_shared_target(problem, shard, team)
 
-    learnt = target(0)
-    assert learnt is not None
-    return _Given(found[0][0], learnt, target(1))
-
-
-def _as_data(name: str, data: Any) -> tuple[Any, ...]:
-    """Return the arrays, checked; nothing is copied but what is no array yet."""
-    parts = data if isinstance(data, tuple) else (data,)
-    arrays = tuple(part.tocsr() if scipy.sparse.issparse(part) else np.asarray(part) for part in parts)
-    lengths = [a.shape[0] if a.ndim else None for a in arrays]
-    if not arrays or None in lengths or len(set(lengths)) != 1 or lengths[0] == 0:
-        msg = f"{name} must be arrays with the same number of rows, at least one, got {lengths} rows."
-        raise ValueError(msg)
-    return arrays
+    return _Given(found[0][0], target(0), target(1))
 
 
 def _split(data: tuple[Any, ...], validation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
@@ -269,7 +272,7 @@ def _split(data: tuple[Any, ...], validation: Any) -> tuple[tuple[Any, ...], tup
     if validation is None:
         return data, None
     if isinstance(validation, tuple) or np.ndim(validation) > 0 or scipy.sparse.issparse(validation):
-        held_out = _as_data("validation", validation)
+        held_out = as_data("validation", validation)
         if [a.shape[1:] for a in held_out] != [a.shape[1:] for a in data]:
             shapes = [a.shape for a in held_out]
             msg = f"validation must be arrays whose rows are like those of data, got shapes {shapes}."
@@ -286,7 +289,7 @@ def _split(data: tuple[Any, ...], validation: Any) -> tuple[tuple[Any, ...], tup
 class _Observer:
     """What is done after every epoch: look at the validation data, keep the best point, call the user's callback."""
 
-    def __init__(self, state: RunState, plan: Plan, examiner: Target | None, callback: Any) -> None:
+    def __init__(self, state: RunState, plan: Plan, examiner: Target | SharedTarget | None, callback: Any) -> None:
         self._state = state
         self._plan = plan
         self._examiner = examiner
@@ -306,7 +309,7 @@ class _Observer:
             x = arrays.x_avg.copy()
         seen = OptimizeResult(x=x, fun=f, nit=int(p.nit))
         if self._examiner is not None:
-            f, _ = mean_over_rows(self._examiner, x, with_gradient=False)
+            f, _ = self._examiner.mean(x, with_gradient=False)
             arrays.validation_fun[p.nit - 1] = seen["validation_fun"] = f
             self._keep_best(x, f)
         if self._update_schedule is not None:
@@ -328,7 +331,7 @@ class _Observer:
 
 
 def _drive(
-    plan: Plan, state: RunState, target: Target, settings: MinibatchSettings, observer: _Observer
+    plan: Plan, state: RunState, target: Target | SharedTarget, settings: MinibatchSettings, observer: _Observer
 ) -> NDArray[np.float64]:
     """Run until there is a status; return the recorded rows."""
     algorithm = plan.algorithm(state.arrays.x)
@@ -346,7 +349,7 @@ def _drive(
 
 
 def _result(state: RunState, plan: Plan, given: _Given, trace: NDArray[np.float64], evaluate: bool) -> OptimizeResult:
-    p, arrays, team = state.progress, state.arrays, given.target.team
+    p, arrays, team = state.progress, state.arrays, getattr(given.target, "team", None)
     if team is not None:
         p.status = int(team.end(Status(int(p.status))))
     x = arrays.x_avg if plan.averages else arrays.x
@@ -357,7 +360,7 @@ def _result(state: RunState, plan: Plan, given: _Given, trace: NDArray[np.float6
     if evaluate and status is not Status.INTERRUPTED:
         if team is not None:
             team.go_on()
-        result["fun"], result["jac"] = mean_over_rows(given.target, x, with_gradient=True)
+        result["fun"], result["jac"] = given.target.mean(x, with_gradient=True)
         if team is not None:
             team.end(status)
         if not np.isfinite(result.fun):

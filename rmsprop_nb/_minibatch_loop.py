@@ -17,12 +17,11 @@ from rmsprop_nb._jit import kernel_jit
 from rmsprop_nb._loop import LARGEST_CHUNK, Advance, next_budget, next_recorded, record_argument
 from rmsprop_nb._native import call_objective
 from rmsprop_nb._objective import Problem, PythonObjective, compile_objective
-from rmsprop_nb._parallel import ReducedObjective, Team
-from rmsprop_nb._rows import Feed, Rows, Shard, load_batch
+from rmsprop_nb._rows import Feed, Rows, load_batch
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._types import MinibatchSettings, Status
 
-__all__ = ["MinibatchAlgorithm", "Target", "make_advance", "make_shared_target", "make_target", "mean_over_rows"]
+__all__ = ["MinibatchAlgorithm", "Target", "make_advance", "make_target"]
 
 _RUNNING = int(Status.RUNNING)
 
@@ -37,15 +36,28 @@ class MinibatchAlgorithm(NamedTuple):
 class Target(NamedTuple):
     """An objective and the rows it is to be evaluated on.
 
-    With a `feed` it is a CompiledObjective; without, it is a PythonObjective and `args` follow those of the batch. With
-    a `team` it is a ReducedObjective, and the rows are a Shard.
+    With a `feed` the objective is a CompiledObjective; without, it is a PythonObjective and `args` follow those of the
+    batch.
     """
 
-    rows: Any
+    rows: Rows
     args: tuple[Any, ...]
     objective: Any
     feed: Feed | None = None
-    team: Team | None = None
+
+    def load(self, seed: Any, epoch: int, batch: int) -> int:
+        """Put a batch before an objective in Python and return its number of rows."""
+        rows, count = self.rows.batch(seed, epoch, batch)
+        self.objective.args = (*rows, *self.args)
+        return count
+
+    def mean(self, x: NDArray[Any], with_gradient: bool) -> tuple[float, NDArray[Any]]:
+        """Mean over all rows of f, and of the gradient if that is asked for: each batch counts with its rows.
+
+        For an objective that is a mean over its rows this is the objective on all the data at once, without holding
+        them in memory.
+        """
+        return _mean_over_rows(self, x, with_gradient)
 
 
 def make_target(problem: Problem, rows: Rows, dtype: Any) -> Target:
@@ -57,14 +69,11 @@ def make_target(problem: Problem, rows: Rows, dtype: Any) -> Target:
     return Target(rows, problem.args, PythonObjective(problem))
 
 
-def make_shared_target(problem: Problem, shard: Shard, team: Team) -> Target:
-    """Bind the objective to data that are spread over ranks."""
-    objective = ReducedObjective(PythonObjective(problem), team, None)
-    return Target(shard, problem.args, objective, team=team)
+def make_advance(algorithm: MinibatchAlgorithm, state: RunState, target: Any) -> Advance:
+    """Make the function that runs some batches; see `rmsprop_nb._loop.run_chunks`.
 
-
-def make_advance(algorithm: MinibatchAlgorithm, state: RunState, target: Target) -> Advance:
-    """Make the function that runs some batches; see `rmsprop_nb._loop.run_chunks`."""
+    The target is a `Target`, or anything with the same `feed`, `objective` and `load`.
+    """
     return _interpreted(algorithm, state, target) if target.feed is None else _compiled(algorithm, state, target)
 
 
@@ -109,7 +118,7 @@ def _make_compiled_loop(algorithm: MinibatchAlgorithm) -> Any:
     return run
 
 
-def _interpreted(algorithm: MinibatchAlgorithm, state: RunState, target: Target) -> Advance:
+def _interpreted(algorithm: MinibatchAlgorithm, state: RunState, target: Any) -> Advance:
     tell, objective = algorithm.tell, target.objective
     arrays, record = state.arrays, record_argument(state)
     p = state.record[0]
@@ -119,8 +128,7 @@ def _interpreted(algorithm: MinibatchAlgorithm, state: RunState, target: Target)
         p["first_step"] = p["step"]
         for _ in range(budget):
             nit = int(p["nit"])
-            batch, count = target.rows.batch(p["seed"], nit, int(p["batch"]))
-            objective.args = (*batch, *target.args)
+            count = target.load(p["seed"], nit, int(p["batch"]))
             arrays.x_eval[:] = arrays.x
             f = objective(arrays.x_eval, arrays.g_eval)
             tell(arrays, record, f, count, settings)
@@ -147,16 +155,7 @@ class _Sums(NamedTuple):
     g: NDArray[np.float64]
 
 
-def mean_over_rows(target: Target, x: NDArray[Any], with_gradient: bool) -> tuple[float, NDArray[Any]]:
-    """Mean over all rows of f, and of the gradient if that is asked for: each batch counts with its rows.
-
-    For an objective that is a mean over its rows this is the objective on all the data at once, without holding them
-    in memory.
-    """
-    if target.team is not None:
-        here = target.rows.local
-        f, g = mean_over_rows(Target(here, target.args, target.objective.local), x, with_gradient)
-        return target.team.mean(here.n_rows, f, g, g), g
+def _mean_over_rows(target: Target, x: NDArray[Any], with_gradient: bool) -> tuple[float, NDArray[Any]]:
     sums = _Sums(x, np.empty_like(x), np.empty_like(x), np.zeros(1), np.zeros(x.size if with_gradient else 0))
     add = _add_interpreted if target.feed is None else _add_compiled
     begin, budget = 0, 1

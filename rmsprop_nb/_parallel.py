@@ -1,7 +1,7 @@
 """One problem on many ranks: each holds a shard of the rows, and all take the same steps from sums that all have.
 
-The communicator is the user's, of mpi4py or anything with its ``Get_rank``, ``Get_size``, ``Allreduce`` and
-``allgather``; nothing here imports MPI. There is one Allreduce an evaluation. Its first number counts the ranks that
+The communicator is the user's, of mpi4py or anything with its ``Get_rank``, ``Allreduce`` and ``allgather``;
+nothing here imports MPI. There is one Allreduce an evaluation. Its first number counts the ranks that
 are leaving, so whoever leaves, for whatever reason, takes part in one last Allreduce and nobody waits for ever.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import signal
 import threading
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,10 @@ from rmsprop_nb._loop import StopRun
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._types import Status
 
-__all__ = ["RankError", "ReducedObjective", "Team", "digest", "state_digest"]
+__all__ = ["Alone", "Piece", "RankError", "ReducedObjective", "Team", "digest", "state_digest"]
 
-_METHODS = ("Get_rank", "Get_size", "Allreduce", "allgather")
-_LEAVING, _WEIGHT, _F = range(3)  # what stands before the gradient in what is sent
+_METHODS = ("Get_rank", "Allreduce", "allgather")
+_WEIGHT, _F = range(2)  # what stands before the gradient in each sum
 
 
 class RankError(RuntimeError):
@@ -45,19 +45,39 @@ def state_digest(state: Any) -> str | None:
     return digest(*state.arrays._replace(x_eval=np.empty(0)))
 
 
+class Alone:
+    """The communicator of a single process."""
+
+    def Get_rank(self) -> int:
+        """Return the number of this process."""
+        return 0
+
+    def Allreduce(self, sent: NDArray[Any], received: NDArray[Any]) -> None:
+        """Sum over all processes."""
+        received[:] = sent
+
+    def allgather(self, value: Any) -> list[Any]:
+        """Return what each process has."""
+        return [value]
+
+
 class Team:
     """The ranks that run one problem, as a context in which all of it happens.
 
     However the block ends on one rank, it ends on all: an exception is raised unchanged where it arose, and as a
     RankError elsewhere. Ctrl-C on one rank is answered at the next evaluation, by all.
+
+    The sum over ranks is kept in `parts` parts. Where only one rank fills a part, adding up the zeros of the others
+    leaves its bits as they are, and the parts are then added up in the same order everywhere.
     """
 
-    def __init__(self, comm: Any) -> None:
+    def __init__(self, comm: Any, parts: int = 1) -> None:
         missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
         if missing:
             msg = f"comm must be a communicator such as mpi4py.MPI.COMM_WORLD, got {comm!r} without {missing[0]}."
             raise TypeError(msg)
         self._comm = comm
+        self._parts = parts
         self.rank = int(comm.Get_rank())
         self._agreed = self._left = self._interrupted = False
         self._sent = self._received = np.empty(0)
@@ -80,7 +100,7 @@ class Team:
         """Check that all ranks were asked for the same, and return what each has of its `own`."""
         found = self._comm.allgather((None, same, own))
         self._agreed = True
-        self._sent, self._received = np.zeros(3 + n), np.zeros(3 + n)
+        self._sent, self._received = np.zeros((2, 1 + self._parts * (2 + n)))
         self._raise_for([reason for reason, _, _ in found])
         for rank, (_, theirs, _) in enumerate(found):
             different = [name for name in same if found[0][1][name] != theirs[name]]
@@ -93,18 +113,25 @@ class Team:
                 raise ValueError(msg)
         return [theirs for _, _, theirs in found]
 
-    def mean(self, weight: float, f: float, gradient: NDArray[Any], out: NDArray[Any]) -> float:
-        """The mean over ranks of f, which is returned, and of the gradient, each with its rank's weight."""
-        sent, received = self._sent, self._received
-        sent[:] = 0.0
-        if weight > 0.0:
-            sent[_WEIGHT], sent[_F] = weight, weight * f
-            np.multiply(gradient, weight, out=sent[3 : 3 + gradient.size])
-        self._comm.Allreduce(sent, received)
-        if received[_LEAVING] > 0.0:
+    def put(self, part: int, weight: float, f: float, gradient: NDArray[Any]) -> None:
+        """Set what this rank adds to a part of the sum."""
+        sums = self._sums(self._sent)[part]
+        sums[_WEIGHT], sums[_F] = weight, weight * f
+        np.multiply(gradient, weight, out=sums[2 : 2 + gradient.size])
+
+    def mean(self, out: NDArray[Any]) -> float:
+        """The weighted mean over ranks of the f that were put, which is returned, and of the gradients."""
+        self._comm.Allreduce(self._sent, self._received)
+        self._sent[:] = 0.0
+        if self._received[0] > 0.0:
             self._raise_for(self._comm.allgather(None))
-        out[:] = received[3 : 3 + out.size] / received[_WEIGHT]
-        return float(received[_F] / received[_WEIGHT])
+        sums = self._sums(self._received).sum(axis=0) + 0.0  # no -0.0, which a sum over ranks would not keep
+        out[:] = sums[2 : 2 + out.size] / sums[_WEIGHT]
+        return float(sums[_F] / sums[_WEIGHT])
+
+    def _sums(self, buffer: NDArray[Any]) -> NDArray[Any]:
+        """The parts of what is sent or received; before them stands the number of ranks that are leaving."""
+        return buffer[1:].reshape(self._parts, -1)
 
     def end(self, status: Status) -> Status:
         """Tell the others that the run is over here, and return the status for all."""
@@ -137,7 +164,7 @@ class Team:
             self._comm.allgather((_text(reason), {}, None))
             return
         self._sent[:] = 0.0
-        self._sent[_LEAVING] = 1.0
+        self._sent[0] = 1.0
         self._comm.Allreduce(self._sent, self._received)
         found = self._comm.allgather(reason if isinstance(reason, Status) else _text(reason))
         if isinstance(reason, Status):
@@ -164,39 +191,36 @@ def _text(reason: Any) -> str:
     return f"{type(reason).__name__}: {reason}"
 
 
+class Piece(NamedTuple):
+    """Some of this rank's rows: which part of the sum they belong to, what they count, and how they are evaluated."""
+
+    part: int
+    weight: float
+    evaluate: Callable[[NDArray[Any], NDArray[Any]], float]
+
+
 class ReducedObjective:
     """The objective of all ranks: the mean of theirs, each with its weight.
 
     Parameters
     ----------
-    local : callable
-        ``local(x, g) -> f``, this rank's.
     team : Team
         The ranks.
-    weight : float, optional
-        What this rank counts with; by default the rows of the first of its args.
+    pieces : sequence of Piece, optional
+        What is here; may be set anew between two evaluations.
     """
 
-    def __init__(self, local: Callable[[NDArray[Any], NDArray[Any]], float], team: Team, weight: float | None) -> None:
-        self.local: Any = local
+    def __init__(self, team: Team, pieces: Sequence[Piece] = ()) -> None:
+        self.pieces = pieces
         self._team = team
-        self._weight = weight
         self._gradient: NDArray[Any] | None = None  # this rank's, so that g is untouched if the run ends here
-
-    @property
-    def args(self) -> tuple[Any, ...]:
-        """Further arguments of the user's functions; may be set anew between two evaluations."""
-        return tuple(self.local.args)
-
-    @args.setter
-    def args(self, args: tuple[Any, ...]) -> None:
-        self.local.args = args
 
     def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         """Fill g with the gradient at x and return f."""
         self._team.raise_if_interrupted()
-        weight = float(self.args[0].shape[0]) if self._weight is None else self._weight
         if self._gradient is None:
             self._gradient = np.full_like(g, np.nan)  # an element that fun never fills is seen
-        f = self.local(x, self._gradient) if weight > 0.0 else 0.0
-        return self._team.mean(weight, f, self._gradient, g)
+        for part, weight, evaluate in self.pieces:
+            f = evaluate(x.copy(), self._gradient)
+            self._team.put(part, weight, f, self._gradient)
+        return self._team.mean(g)

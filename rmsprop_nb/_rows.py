@@ -21,7 +21,7 @@ from rmsprop_nb._jit import inline_jit, kernel_jit
 from rmsprop_nb._native import copy_bytes
 from rmsprop_nb._objective import CompiledObjective
 
-__all__ = ["Feed", "Rows", "Shard", "draw", "load_batch"]
+__all__ = ["Feed", "Order", "Rows", "draw", "load_batch"]
 
 ROUNDS = 8
 _LEAST_BITS = np.uint64(7)  # a network of so few rounds is not random enough over fewer
@@ -122,7 +122,7 @@ def _copy_rows(feed, a, count):  # type: ignore[no-untyped-def]
             source += feed.piece_strides[a]
 
 
-class _Order:
+class Order:
     """Which rows are in which batch."""
 
     def __init__(self, n_rows: int, batch_size: int, shuffle: bool) -> None:
@@ -150,7 +150,7 @@ class _Order:
         return indices
 
 
-class Rows(_Order):
+class Rows(Order):
     """The data of a problem, to be handed out in batches.
 
     Parameters
@@ -215,38 +215,6 @@ class Rows(_Order):
         """Return the batch that stands at this place of the data."""
         begin, count = self.span(batch)
         return tuple(a[begin : begin + count] for a in self.data), count
-
-
-class Shard(_Order):
-    """One rank's part of data that are spread over ranks; order and batches are those of all the rows.
-
-    Parameters
-    ----------
-    local : Rows
-        The rows that are here.
-    first : int
-        Place of the first of them among all.
-    n_rows : int
-        Number of all rows.
-    batch_size : int
-        Rows in a batch of all.
-    """
-
-    def __init__(self, local: Rows, first: int, n_rows: int, batch_size: int) -> None:
-        super().__init__(n_rows, batch_size, local.shuffle)
-        self.local = local
-        self._first = first
-
-    def batch(self, seed: Any, epoch: int, batch: int) -> tuple[tuple[Any, ...], int]:
-        """Return what is here of a batch, and the number of rows that it has everywhere."""
-        here = self.local.n_rows
-        if not self.shuffle:
-            begin, count = self.span(batch)
-            low, high = (min(max(k - self._first, 0), here) for k in (begin, begin + count))
-            return tuple(a[low:high] for a in self.local.data), count
-        indices = self.drawn(seed, epoch, batch)
-        mine = indices[(indices >= self._first) & (indices < self._first + here)] - self._first
-        return tuple(a[mine] for a in self.local.data), indices.size
 
 
 def _in_pieces(a: NDArray[Any]) -> NDArray[Any]:

@@ -33,18 +33,20 @@ def run(
     x: NDArray[Any],
     options: AnyOptions,
     on_iteration: Callable[[NDArray[Any], float], None] | None,
-    shared: Callable[[Any], Any] | None = None,
+    shared: Callable[[Callable[[Problem], Any]], Any] | None = None,
 ) -> tuple[RunState, NDArray[np.float64]]:
     """Run to the end, compiled if that is possible and otherwise interpreted; return the final state and the record.
 
-    `shared` makes the objective of many ranks from that of this one.
+    `shared` makes the objective of many ranks, given what makes one for this process.
     """
     state = starting_state(problem, x, options)
     settings = settings_of(options, x)
     algorithm = algorithm_of(options, settings.blocks > 1)
-    objective = compile_objective(problem, x.dtype) or PythonObjective(problem)
-    if shared is not None:
-        objective = shared(objective)
+
+    def make(problem: Problem) -> Any:
+        return compile_objective(problem, x.dtype) or PythonObjective(problem)
+
+    objective = make(problem) if shared is None else shared(make)
     with watching(state, options, total=_total(options.maxiter), unit="it") as on_chunk:
         monitor = Monitor(on_iteration, _schedule(options), options.seconds, options.stride, on_chunk)
         return state, drive(algorithm, state, objective, settings, monitor)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "as_bounds",
     "as_checkpoint_seconds",
     "as_count",
+    "as_data",
     "as_number",
     "as_rel_step",
     "as_start",
@@ -75,6 +77,17 @@ def check_callable(name: str, value: Any, optional: str = "") -> None:
 def as_args(args: Any) -> tuple[Any, ...]:
     """Return args as a tuple; a single argument need not be wrapped."""
     return args if isinstance(args, tuple) else (args,)
+
+
+def as_data(name: str, data: Any) -> tuple[Any, ...]:
+    """Return the arrays, checked; nothing is copied but what is no array yet."""
+    parts = data if isinstance(data, tuple) else (data,)
+    arrays = tuple(part.tocsr() if scipy.sparse.issparse(part) else np.asarray(part) for part in parts)
+    lengths = [a.shape[0] if a.ndim else None for a in arrays]
+    if not arrays or None in lengths or len(set(lengths)) != 1 or lengths[0] == 0:
+        msg = f"{name} must be arrays with the same number of rows, at least one, got {lengths} rows."
+        raise ValueError(msg)
+    return arrays
 
 
 def check_jac(jac: Any, allowed: tuple[str, ...]) -> Any:

@@ -144,6 +144,39 @@ def check_batches_are_resumed():
     np.testing.assert_array_equal(resumed.x, whole.x)
 
 
+def check_data_of_minimize_are_args_with_their_weight():
+    found = minimize(misfit, np.zeros(3), jac="inplace", comm=COMM, data=(A[HERE], B[HERE]))
+    np.testing.assert_array_equal(found.x, shared().x)
+
+
+def check_deterministic_runs_have_the_bits_of_one_process():
+    ends = np.array([0, 17, 33, 48])[[0, *range(4 - SIZE, 4)]] * N_ROWS // 48 if SIZE > 1 else [0, N_ROWS]
+    here = slice(ends[RANK], ends[RANK + 1])
+    for fun, jac in ((misfit, "inplace"), (python_misfit, True)):
+        for options in ({}, {"learning_rate": 0.05, "maxiter": 50}):
+            run = {"jac": jac, "options": options, "deterministic": True}
+            alone = minimize(fun, np.zeros(3), data=(A, B), **run)
+            found = minimize(fun, np.zeros(3), data=(A[here], B[here]), comm=COMM, **run)
+            same_everywhere(found)
+            assert (found.x.tobytes(), found.fun, found.nit) == (alone.x.tobytes(), alone.fun, alone.nit)
+        for chosen in ({}, {"shuffle": False}, {"batch_size": 1000, "learning_rate": 0.01}):
+            run = {"jac": jac, "batch_size": 20, "epochs": 4, "rng": 7, "deterministic": True, **chosen}
+            held_out, mine = (A + 1.0, B), (A[here] + 1.0, B[here])
+            alone = minimize_minibatch(fun, np.zeros(3), (A, B), validation=held_out, **run)
+            found = minimize_minibatch(fun, np.zeros(3), (A[here], B[here]), validation=mine, comm=COMM, **run)
+            same_everywhere(found)
+            for name in ("x", "fun", "jac", "epoch_fun", "validation_fun"):
+                np.testing.assert_array_equal(found[name], alone[name])
+
+
+def check_deterministic_runs_need_whole_blocks():
+    if SIZE > 1:
+        with pytest.raises(ValueError, match="got an end of rank 0 at row 1 of all; 0 and 2 would do"):
+            minimize(misfit, np.zeros(3), data=(A[HERE], B[HERE]), jac="inplace", comm=COMM, deterministic=True)
+        with pytest.raises(ValueError, match="got an end of rank 0 at row 1 of all; 0 and 2 would do"):
+            batches(deterministic=True)
+
+
 def stop_at(call, error=StopIteration):
     """A callback that ends the run, on the last rank."""
     calls = []
