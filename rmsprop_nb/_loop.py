@@ -115,30 +115,30 @@ def run_chunks(
     advance: Advance, state: RunState, settings: Any, monitor: Monitor, rows: list[NDArray[np.float64]]
 ) -> None:
     """Call `advance` until the state has a status; append what it recorded to `rows`."""
-    p = state.progress
+    p = state.record[0]  # by name in brackets: attributes of a record are slow
     start = time.perf_counter()
     pause = monitor.on_iteration is not None
     largest = LARGEST_RECORDED_CHUNK if monitor.stride or monitor.schedule else LARGEST_CHUNK
     budget = 1  # nobody knows yet how long an evaluation takes
-    while p.status == _RUNNING:
+    while p["status"] == _RUNNING:
         chunk_start = time.perf_counter()
-        nit = p.nit
+        nit = p["nit"]
         if monitor.schedule is not None:
-            settings = settings._replace(rates=_next_rates(monitor.schedule, p.step, budget, settings.rates.dtype))
+            settings = settings._replace(rates=_next_rates(monitor.schedule, p["step"], budget, settings.rates.dtype))
         trace = np.empty((budget // monitor.stride + 1 if monitor.stride else 0, len(TRACE_COLUMNS)))
         recorded = advance(settings, budget, pause, trace, monitor.stride)
         if recorded:
             rows.append(trace[:recorded])
-        if monitor.on_iteration is not None and p.nit > nit:
+        if monitor.on_iteration is not None and p["nit"] > nit:
             try:
-                monitor.on_iteration(state.arrays.x.copy(), float(p.f))
+                monitor.on_iteration(state.arrays.x.copy(), float(p["f"]))
             except StopIteration:
-                p.status = int(Status.CALLBACK_STOP)
+                p["status"] = int(Status.CALLBACK_STOP)
         if monitor.on_chunk is not None:
             monitor.on_chunk()
         now = time.perf_counter()
-        if p.status == _RUNNING and now - start >= monitor.maxtime:
-            p.status = int(Status.MAXTIME)
+        if p["status"] == _RUNNING and now - start >= monitor.maxtime:
+            p["status"] = int(Status.MAXTIME)
         budget = next_budget(budget, now - chunk_start, largest)
 
 
@@ -161,7 +161,7 @@ def _interpreted(algorithm: Algorithm, state: RunState, objective: Evaluate) -> 
     """The loop in Python, around an objective that is called from Python."""
     ask, tell = algorithm.ask, algorithm.tell
     arrays, record = state.arrays, record_argument(state)
-    p = state.record[0]  # by name in brackets: attributes of a record are slow
+    p = state.record[0]
 
     def advance(settings: Settings, budget: int, pause: bool, trace: NDArray[np.float64], stride: int) -> int:
         recorded = 0

@@ -196,14 +196,41 @@ def pack(args: tuple[Any, ...]) -> tuple[NDArray[np.int64], list[Any], Any]:
     Unpackable
         If Numba has no type for an argument, or the type is not a scalar, array, tuple, None or compiled function.
     """
-    try:
-        args_type = typeof(args)
-    except (ValueError, NumbaError) as error:
-        raise Unpackable(str(error)) from error
+    args_type = _type_of(args)
     words = np.zeros(max(_words(args_type), 1), np.int64)
     references: list[Any] = []
     _pack_into(words, args_type, args, references)
     return words, references, args_type
+
+
+def _type_of(args: tuple[Any, ...]) -> Any:
+    """Numba's type of `args`, which takes long to find, and is looked up when args like these were seen before."""
+    key = _type_key(args)
+    found = _TYPES.get(key) if key is not None else None
+    if found is not None:
+        return found
+    try:
+        found = typeof(args)
+    except (ValueError, NumbaError) as error:
+        raise Unpackable(str(error)) from error
+    if key is not None and len(_TYPES) < _MOST_TYPES:
+        _TYPES[key] = found
+    return found
+
+
+_TYPES: dict[Any, Any] = {}
+_MOST_TYPES = 1024
+
+
+def _type_key(value: Any) -> Any:
+    """What the type of a value depends on, for the values that are met most; None for any other."""
+    if type(value) is tuple:
+        keys = tuple(map(_type_key, value))
+        return None if None in keys else keys
+    if type(value) is np.ndarray and value.dtype.isbuiltin == 1:
+        flags = value.flags
+        return value.dtype.str, value.ndim, flags.c_contiguous, flags.f_contiguous, flags.aligned, flags.writeable
+    return type(value) if type(value) in (float, bool, np.float64, np.float32) else None
 
 
 def word_offsets(args_type: Any, start: int = 0) -> list[int]:

@@ -117,13 +117,11 @@ def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
     try:
         words, references, args_type = pack(_adapter_args(problem))
         array_type = types.Array(float32 if dtype == np.float32 else float64, 1, "C")
-        adapter = _compile_adapter(problem.fun, problem.jac, args_type, array_type)
+        adapter, address = _compile_adapter(problem.fun, problem.jac, args_type, array_type)
     except (Unpackable, NumbaError, NotImplementedError) as error:
         logger.debug("the loop runs interpreted, because the objective cannot be compiled into it: %s", error)
         return None
-    return CompiledObjective(
-        adapter, entry_address(adapter, array_type), words, references, _offsets(problem, args_type)
-    )
+    return CompiledObjective(adapter, address, words, references, _offsets(problem, args_type))
 
 
 def _adapter_args(problem: Problem) -> tuple[Any, ...]:
@@ -140,14 +138,15 @@ def _offsets(problem: Problem, args_type: Any) -> list[int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Any:
-    """Compile the adapter; kept, so that a second run of the same objective compiles nothing."""
+def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> tuple[Any, int]:
+    """Compile the adapter, and find its address; kept, so that a second run of the same objective compiles nothing."""
     if jac == "cs":
         z_type = types.Array(types.complex128, 1, "C")
         if not isinstance(return_type(fun, (z_type, *args_type.types)), types.Complex):
             msg = "fun drops the imaginary part"
             raise Unpackable(msg)  # the interpreted evaluation says it to the user
-    return adapter_jit(objective_signature(array_type))(_make_adapter(fun, jac, args_type))
+    adapter = adapter_jit(objective_signature(array_type))(_make_adapter(fun, jac, args_type))
+    return adapter, entry_address(adapter, array_type)
 
 
 def _make_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]:

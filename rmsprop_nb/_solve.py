@@ -67,8 +67,8 @@ def _new_state(problem: Problem, x: NDArray[Any], options: AnyOptions) -> RunSta
     variant = options.variant if isinstance(options, RmspropOptions) else Variant()
     memory = options.memory if isinstance(options, LbfgsOptions) else 0
 
-    def vector(needed: bool = True, value: float = 0.0) -> NDArray[Any]:
-        return np.full(x.size if needed else 0, value, x.dtype)
+    def vector(needed: bool = True) -> NDArray[Any]:
+        return np.zeros(x.size if needed else 0, x.dtype)
 
     state = RunState(
         _kind(options),
@@ -76,10 +76,10 @@ def _new_state(problem: Problem, x: NDArray[Any], options: AnyOptions) -> RunSta
             x=start,
             g=vector(),
             x_eval=vector(),
-            g_eval=vector(value=np.nan),  # an element that the objective never fills is seen
+            g_eval=np.full(x.size, np.nan, x.dtype),  # an element that the objective never fills is seen
             x_best=start.copy(),
             g_best=vector(),
-            square_avg=vector(value=getattr(options, "initial_accumulator", 0.0)),
+            square_avg=vector() + x.dtype.type(getattr(options, "initial_accumulator", 0.0)),
             grad_avg=vector(variant.centered),
             momentum_buffer=vector(variant.momentum or searches),
             metric=vector(searches),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numba import float64, int64, njit, types
+from numba import float64, int64, njit, typeof, types
 from numba.core import caching
 from numba.core.runtime import _nrt_python, rtsys
 
@@ -270,6 +270,32 @@ def test_address_is_that_of_the_documented_signature():
     g = np.zeros(1)
     assert call_many(entry_address(adapter, vector), np.array([0.5]), g, 7, 2) == 15.0
     assert g[0] == 1.0
+
+
+def test_types_that_are_kept_are_those_that_numba_finds():
+    big = np.zeros((4, 6))
+    frozen = np.zeros(3)
+    frozen.flags.writeable = False
+    odd = np.zeros(25, np.uint8)[1:].view(np.float64)
+    arrays = [
+        big,
+        big.T,
+        big[:, ::2],
+        big[0],
+        big[:1],
+        big[:0],
+        frozen,
+        odd,
+        big.astype(np.float32),
+        big > 0,
+        big[..., None],
+    ]
+    values = [1.0, 2, 2**40, 2**63, True, None, 1j, np.float32(1), np.float64(1), np.int8(1), np.int64(1), (1, distance)]
+    values += [(), (1.0,), (1.0, (big, 1)), (big, (frozen, (None,)))]
+    for _ in range(2):  # found, and found again
+        for value in (*arrays, *values):
+            assert pack((value,))[2] == typeof((value,))
+            assert pack((value, 0.5, big))[2] == typeof((value, 0.5, big))
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------
