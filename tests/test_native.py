@@ -290,7 +290,20 @@ def test_types_that_are_kept_are_those_that_numba_finds():
         big > 0,
         big[..., None],
     ]
-    values = [1.0, 2, 2**40, 2**63, True, None, 1j, np.float32(1), np.float64(1), np.int8(1), np.int64(1), (1, distance)]
+    values = [
+        1.0,
+        2,
+        2**40,
+        2**63,
+        True,
+        None,
+        1j,
+        np.float32(1),
+        np.float64(1),
+        np.int8(1),
+        np.int64(1),
+        (1, distance),
+    ]
     values += [(), (1.0,), (1.0, (big, 1)), (big, (frozen, (None,)))]
     for _ in range(2):  # found, and found again
         for value in (*arrays, *values):

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from benchmarks._kernels import BETA, EPS, RATE, Vectors
-from benchmarks._problems import STEEP, start
+from benchmarks._problems import STEEP, rosen, start
 
-__all__ = ["LOOPS", "UPDATES"]
+__all__ = ["LOOPS", "UPDATES", "quantecon_run"]
 
 
 def optional(name: str) -> Any:
@@ -67,6 +68,25 @@ def torch_for_update(v: Vectors) -> Callable[[], None]:
     return torch_update(v, foreach=False)
 
 
+def torch_compiled_update(v: Vectors) -> Callable[[], None]:
+    """The formula in PyTorch, fused to one loop by torch.compile."""
+    torch = optional("torch")
+    torch.set_num_threads(1)
+    x, g, s = map(torch.from_numpy, v[:3])
+
+    @torch.compile
+    def update(x: Any, g: Any, s: Any) -> None:
+        s.mul_(BETA).addcmul_(g, g, value=1.0 - BETA)
+        x.addcdiv_(g, s.sqrt().add_(EPS), value=-RATE)
+
+    def step() -> None:
+        with torch.no_grad():
+            update(x, g, s)
+
+    step()
+    return step
+
+
 def optax_update(v: Vectors) -> Callable[[], None]:
     """optax, jitted, buffers donated, eps where ours is."""
     jax, optax = optional("jax"), optional("optax")
@@ -94,6 +114,7 @@ UPDATES = {
     "numpy out=": numpy_update,
     "torch foreach": torch_update,
     "torch for": torch_for_update,
+    "torch compiled": torch_compiled_update,
     "optax jitted": optax_update,
 }
 
@@ -183,6 +204,25 @@ def _while_loop(n: int, init: Callable[[Any], Any], update: Callable[..., Any]) 
         loop(jnp.array(start(n)), count)[0].block_until_ready()
 
     run(2)
+    return run
+
+
+# -- a whole run of another compiled library ---------------------------------------------------------------------------
+
+
+def quantecon_run(x0: np.ndarray, steepness: float) -> Callable[[], float]:
+    """QuantEcon's Nelder-Mead simplex in compiled code, which maximizes; the run returns the lowest value found."""
+    nelder_mead = optional("quantecon.optimize").nelder_mead
+    compiled = njit(error_model="numpy")(rosen)
+
+    @njit(error_model="numpy")
+    def negative(x: Any, steepness: Any) -> Any:
+        return -compiled(x, steepness)
+
+    def run() -> float:
+        return -nelder_mead(negative, x0, args=(steepness,), tol_f=1e-12, tol_x=1e-12, max_iter=100_000).fun
+
+    run()
     return run
 
 

@@ -8,17 +8,20 @@ else that was doing.
 from __future__ import annotations
 
 import functools
+import statistics
 
 import numpy as np
 import scipy.optimize
 from numba import njit
 
-from benchmarks._interleaved import compare, one_core, per_evaluation
+from benchmarks._interleaved import compare, one_core, per_evaluation, samples
 from benchmarks._kernels import RATE, VARIANTS, Vectors, divide_by_root, repeated, same_traffic, step_call, update_call
-from benchmarks._peers import LOOPS, UPDATES
+from benchmarks._peers import LOOPS, UPDATES, quantecon_run
 from benchmarks._problems import STEEP, limited, rosen_inplace, start
 from benchmarks.differences import FORMS, compiled_rosen, gradient_call
 from benchmarks.loop import python_valley
+from benchmarks.update import HUGE, skip_if_huge
+from rmsprop_nb import minimize
 
 DTYPES = ("float32", "float64")
 PLAIN = VARIANTS["plain"]
@@ -51,6 +54,37 @@ class UpdateOverFloor:
         return compare(update_call(PLAIN, v), lambda: np.copyto(target, v.g)) * 2 / 5
 
     track_in_cache.unit = track_in_memory.unit = track_in_memory_over_copy.unit = "times the floor"
+
+
+class UpdateBySize:
+    """One update, called from Python, over the higher of the two floors, called likewise.
+
+    Floor: the dearer of one sqrt and one division an element, and five words an element moved.
+    """
+
+    params = (DTYPES, (10, 10**2, 10**3, 10**4, 10**5, 10**6, 10**7, HUGE))
+    param_names = ("dtype", "n")
+
+    def setup(self, dtype, n):
+        skip_if_huge(n)
+        self.vectors = Vectors.random(n, dtype)
+
+    def track_over_floor(self, dtype, n):
+        v = self.vectors
+        small, target = v.x.dtype.type(RATE), np.empty_like(v.x)
+        candidates = {
+            "ours": update_call(PLAIN, v),
+            "traffic": lambda: same_traffic(*v[:3], small),
+            "arithmetic": lambda: divide_by_root(target, v.g, v.square_avg),
+        }
+        for call in candidates.values():
+            call()
+        with one_core():
+            seconds = samples(candidates)
+        floors = map(max, seconds["traffic"], seconds["arithmetic"])
+        return statistics.median(a / b for a, b in zip(seconds["ours"], floors, strict=True))
+
+    track_over_floor.unit = "times the floor"
 
 
 class StepOverFloor:
@@ -121,13 +155,15 @@ class VariantOverPlain:
 class UpdateOverPeer:
     """One update, called from Python, all on one thread. Floor: that of UpdateOverFloor.
 
-    Aim at n = 10**7: 1/7 of torch, 1/4.5 of NumPy, 1/1.6 (float32) and 1/4 (float64) of optax; below 1 everywhere.
+    Aim at n = 10**7: 1/7 of torch, 1/4.5 of NumPy, 1/1.6 (float32) and 1/4 (float64) of optax, 1 of torch.compile;
+    below 1 everywhere.
     """
 
-    params = (tuple(UPDATES), DTYPES, (10, 10**3, 10**5, 10**7))
+    params = (tuple(UPDATES), DTYPES, (10, 10**3, 10**5, 10**7, HUGE))
     param_names = ("peer", "dtype", "n")
 
     def setup(self, peer, dtype, n):
+        skip_if_huge(n)
         with one_core():  # thread pools are made here
             self.theirs = UPDATES[peer](Vectors.random(n, dtype))
             self.ours = update_call(PLAIN, Vectors.random(n, dtype))
@@ -226,6 +262,29 @@ class OverScipy:
         return compare(lambda: self.ours(1), lambda: self.scipy(1))
 
     track_evaluation.unit = track_start.unit = "of SciPy's time"
+
+
+class RunOverQuantecon:
+    """A whole run over QuantEcon's Nelder-Mead, compiled as well but without gradients; setup checks that both arrive.
+
+    Floor: the evaluations. Such small runs are over before our checks, state and result are paid for (loop.Start),
+    which many of them share in `minimize_batch`.
+    """
+
+    params = (("rmsprop", "rmsprop-lbfgs"), (2, 4))
+    param_names = ("method", "n")
+    steepness = 100.0
+
+    def setup(self, method, n):
+        x0 = start(n)
+        self.theirs = quantecon_run(x0, self.steepness)
+        self.ours = lambda: minimize(rosen_inplace, x0, (self.steepness,), method, "inplace").fun
+        assert abs(self.ours() - self.theirs()) < 1e-6
+
+    def track_time(self, method, n):
+        return compare(self.ours, self.theirs)
+
+    track_time.unit = "of QuantEcon's time"
 
 
 @njit(error_model="numpy")

@@ -12,6 +12,12 @@ HUGE = 10**8
 THREADS_FROM = 10**5
 
 
+def skip_if_huge(n):
+    """Some gigabytes are not for every machine."""
+    if n == HUGE and "RMSPROP_NB_BENCH_HUGE" not in os.environ:
+        raise NotImplementedError
+
+
 class Update:
     """Floor: one sqrt and one division an element in cache, five words an element in memory; ratios.py has them."""
 
@@ -21,8 +27,7 @@ class Update:
     repeat = (3, 5, 1.0)
 
     def setup(self, variant, dtype, n, threads):
-        if n == HUGE and "RMSPROP_NB_BENCH_HUGE" not in os.environ:
-            raise NotImplementedError
+        skip_if_huge(n)
         if threads == "parallel" and n < THREADS_FROM:  # waking threads takes longer than the work
             raise NotImplementedError
         vectors = Vectors.random(n, dtype, VARIANTS[variant])
