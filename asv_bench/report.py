@@ -203,10 +203,10 @@ def versions() -> str:
 PAGE = """# Benchmarks
 
 Every number is a ratio, our time divided by the other's, measured in turns in one process and on one core (two where
-it says so): **lower is better**. 0.1 is ten times as fast as the peer, 1.05 times a floor is 95 % of what can be reached. A
-floor is what no implementation can beat; the docstring of each benchmark in `asv_bench/benchmarks` says which.
-`asv_bench/README.md` says how to measure this yourself, and how to follow it over time. No time in seconds stands here,
-because none would be true on your machine.
+it says so): **lower is better**. 0.1 is ten times as fast as the peer, 1.05 times a floor is 95 % of what can be
+reached. A floor is what no implementation can beat; the docstring of each benchmark in `asv_bench/benchmarks` says
+which. `asv_bench/README.md` says how to measure this yourself, and how to follow it over time. No time in seconds
+stands here, because none would be true on your machine.
 
 Measured at commit `{commit}` on {cpu} with {versions}; one run on a machine that others use too. This page and its
 pictures are written by `asv_bench/report.py`.
