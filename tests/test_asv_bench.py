@@ -125,6 +125,46 @@ def test_asv_finds_all_benchmarks() -> None:
     assert found == ours
 
 
+def asv(home: Path, *arguments: str) -> str:
+    """Run a command of asv on the installed environment and return what it prints."""
+    if importlib.util.find_spec("asv") is None:
+        pytest.skip("asv is not installed; the dependency group bench has it")
+    environment = {**os.environ, "HOME": str(home), "ASV_PYTHONPATH": str(SUITE.parent)}
+    command = [sys.executable, "-m", "asv", *arguments]
+    run = subprocess.run(command, cwd=SUITE, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def test_asv_checks_the_suite(tmp_path: Path) -> None:
+    assert "No problems found" in asv(tmp_path, "check", "--environment", f"existing:{sys.executable}")
+
+
+def test_asv_runs_and_keeps_a_quick_pass(tmp_path: Path) -> None:
+    """What a user types, on the working tree, with the results in a place of their own."""
+    util = pytest.importorskip("asv.util")
+    places = {"repo": SUITE.parent, "benchmark_dir": SUITE / "benchmarks"}
+    places |= {f"{kind}_dir": tmp_path / kind for kind in ("results", "html", "env")}
+    config = tmp_path / "asv.conf.json"
+    settings = util.load_json(str(SUITE / "asv.conf.json"), js_comments=True)
+    config.write_text(json.dumps(settings | {name: str(place) for name, place in places.items()}))
+    asv(tmp_path, "machine", "--yes")
+    names = ["^loop.Start", "^convergence.Problems.*booth", "^ratios.VariantOverPlain"]
+    only = [option for name in names for option in ("--bench", name)]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=SUITE, capture_output=True, text=True, check=False)
+    if commit.returncode != 0:
+        pytest.skip("this is no git checkout, and asv measures commits")
+    where = ["--config", str(config), "--environment", f"existing:{sys.executable}"]
+    printed = asv(tmp_path, "run", *where, "--quick", "--set-commit-hash", commit.stdout.strip(), *only)
+    assert "failed" not in printed
+    kept = [path for path in (tmp_path / "results").glob("*/*.json") if path.name != "machine.json"]
+    assert len(kept) == 1
+    results = json.loads(kept[0].read_text())["results"]
+    assert {name.partition(".")[0] for name in results} == {"loop", "convergence", "ratios"}
+    asv(tmp_path, "publish", "--config", str(config))
+    assert (tmp_path / "html" / "index.html").exists()
+
+
 # -- the gate ---------------------------------------------------------------------------------------------------------
 
 
