@@ -14,7 +14,7 @@ from numba import prange
 
 from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
 from rmsprop_nb._native import from_bits, magnitude_bits
-from rmsprop_nb._rule import rms_rule
+from rmsprop_nb._rule import make_rule, times
 from rmsprop_nb._types import Hyper, Variant
 
 __all__ = [
@@ -40,7 +40,7 @@ __all__ = [
 PARALLEL_MIN_SIZE = 100_000
 """Below this many parameters the cost of waking threads exceeds what they save."""
 
-_rule = inline_jit(rms_rule)
+_rule = inline_jit(make_rule(inline_jit(times)))
 
 
 @inline_jit
