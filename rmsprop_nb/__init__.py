@@ -17,6 +17,7 @@ __all__ = [
     "RankError",
     "Status",
     "__version__",
+    "cuda",
     "datasets",
     "load",
     "minimize",
@@ -33,7 +34,7 @@ __all__ = [
 if TYPE_CHECKING:
     from typing import Any
 
-    from rmsprop_nb import datasets, schedules, testing
+    from rmsprop_nb import cuda, datasets, schedules, testing
     from rmsprop_nb._batch import minimize_batch
     from rmsprop_nb._batch_result import IncompleteBatchError
     from rmsprop_nb._checkpoint import load, save
@@ -62,7 +63,7 @@ _HOMES = {
     "rmsprop_lbfgs": "_methods",
     "save": "_checkpoint",
 }
-_MODULES = ("datasets", "schedules", "testing")
+_MODULES = ("cuda", "datasets", "schedules", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,10 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_array", "check_like", "check_no_overlap", "gradient_vector", "parameter_vector"]
+__all__ = ["check_array", "check_like", "check_no_overlap", "gradient_vector", "is_on_device", "parameter_vector"]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _MOST_WORK = 10_000  # that an exact test for common memory may take, which in general is exponential
+
+
+def is_on_device(array: Any) -> bool:
+    """Whether this is an array on a CUDA device, or one that the simulator takes for one; imports nothing."""
+    return hasattr(array, "__cuda_array_interface__") or "cuda.simulator" in type(array).__module__
 
 
 def check_array(array: Any, place: str) -> NDArray[Any]:
@@ -50,8 +55,8 @@ def _check_host_array(array: Any, place: str) -> NDArray[Any]:
         msg = f"{place} must not be a masked array, because the mask would be lost; pass its .data or .filled(...)."
         raise TypeError(msg)
     if not isinstance(array, np.ndarray):
-        if hasattr(array, "__cuda_array_interface__"):
-            msg = f"{place} must be a host array, got a CUDA array; copy it to the host first."
+        if is_on_device(array):
+            msg = f"{place} must be a host array like the others, got a CUDA array; copy it to the host first."
         else:
             msg = f"{place} must be a NumPy array, got {type(array).__name__}; make one with np.array(...)."
         raise TypeError(msg)

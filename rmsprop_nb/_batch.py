@@ -48,6 +48,7 @@ def minimize_batch(
     tol: float | None = None,
     options: dict[str, Any] | None = None,
     workers: int | Engine = 1,
+    device: str = "cpu",
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
@@ -84,6 +85,9 @@ def minimize_batch(
         A number means threads for a compiled objective and processes for a Python one; -1 is as many as there are
         processors. Otherwise something that is called as ``map(function, iterable)``, such as the ``map`` of a
         `concurrent.futures.ProcessPoolExecutor` or of MPI's or Dask's executors; it is not closed.
+    device : {"cpu", "cuda"}, default "cpu"
+        Where to run. On a CUDA device each thread minimizes a problem, all in one launch; `fun` has to have the form
+        ``jac="inplace"`` and compile for the device, see docs/cuda.md. What it raises is lost there.
     progress : bool, default False
         Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
     checkpoint : str or path-like, optional
@@ -147,10 +151,11 @@ def minimize_batch(
     problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, parsed.rel_step)
     job = Job(problem, starts, rows, parsed)
     engine = workers if callable(workers) else as_workers(workers)
+    _check_device(device, engine)
     calls = problem.calls_per_gradient(starts.shape[1])
     every = as_checkpoint_seconds(checkpoint_every, checkpoint)
     results, exceptions = begun(state, starts)
-    objective = None if callable(engine) else job.compiled()
+    objective = None if callable(engine) or device == "cuda" else job.compiled()
     if objective is None and not callable(engine) and engine > 1:
         check_sendable(problem)
     keeper = Keeper(checkpoint, every, lambda: batch_result(calls, snapshot(results), exceptions).to_tree())
@@ -163,7 +168,11 @@ def minimize_batch(
 
         failure = None
         try:
-            if callable(engine) or (objective is None and engine > 1):
+            if device == "cuda":
+                from rmsprop_nb._cuda_batch import run_on_device
+
+                run_on_device(job, results, on_done)
+            elif callable(engine) or (objective is None and engine > 1):
                 failure = run_elsewhere(job, engine, results, exceptions, on_done)
             else:
                 run_here(job, objective, engine, results, exceptions, on_done)
@@ -173,6 +182,15 @@ def minimize_batch(
     if failure is not None:
         raise IncompleteBatchError(result) from failure
     return result
+
+
+def _check_device(device: str, engine: Any) -> None:
+    if device not in ("cpu", "cuda"):
+        msg = f"device must be 'cpu' or 'cuda', got {device!r}."
+        raise ValueError(msg)
+    if device == "cuda" and engine != 1:
+        msg = f"workers must be 1 with device='cuda', which runs all problems at once, got {engine!r}."
+        raise ValueError(msg)
 
 
 def _as_starts(X0: Any) -> NDArray[Any]:

@@ -32,7 +32,7 @@ from rmsprop_nb._options import Rule, largest_gradient
 from rmsprop_nb._state import AVERAGES, LeafState, RMSpropState
 from rmsprop_nb._tree import Structure, leaves, names, places
 
-__all__ = ["Block", "Plan", "global_norm", "new_leaf"]
+__all__ = ["Block", "Plan", "Rate", "check_averages", "check_scheduled", "new_leaf", "raise_unusable"]
 
 _NDARRAY = np.ndarray
 _PAGE = 4096
@@ -184,19 +184,28 @@ class Plan:
         for block, _, g in work:
             size = largest(g) if block.threads == 1 else _largest_of_parts(g, block.threads)
             if not size <= block.largest_gradient:
-                _raise_unusable(block, g)
+                raise_unusable(block, g)
 
     def scheduled_rates(self, step: int) -> dict[int, float]:
         """Ask each schedule, once, for the learning rate of this step; return them by the schedule's id."""
         if not self._schedules:
             return {}
-        return {id(schedule): _check_scheduled(schedule(step), step) for schedule in self._schedules}
+        return {id(schedule): check_scheduled(schedule(step), step) for schedule in self._schedules}
 
     def accumulate(self, work: Work) -> Work:
         """Add gradients to the sums, and return the work with these in their place."""
         for block, _, g in work:
             np.add(block.gradient_sum, g, out=block.gradient_sum)  # type: ignore[arg-type]
         return [(block, x, block.gradient_sum) for block, x, _ in work]
+
+    def forget_sums(self, work: Work) -> None:
+        """Begin the sums of gradients anew."""
+        for _, _, total in work:
+            total.fill(0.0)
+
+    def norm(self, work: Work) -> float:
+        """Euclidean norm of all gradients together."""
+        return _global_norm([g for _, _, g in work])
 
     def update(self, work: Work, rates: dict[int, float], step: int, scale: float | None, limit: float | None) -> None:
         """Apply the rule to every block; `step` counts from 1."""
@@ -221,6 +230,11 @@ def _check_leaf(leaf: LeafState, expected: LeafState, place: str) -> None:
                 f"state must be made by init or from_arrays; that of params{place} does not fit its shape {leaf.shape}."
             )
             raise ValueError(msg)
+    check_averages(leaf, expected, place)
+
+
+def check_averages(leaf: LeafState, expected: LeafState, place: str) -> None:
+    """Raise unless the state has the averages that the options need, and no others."""
     for average in AVERAGES:
         found, wanted = getattr(leaf, average), getattr(expected, average)
         if (found is None) != (wanted is None):
@@ -265,7 +279,7 @@ def _rates_of_elements(rates: NDArray[Any], shape: tuple[int, ...], dtype: Any, 
     return np.array(rates, dtype, order="C").ravel()
 
 
-def _check_scheduled(rate: Any, step: int) -> float:
+def check_scheduled(rate: Any, step: int) -> float:
     number = float(rate)
     if not (math.isfinite(number) and number >= 0.0):
         msg = f"learning_rate(step) must be finite and not negative, got {rate!r} at step {step}."
@@ -279,7 +293,7 @@ def _largest_of_parts(g: NDArray[Any], threads: int) -> float:
     return float(found.max())
 
 
-def _raise_unusable(block: Block, g: NDArray[Any]) -> None:
+def raise_unusable(block: Any, g: NDArray[Any]) -> None:
     bad = ~(np.abs(g) <= block.largest_gradient)
     k = int(np.argmax(bad))
     index = tuple(map(int, np.unravel_index(k, block.shape)))
@@ -293,7 +307,7 @@ def _raise_unusable(block: Block, g: NDArray[Any]) -> None:
     raise FloatingPointError(msg)
 
 
-def global_norm(vectors: Sequence[NDArray[Any]]) -> float:
+def _global_norm(vectors: Sequence[NDArray[Any]]) -> float:
     """Euclidean norm over all vectors together, in double precision; safe where squares over- or underflow."""
     total = math.fsum(sum_of_squares(v) for v in vectors)
     if np.finfo(np.float64).smallest_normal < total < math.inf:

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda, float32, float64, from_dtype
-from numba.core.errors import NumbaError
+from numba import cuda, float32, float64, from_dtype, typeof, types
 from numpy.typing import NDArray
 
 from rmsprop_nb._batch_loop import BatchResults
-from rmsprop_nb._cuda_native import SIMULATED, device_function, require_device
+from rmsprop_nb._batch_run import Job
+from rmsprop_nb._cuda_native import COMPILE_ERRORS, SIMULATED, count_double, device_function, require_device
 from rmsprop_nb._loop import Algorithm
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._solve import AnyOptions, algorithm_of, settings_of, starting_state
 from rmsprop_nb._types import PROGRESS_DTYPE, Arrays, Hyper, Settings, Status, StoppingTests
 
-__all__ = ["LOCAL_BYTES", "arguments", "kernel_for", "run_on_device"]
+__all__ = ["LOCAL_BYTES", "arguments", "kernel_for", "run_on_device", "warn_of_double"]
 
-BLOCK = 128
-"""Threads in a block."""
+BLOCK = 8 if SIMULATED else 128
+"""Threads in a block; the simulator starts a thread of Python for each."""
 
 LARGEST_LAUNCH = 2**20
 """Problems in a launch; between two launches Ctrl-C is answered."""
@@ -53,7 +54,7 @@ class Shape(NamedTuple):
 
     @property
     def places(self) -> tuple[int, int, int, int]:
-        """How many vectors there are, and which are grad_avg, momentum_buffer and metric; 0 for one that is not used."""
+        """How many vectors there are, and which are grad_avg, momentum_buffer and metric; 0 for an unused one."""
         places, count = [], 7
         for used in (self.centered, self.momentum, self.searches):
             places.append(count if used else 0)
@@ -68,8 +69,8 @@ class Shape(NamedTuple):
 
 def _shape(problem: Problem, x: NDArray[Any], options: AnyOptions) -> Shape:
     arrays = starting_state(problem, x, options).arrays
-    used = (bool(a.size) for a in (arrays.grad_avg, arrays.momentum_buffer, arrays.metric))
-    return Shape(x.size, x.dtype == np.float64, *used, memory=len(arrays.steps))
+    centered, momentum, searches = (bool(a.size) for a in (arrays.grad_avg, arrays.momentum_buffer, arrays.metric))
+    return Shape(x.size, x.dtype == np.float64, centered, momentum, searches, len(arrays.steps))
 
 
 # -- the kernel -------------------------------------------------------------------------------------------------------
@@ -162,25 +163,19 @@ def _with_next_row(rest: Any, rank: int) -> Callable[..., Any]:
 # -- a run ------------------------------------------------------------------------------------------------------------
 
 
-def run_on_device(
-    problem: Problem,
-    starts: NDArray[Any],
-    rows: tuple[NDArray[Any], ...],
-    options: AnyOptions,
-    results: BatchResults,
-    on_done: Callable[[int], None],
-) -> None:
+def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None]) -> None:
     """Run the problems that `results` says have not been run."""
     require_device()
-    kernel = kernel_for(problem, starts, rows, options)
+    kernel = kernel_for(job)
+    if job.starts.dtype == np.float32 and not SIMULATED:
+        warn_of_double(job, cuda.get_current_device().compute_capability)
     todo = np.flatnonzero(results.status == _INTERRUPTED)
-    on_done(len(starts) - len(todo))
+    on_done(len(job.starts) - len(todo))
     try:
         for begin in range(0, len(todo), LARGEST_LAUNCH):
             which = todo[begin : begin + LARGEST_LAUNCH]
-            given = arguments(problem, starts[which], tuple(row[which] for row in rows), options)
             found = tuple(cuda.to_device(a[which]) for a in results)
-            _launch(kernel, len(which), (*_to_device(given), found))
+            _launch(kernel, len(which), (*_to_device(arguments(job.part(which))), found))
             for target, source in zip(results, found, strict=True):
                 target[which] = source.copy_to_host()
             on_done(len(which))
@@ -188,38 +183,63 @@ def run_on_device(
         pass
 
 
-def kernel_for(problem: Problem, starts: NDArray[Any], rows: tuple[NDArray[Any], ...], options: AnyOptions) -> Any:
+def kernel_for(job: Job) -> Any:
     """The kernel for a batch, or a clear error if there is none."""
+    problem = job.problem
     if problem.jac != "inplace":
-        msg = f"device='cuda' needs jac='inplace', fun(x, grad, *args) -> f, because a device allocates nothing; got {problem.jac!r}."
+        msg = (
+            "device='cuda' needs jac='inplace', fun(x, grad, *args) -> f, because a device allocates nothing; "
+            f"got jac={problem.jac!r}."
+        )
         raise ValueError(msg)
-    for k, row in enumerate(rows):
+    for k, row in enumerate(job.rows):
         if row.ndim > 3:
             msg = f"batch_args[{k}] must have at most 3 axes with device='cuda', got shape {row.shape}."
             raise ValueError(msg)
-    shape = _shape(problem, starts[0], options)
+    shape = _shape(problem, job.starts[0], job.options)
     if shape.local_bytes > LOCAL_BYTES:
         msg = (
             f"device='cuda' has room for {LOCAL_BYTES} bytes of vectors a problem, and n={shape.n} needs "
-            f"{shape.local_bytes}; use device='cpu', or minimize with device arrays for a single large problem."
+            f"{shape.local_bytes}; use device='cpu', or minimize one such problem with x0 on the device."
         )
         raise ValueError(msg)
-    return _kept_kernel(problem.fun, algorithm_of(options, parallel=False), shape, tuple(row.ndim for row in rows))
+    algorithm = algorithm_of(job.options, parallel=False)
+    return _kept_kernel(problem.fun, algorithm, shape, tuple(row.ndim for row in job.rows))
 
 
 _kept_kernel = functools.lru_cache(maxsize=256)(make_batch_kernel)
 
 
-def arguments(
-    problem: Problem, starts: NDArray[Any], rows: tuple[NDArray[Any], ...], options: AnyOptions
-) -> tuple[Any, ...]:
+def warn_of_double(job: Job, compute_capability: tuple[int, int]) -> None:
+    """Warn if an objective of float32 computes in float64, as it does when it meets a literal number."""
+    vector = types.Array(float32, 1, "C")
+    rows = (
+        from_dtype(row.dtype) if row.ndim == 1 else types.Array(from_dtype(row.dtype), row.ndim - 1, "A")
+        for row in job.rows
+    )
+    arg_types = (vector, vector, *map(typeof, job.problem.args), *rows)
+    try:
+        count = count_double(job.problem.fun, arg_types, compute_capability)
+    except COMPILE_ERRORS:
+        return  # the launch says it better
+    if count:
+        msg = (
+            f"fun computes in float64 ({count} instructions), though x is float32: a number such as 2 or 0.5, or an "
+            "argument of float64, makes it so, and most devices are far slower at that. Write x.dtype.type(2), and "
+            "give float32 arguments."
+        )
+        warnings.warn(msg, RuntimeWarning, stacklevel=4)
+
+
+def arguments(job: Job) -> tuple[Any, ...]:
     """What a kernel takes before the results, on the host."""
-    new = starting_state(problem, starts[0], options)
+    starts, options = job.starts, job.options
+    new = starting_state(job.problem, starts[0], options)
     bounds = new.arrays.lower, new.arrays.upper
-    laid_out = tuple(np.ascontiguousarray(np.moveaxis(row, 0, -1)) for row in rows)
+    laid_out = tuple(np.ascontiguousarray(np.moveaxis(row, 0, -1)) for row in job.rows)
     record = new.record.astype(_RECORD_DTYPE)
     record["status"] = _RUNNING
-    return starts, problem.args, laid_out, _numbers(options, starts[0]), bounds, record
+    return starts, job.problem.args, laid_out, _numbers(options, starts[0]), bounds, record
 
 
 def _numbers(options: AnyOptions, x: NDArray[Any]) -> tuple[Any, ...]:
@@ -243,7 +263,7 @@ def _launch(kernel: Any, count: int, arguments: tuple[Any, ...]) -> None:
     try:
         kernel[-(-count // BLOCK), BLOCK](*arguments)
         cuda.synchronize()
-    except (NumbaError, NotImplementedError) as error:
+    except COMPILE_ERRORS as error:
         msg = (
             "fun cannot be compiled for the device, which has no np.dot or @, no array expressions, no allocation and "
             f"few functions of NumPy; loops and the functions of math will do. The compiler says: {error}"

@@ -6,15 +6,28 @@ Imported only when somebody asks for a device, because importing numba.cuda take
 from __future__ import annotations
 
 import importlib.util
+import re
 from typing import Any
 
-import numba
 from numba import config, cuda
+from numba.core.errors import NumbaError
 
 from rmsprop_nb._native import from_bits, magnitude_bits
 from rmsprop_nb._rule import times
 
-__all__ = ["SIMULATED", "WIDTH", "device_function", "exact_times", "load_wide", "require_device", "store_wide"]
+__all__ = [
+    "SIMULATED",
+    "WIDTH",
+    "address_of",
+    "device_function",
+    "exact_times",
+    "load_wide",
+    "require_device",
+    "store_wide",
+]
+
+COMPILE_ERRORS: tuple[type[Exception], ...] = (NumbaError, NotImplementedError)
+"""What a compiler raises for code that it cannot compile; numba-cuda has classes of its own beside Numba's."""
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether NUMBA_ENABLE_CUDASIM was set when Numba was imported: kernels run as Python then, and arrays are NumPy's."""
@@ -30,22 +43,28 @@ def require_device() -> None:
             msg = "the CUDA simulator runs kernels as Python: set NUMBA_DISABLE_JIT=1 beside NUMBA_ENABLE_CUDASIM=1."
             raise RuntimeError(msg)
         return
-    if importlib.util.find_spec("numba_cuda") is None:
-        msg = (
-            "CUDA needs numba-cuda, which is not installed; pip install 'rmsprop_nb[cuda13]', or [cuda12] for a driver "
-            "of CUDA 12."
-        )
-        raise ImportError(msg)
     if not cuda.is_available():
         error = cuda.cuda_error() or "no device was found"
         msg = f"CUDA is not available: {error}; use device='cpu', or look at the driver with nvidia-smi."
         raise RuntimeError(msg)
 
 
+def address_of(array: Any) -> int:
+    """Address of the first element of an array on the device."""
+    return int(array.ctypes.data) if SIMULATED else int(array.device_ctypes_pointer.value or 0)
+
+
 def device_function(function: Any) -> Any:
     """Make a function callable in kernels, whether it is plain or compiled for the CPU."""
     function = getattr(function, "py_func", function)
     return function if SIMULATED else cuda.jit(device=True)(function)
+
+
+def count_double(function: Any, arg_types: tuple[Any, ...], compute_capability: tuple[int, int]) -> int:
+    """Number of instructions in a compiled device function that compute in double precision."""
+    function = getattr(function, "py_func", function)
+    text, _ = cuda.compile(function, arg_types, device=True, abi="numba", cc=compute_capability)
+    return len(re.findall(r"\b(?:add|sub|mul|fma|div|sqrt|rcp|neg|abs|cvt)\S*\.f64\b", text))
 
 
 if SIMULATED:
@@ -61,10 +80,19 @@ if SIMULATED:
         for k, value in enumerate(values):
             a[len(values) * int(j) + k] = value
 
+elif importlib.util.find_spec("numba_cuda") is None:
+    msg = (
+        "CUDA needs numba-cuda, which is not installed; pip install 'rmsprop_nb[cuda13]', or [cuda12] for a driver of "
+        "CUDA 12."
+    )
+    raise ImportError(msg)
 else:
     from llvmlite import ir
     from numba.cuda import cgutils, types
+    from numba.cuda.core.errors import NumbaError as NumbaCudaError
     from numba.cuda.extending import intrinsic, overload
+
+    COMPILE_ERRORS = (*COMPILE_ERRORS, NumbaCudaError)
 
     def _vector_pointer(context: Any, builder: Any, array_type: Any, array: Any, j: Any, width: int) -> Any:
         base = context.make_array(array_type)(context, builder, value=array).data
@@ -72,7 +100,7 @@ else:
         return builder.gep(builder.bitcast(base, vector.as_pointer(getattr(base.type, "addrspace", 0))), [j]), vector
 
     @intrinsic
-    def load_wide(typingctx: Any, a: Any, j: Any) -> Any:
+    def load_wide(typingctx: Any, a: Any, j: Any) -> Any:  # noqa: ARG001
         """Return elements ``WIDTH*j, ...`` of a contiguous array by one 128-bit access, aligned to 16 bytes."""
         count = WIDTH[a.dtype.bitwidth // 8]
         signature = types.UniTuple(a.dtype, count)(a, j)
@@ -86,7 +114,7 @@ else:
         return signature, codegen
 
     @intrinsic
-    def store_wide(typingctx: Any, a: Any, j: Any, values: Any) -> Any:
+    def store_wide(typingctx: Any, a: Any, j: Any, values: Any) -> Any:  # noqa: ARG001
         """Store what `load_wide` loads."""
         signature = types.void(a, j, values)
 
@@ -105,7 +133,7 @@ else:
         return a * b
 
     @overload(exact_times, target="cuda")
-    def _exact_times(a, b):  # type: ignore[no-untyped-def]
+    def _exact_times(a, b):  # type: ignore[no-untyped-def]  # noqa: ARG001
         if a == types.float32:
             return lambda a, b: cuda.libdevice.fmul_rn(a, b)
         return lambda a, b: cuda.libdevice.dmul_rn(a, b)

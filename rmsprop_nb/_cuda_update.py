@@ -13,15 +13,25 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from rmsprop_nb._cuda_native import WIDTH, device_function, exact_times, load_wide, store_wide
+from rmsprop_nb._cuda_native import SIMULATED, WIDTH, address_of, device_function, exact_times, load_wide, store_wide
 from rmsprop_nb._native import magnitude_bits
 from rmsprop_nb._rule import make_rule, times
 from rmsprop_nb._types import Hyper, Variant
 
-__all__ = ["BLOCK", "add_to", "grid", "largest_bits", "make_rule_function", "make_update", "sum_of_squares"]
+__all__ = [
+    "BLOCK",
+    "add_to",
+    "grid",
+    "largest_bits",
+    "launch_update",
+    "make_bound_rule",
+    "make_rule_function",
+    "make_update",
+    "sum_of_squares",
+]
 
-BLOCK = 256
-"""Threads in a block."""
+BLOCK = 8 if SIMULATED else 256
+"""Threads in a block; the simulator starts a thread of Python for each."""
 
 _MOST_BLOCKS = 132 * 8  # as many as the largest devices keep busy; each thread goes on to its next element
 
@@ -36,6 +46,18 @@ def make_rule_function(deterministic: bool) -> Any:
     """The rule for one element as a device function; bit for bit that of the CPU if it is to be deterministic."""
     product = exact_times if deterministic else device_function(times)
     return device_function(make_rule(product))
+
+
+def make_bound_rule(variant: Variant, hyper: Hyper, deterministic: bool) -> Any:
+    """The rule with its constants: ``rule(x, g, square_avg, grad_avg, momentum_buffer, rate, correction)``."""
+    rule = make_rule_function(deterministic)
+    beta, one_minus_beta, eps, momentum, weight_decay = hyper
+
+    def bound(x, g, s, m, b, rate, correction):  # type: ignore[no-untyped-def]
+        numbers = Hyper(beta, one_minus_beta, eps, momentum, weight_decay)
+        return rule(x, g, s, m, b, rate, correction, numbers, variant)
+
+    return device_function(bound)
 
 
 @functools.cache
@@ -77,6 +99,25 @@ def make_update(variant: Variant, itemsize: int, wide: bool, adjusts: bool, dete
             i += stride
 
     return cuda.jit(update)
+
+
+def launch_update(
+    variant: Variant,
+    vectors: tuple[Any, ...],
+    numbers: tuple[float, float, float, float],
+    hyper: Hyper,
+    stream: Any,
+    *,
+    adjusts: bool = False,
+    deterministic: bool = False,
+) -> None:
+    """Update x with g: `vectors` and `numbers`, in double precision, are those of `make_update`."""
+    x = vectors[0]
+    itemsize = x.dtype.itemsize
+    wide = all(address_of(a) % 16 == 0 for a in vectors if a.size)
+    kernel = make_update(variant, itemsize, wide, adjusts, deterministic)
+    blocks = grid(-(-x.size // WIDTH[itemsize]) if wide else x.size)
+    kernel[blocks, BLOCK, stream](*vectors, *map(np.dtype(x.dtype).type, numbers), *hyper)
 
 
 def _make_one(variant: Variant, adjusts: bool, deterministic: bool) -> Any:

@@ -115,6 +115,9 @@ def rmsprop(
         the dtype's precision, relative to max(1, \\|x\\|).
     parallel : bool, default False
         Let all Numba threads share each update of 100,000 parameters or more. The result is the same.
+    check_every : int, default 32
+        With x0 on a CUDA device: after how many iterations f and the gradient's max-norm are brought to the host and
+        tested. Elsewhere it has no meaning.
     history : bool or int, default False
         Record every iteration, or every history-th, in ``result.history``: a dict of arrays nit, nfev, fun, gnorm and
         learning_rate.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
+from rmsprop_nb._arrays import is_on_device
 from rmsprop_nb._loop import TRACE_COLUMNS
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
@@ -64,6 +65,8 @@ def minimize(
         The objective, in one of the forms that `jac` selects. x has shape (n,) and the dtype of `x0`.
     x0 : array_like, shape (n,)
         Where to start. float32 is kept and all vectors stay float32; other real dtypes become float64. It is copied.
+        With an array on a CUDA device (of Numba, CuPy, PyTorch or any library that has ``__cuda_array_interface__``)
+        all vectors are on that device, and of that library where `fun` gets them; see docs/cuda.md.
     args : tuple, optional
         Further arguments of `fun` and `jac`. Arrays are passed by reference to compiled functions.
     method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
@@ -97,7 +100,8 @@ def minimize(
         Return the same bits for any number of ranks, one process without `comm` included. It needs `data`: their rows,
         all N together in the order of the ranks, are divided into 48 blocks, row i*N//48 being the first of block i,
         and the mean is that over blocks. Ranks must hold whole blocks, as they do if rank k of P holds the rows from
-        k*N//P to (k + 1)*N//P and P divides 48. An Allreduce is 48 times as long.
+        k*N//P to (k + 1)*N//P and P divides 48. An Allreduce is 48 times as long. On a CUDA device: round as the CPU
+        does, for the same bits from the same gradients.
 
     Returns
     -------
@@ -146,12 +150,27 @@ def minimize(
     options = dict(options or {})
     check_known(options, known_options(METHODS[method]), method)
     given = Arguments(fun, x0, args, jac, bounds, callback)
+    if is_on_device(x0):
+        return _on_device(given, METHODS[method], options, tol, (comm, data, weight), deterministic)
     if comm is None and not deterministic:
         if data is not None:
             given = given._replace(args=(*as_data("data", data), *as_args(args)))
         return solve(given, METHODS[method], options, tol)
     with Team(comm or Alone(), parts_in_all(deterministic)) as team:
         return solve(given, METHODS[method], options, tol, Share(team, weight, data, deterministic))
+
+
+def _on_device(
+    given: Arguments, options_type: type[AnyOptions], chosen: dict[str, Any], tol: Any, shared: Any, deterministic: bool
+) -> OptimizeResult:
+    if any(value is not None for value in shared):
+        msg = "comm, data and weight are not for x0 on a device; leave them out, or copy x0 to the host."
+        raise ValueError(msg)
+    from rmsprop_nb._cuda_minimize import minimize_on_device
+
+    if tol is not None:
+        chosen.setdefault("gtol", tol)
+    return minimize_on_device(given, options_type(**chosen), deterministic)
 
 
 class Arguments(NamedTuple):

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._arrays import check_array, check_no_overlap
-from rmsprop_nb._blocks import Plan, Rate, Work, global_norm, new_leaf
+from rmsprop_nb._arrays import check_array, check_no_overlap, is_on_device
+from rmsprop_nb._blocks import Plan, Rate, new_leaf
 from rmsprop_nb._options import Rule
 from rmsprop_nb._presets import preset_options
-from rmsprop_nb._state import RMSpropState
-from rmsprop_nb._tree import leaves, names, places, structure_of
+from rmsprop_nb._state import LeafState, RMSpropState
+from rmsprop_nb._tree import Structure, leaves, names, places, structure_of
 from rmsprop_nb._validate import as_count, as_number, as_workers, check_learning_rate
 
 __all__ = ["RMSprop"]
@@ -76,6 +76,8 @@ class RMSprop(Rule):
         is infinite. To be able to leave everything as it is, this reads all gradients before the update does: an
         eighth of the time of a step in cache, a quarter beyond. Without it such a gradient spoils the state for good,
         as it does in other libraries.
+    deterministic : bool, default False
+        On a CUDA device: round as the CPU does, for the same bits from the same gradients.
     per_block : mapping of str to mapping, optional
         Other options for some of the arrays, by name: ``{"b": {"weight_decay": 0.0}, "layers/0": {"eps": 1e-6}}``. The
         name of an array is the way to it, keys and positions joined by slashes, as in `RMSpropState.to_arrays`; that of
@@ -127,6 +129,7 @@ class RMSprop(Rule):
     clip_norm: float | None = None
     accumulate_steps: int = 1
     check_finite: bool = True
+    deterministic: bool = False
     per_block: Mapping[str, Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
@@ -233,21 +236,35 @@ class RMSprop(Rule):
             If an array cannot be updated in place, two of them share memory, or per_block names one that is not there.
         """
         structure = structure_of(params, "params")
-        arrays = [
-            check_array(array, f"params{place}")
-            for array, place in zip(leaves(structure, params, "params"), places(structure), strict=True)
-        ]
+        arrays = leaves(structure, params, "params")
         if not arrays:
             msg = f"params must hold at least one array, got {params!r}."
             raise ValueError(msg)
-        check_no_overlap([(f"params{place}", a) for a, place in zip(arrays, places(structure), strict=True)], [])
-        made = [
-            new_leaf(array, self._choose(name)[0], self._accumulates)
-            for array, name in zip(arrays, names(structure), strict=True)
-        ]
+        if is_on_device(arrays[0]):
+            made = self._init_on_device(structure, arrays)
+        else:
+            named = [(f"params{place}", a) for a, place in zip(arrays, places(structure), strict=True)]
+            checked = [(name, check_array(a, name)) for name, a in named]
+            check_no_overlap(checked, [])
+            made = [
+                new_leaf(array, self._choose(name)[0], self._accumulates)
+                for (_, array), name in zip(checked, names(structure), strict=True)
+            ]
         state = RMSpropState(structure, tuple(made))
         self._plan(state)  # what does not fit, such as rates of another shape, is seen now
         return state
+
+    def _init_on_device(self, structure: Structure, arrays: list[Any]) -> list[LeafState]:
+        from rmsprop_nb._cuda_arrays import device_array
+        from rmsprop_nb._cuda_step import new_device_leaf
+
+        found = [
+            device_array(a, f"params{place}", writes=True) for a, place in zip(arrays, places(structure), strict=True)
+        ]
+        return [
+            new_device_leaf(a, self._choose(name)[0], self._accumulates)
+            for a, name in zip(found, names(structure), strict=True)
+        ]
 
     def step(self, params: Any, grads: Any, state: RMSpropState) -> None:
         """Update params and state in place, once.
@@ -284,22 +301,21 @@ class RMSprop(Rule):
         if accumulates:
             work = plan.accumulate(work)
         limit = None if self.clip_value is None else float(self.clip_value)
-        plan.update(work, rates, state._step + 1, self._scale(work, count), limit)
+        plan.update(work, rates, state._step + 1, self._scale(plan, work, count), limit)
         for array, x in copies:
             array[...] = x.reshape(array.shape)
         if accumulates:
-            for _, _, total in work:
-                total.fill(0.0)
+            plan.forget_sums(work)
             state._accumulated = 0
         state._step += 1
 
-    def _scale(self, work: Work, count: int) -> float | None:
+    def _scale(self, plan: Any, work: Any, count: int) -> float | None:
         """What the gradients, or the sums of `count` of them, are multiplied by; None if never."""
         if not self.maximize and self.clip_norm is None and not self._accumulates:
             return None
         scale = (-1.0 if self.maximize else 1.0) / count
         if self.clip_norm is not None:
-            norm = global_norm([g for _, _, g in work]) / count
+            norm = plan.norm(work) / count
             if norm > self.clip_norm:
                 scale *= self.clip_norm / norm
         return scale
@@ -308,21 +324,27 @@ class RMSprop(Rule):
     def _accumulates(self) -> bool:
         return self.accumulate_steps > 1
 
-    def _plan(self, state: Any) -> Plan:
+    def _plan(self, state: Any) -> Any:
         """What to do with this state; worked out once and kept with it."""
         if not isinstance(state, RMSpropState):
             msg = f"state must be an RMSpropState, made by init, got {type(state).__name__}."
             raise TypeError(msg)
         plan = state._plan
         if plan is not None and plan.owner() is self:
-            return plan  # type: ignore[no-any-return]
+            return plan
         self._check_names(names(state._structure))
         bound = self.clip_value if self.clip_norm is None else self.clip_norm
-        state._plan = Plan(
-            self, state, self._choose, workers=as_workers(self.workers), accumulates=self._accumulates,
-            bound=None if self._accumulates else bound,  # sums are not clipped before they are complete
-        )  # fmt: skip
-        return state._plan  # type: ignore[no-any-return]
+        bound = None if self._accumulates else bound  # sums are not clipped before they are complete
+        if is_on_device(state._leaves[0].square_avg):
+            from rmsprop_nb._cuda_step import DevicePlan
+
+            state._plan = DevicePlan(
+                self, state, self._choose, accumulates=self._accumulates, bound=bound, deterministic=self.deterministic
+            )
+        else:
+            workers = as_workers(self.workers)
+            state._plan = Plan(self, state, self._choose, workers=workers, accumulates=self._accumulates, bound=bound)
+        return state._plan
 
     def _check_names(self, existing: list[str]) -> None:
         for name in self.per_block or {}:

@@ -131,6 +131,7 @@ class RmspropOptions(Rule, Options):
     learning_rate: float | str | Callable[[int], float] = "auto"
     momentum: float | None = None
     parallel: bool = False
+    check_every: int = 32
 
     def __post_init__(self) -> None:
         check_learning_rate(self.learning_rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,8 +102,25 @@ class RMSpropState:
         state : RMSpropState
             Shares no memory with this one.
         """
+        on_device = not isinstance(self._leaves[0].square_avg, np.ndarray)
+        return self.to_device() if on_device else self._with(np.copy)
+
+    def to_device(self) -> RMSpropState:
+        """Return an independent copy on the current CUDA device, for parameters that are there.
+
+        Returns
+        -------
+        state : RMSpropState
+            Shares no memory with this one.
+        """
+        from numba import cuda
+
+        return self._with(lambda vector: cuda.to_device(_on_host(vector)))
+
+    def _with(self, change: Callable[[Any], Any]) -> RMSpropState:
+        """The same with every vector changed."""
         leaves = tuple(
-            LeafState(leaf.shape, *(None if vector is None else vector.copy() for vector in leaf[1:]))  # type: ignore[arg-type]
+            LeafState(leaf.shape, *(None if vector is None else change(vector) for vector in leaf[1:]))  # type: ignore[arg-type]
             for leaf in self._leaves
         )
         return RMSpropState(self._structure, leaves, self._step, self._accumulated)
@@ -134,7 +151,7 @@ class RMSpropState:
         for name, leaf in zip(names(self._structure), self._leaves, strict=True):
             for average, vector in zip(AVERAGES, leaf[1:], strict=True):
                 if vector is not None:
-                    arrays[_key(average, name)] = vector.reshape(leaf.shape).copy()
+                    arrays[_key(average, name)] = _on_host(vector).reshape(leaf.shape)
         return arrays
 
     @classmethod
@@ -178,6 +195,11 @@ class RMSpropState:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RMSpropState.from_arrays, (self.to_arrays(),)  # plain arrays outlive a change of the attributes here
+
+
+def _on_host(vector: Any) -> NDArray[Any]:
+    """A copy on the host."""
+    return vector.copy() if isinstance(vector, np.ndarray) else vector.copy_to_host()
 
 
 def _key(average: str, name: str) -> str:

@@ -321,7 +321,7 @@ class Frame:
             value = self.special[operand]
             return np.broadcast_to(value, self.count)[self.active].astype(dtype)
         if operand[:2] in ("0f", "0d"):
-            words = np.array(int(operand[2:], 16), np.uint32 if operand[1] == "f" else np.uint64)
+            words = np.array(int(f"0x{operand[2:]}", 0), np.uint32 if operand[1] == "f" else np.uint64)
             return np.full(self.active.size, words.view(np.float32 if operand[1] == "f" else np.float64)[()], dtype)
         if re.fullmatch(r"-?\d+|0x[0-9a-fA-F]+", operand):
             bits = int(operand, 0) % 2 ** (8 * dtype.itemsize)
@@ -354,7 +354,9 @@ class Frame:
         if "param" in i.modifiers:
             name = re.match(r"\[([\w$]+)", i.args[1])[1]  # type: ignore[index]
             values = self.params[name][self.active]
-            self.set(i.args[0], _as_type(values, np.dtype(i.type)) if values.dtype.kind == "f" else values.astype(i.type))
+            self.set(
+                i.args[0], _as_type(values, np.dtype(i.type)) if values.dtype.kind == "f" else values.astype(i.type)
+            )
             return
         names = _items(i.args[0])
         found = self.memory.load(self._address(i.args[1]), i.type, len(names), self.active)

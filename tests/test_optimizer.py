@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from variants import DTYPES, VARIANTS
 
 from rmsprop_nb import RMSprop, RMSpropState, minimize, schedules
-from rmsprop_nb._blocks import global_norm
+from rmsprop_nb._blocks import _global_norm
 from rmsprop_nb._cpu import PARALLEL_MIN_SIZE
 from rmsprop_nb._presets import NAMES_ELSEWHERE, PRESETS
 from rmsprop_nb.testing import reference_rmsprop
@@ -215,7 +215,7 @@ def test_clip_norm_scales_all_arrays_together(dtype, size):
 def test_global_norm_neither_overflows_nor_underflows(size):
     vectors = [np.array([3.0 * size, 0.0]), np.array([4.0 * size]), np.ones(0)]
     with np.errstate(over="ignore"):  # without the JIT, NumPy tells of the overflow
-        norm = global_norm(vectors)
+        norm = _global_norm(vectors)
     assert norm == pytest.approx(5.0 * size, rel=1e-3 if 0 < size < 1e-300 else 1e-15, nan_ok=True)
 
 

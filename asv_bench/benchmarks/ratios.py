@@ -155,8 +155,7 @@ class VariantOverPlain:
 class UpdateOverPeer:
     """One update, called from Python, all on one thread. Floor: that of UpdateOverFloor.
 
-    Aim at n = 10**7: 1/7 of torch, 1/4.5 of NumPy, 1/1.6 (float32) and 1/4 (float64) of optax, 1 of torch.compile;
-    below 1 everywhere.
+    Aim at n = 10**7: 1/7 of torch, 1/4.5 of NumPy, 1/1.6 of optax, 1 of torch.compile; below 1 everywhere.
     """
 
     params = (tuple(UPDATES), DTYPES, (10, 10**3, 10**5, 10**7, HUGE))
@@ -219,7 +218,8 @@ class LoopOverHand:
 class LoopOverPeer:
     """An iteration of the textbook rule on a compiled objective over one in another library. Floor: LoopOverHand.
 
-    Aim: 1/8 of a JAX while_loop at n <= 10 and 1/2 at 1000; 1/5000 of a torch loop at n = 2.
+    Aim: 1 of a JAX while_loop, which is compiled around the objective and as fast as the loop by hand; 1/5000 of a
+    torch loop at n = 2.
     """
 
     params = (tuple(LOOPS), (2, 10, 100, 1000))

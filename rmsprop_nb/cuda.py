@@ -1,0 +1,65 @@
+"""The RMSprop rule for CUDA kernels of one's own; needs numba-cuda, ``pip install 'rmsprop_nb[cuda13]'``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from rmsprop_nb._options import Rule
+from rmsprop_nb._types import Variant
+
+__all__ = ["device_rule"]
+
+
+def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, **options: Any) -> Any:
+    """Make the rule for one element, a device function to be called in ``numba.cuda`` kernels.
+
+    Parameters
+    ----------
+    dtype : dtype, optional
+        Of all numbers that the function is given, float32 (the default) or float64; those of `options` are rounded to
+        it.
+    deterministic : bool, default False
+        Round as the CPU does, for the same bits. Otherwise products and sums may be fused, which is as accurate.
+    **options
+        ``beta``, ``eps``, ``momentum``, ``nesterov``, ``centered``, ``eps_inside_sqrt``, ``bias_correction``,
+        ``weight_decay``, ``decoupled_weight_decay`` and ``lr_in_momentum``, as for `rmsprop_nb.RMSprop`. They are
+        constants of the compiled code.
+
+    Returns
+    -------
+    rule : device function
+        ``rule(x, g, square_avg, grad_avg, momentum_buffer, rate, correction)`` returns the new ``(x, square_avg,
+        grad_avg, momentum_buffer)`` of one element. What the options do not use is handed through; `correction` is
+        ``1 - beta**step`` and is used with ``bias_correction`` only.
+
+    Raises
+    ------
+    ImportError
+        If there is no numba-cuda.
+    TypeError, ValueError
+        If an option does not exist or is out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba import cuda
+    >>> from rmsprop_nb.cuda import device_rule
+    >>> rule = device_rule(beta=0.99)                                     # doctest: +SKIP
+    >>> @cuda.jit                                                         # doctest: +SKIP
+    ... def step(x, g, s, rate):
+    ...     i = cuda.grid(1)
+    ...     if i < x.size:
+    ...         zero = x.dtype.type(0)
+    ...         x[i], s[i], _, _ = rule(x[i], g[i], s[i], zero, zero, rate, zero)
+    """
+    real = np.dtype(dtype)
+    if real not in (np.dtype(np.float32), np.dtype(np.float64)):
+        msg = f"dtype must be float32 or float64, got {real}."
+        raise ValueError(msg)
+    chosen = Rule(**options)
+    from rmsprop_nb._cuda_update import make_bound_rule
+
+    return make_bound_rule(Variant(*chosen.variant), chosen.hyper(real), deterministic)

@@ -1,0 +1,125 @@
+"""CUDA kernels compiled without a device or a driver: to PTX, and on to machine code with what it needs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+from numba import config
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+if config.ENABLE_CUDASIM:
+    pytest.skip("the simulator compiles nothing", allow_module_level=True)
+
+from numba import cuda
+
+ARCHITECTURES = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0))
+
+
+@contextlib.contextmanager
+def device_of(capability):
+    """What a compiler asks the device for, when a kernel calls another function."""
+    with mock.patch(
+        "numba.cuda.dispatcher.get_current_device", return_value=SimpleNamespace(compute_capability=capability)
+    ):
+        yield
+
+
+def ptx(kernel, arg_types, capability=(9, 0)):
+    """The kernel as text for a virtual machine."""
+    with device_of(capability):
+        return cuda.compile(kernel.py_func, arg_types, device=False, abi="numba", cc=capability)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class MachineCode:
+    """A kernel as a device runs it."""
+
+    registers: int
+    spilled: int
+    stack: int
+    opcodes: Counter[str]
+    loops: list[Counter[str]]
+
+    @property
+    def double(self) -> int:
+        """Number of instructions in double precision."""
+        is_double = re.compile(r"D(ADD|MUL|FMA|SETP|MNMX)|(?!LD|ST).*F64")
+        return sum(count for opcode, count in self.opcodes.items() if is_double.match(opcode))
+
+
+def machine_code(kernel, arg_types, capability):
+    """Compile and link as numba-cuda does when it launches, and take the result apart."""
+    nvjitlink = pytest.importorskip("cuda.bindings.nvjitlink")
+    with device_of(capability):
+        code, _ = cuda.compile(kernel.py_func, arg_types, device=False, abi="numba", cc=capability, output="ltoir")
+    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", "-verbose"]
+    handle = nvjitlink.create(len(options), options)
+    try:
+        nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), "kernel")
+        nvjitlink.complete(handle)
+        cubin, log = bytearray(nvjitlink.get_linked_cubin_size(handle)), bytearray(nvjitlink.get_info_log_size(handle))
+        nvjitlink.get_linked_cubin(handle, cubin)
+        nvjitlink.get_info_log(handle, log)
+    finally:
+        nvjitlink.destroy(handle)
+    said = log.decode(errors="replace")
+
+    def number(pattern):
+        found = re.search(pattern, said)
+        assert found is not None, said
+        return int(found[1])
+
+    instructions = _instructions(_disassembled(bytes(cubin)))
+    return MachineCode(
+        registers=number(r"Used (\d+) registers"),
+        spilled=number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads"),
+        stack=number(r"(\d+) bytes stack frame"),
+        opcodes=Counter(opcode for _, opcode, _ in instructions),
+        loops=_loops(instructions),
+    )
+
+
+def _disassembled(cubin):
+    path = shutil.which("nvdisasm", path=str(Path(sysconfig.get_path("purelib")) / "nvidia" / "cu13" / "bin"))
+    path = path or shutil.which("nvdisasm")
+    if path is None:
+        pytest.skip("there is no nvdisasm")
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "kernel.cubin"
+        file.write_bytes(cubin)
+        return subprocess.run([path, "-c", "-ndf", str(file)], capture_output=True, text=True, check=True).stdout
+
+
+def _instructions(text):
+    """``(labels, opcode, operands)`` of each instruction."""
+    found, labels = [], []
+    for line in text.splitlines():
+        if label := re.match(r"(\.L_[\w$]+):", line.strip()):
+            labels.append(label[1])
+        elif match := re.match(r"\s*/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+\s+)?(?!NOP)([\w.]+)\s*([^;]*);", line):
+            found.append((tuple(labels), match[1], match[2]))
+            labels = []
+    return found
+
+
+def _loops(instructions):
+    """Opcodes of the innermost loops, in the order in which they stand."""
+    place = {label: k for k, (labels, _, _) in enumerate(instructions) for label in labels}
+    spans = []
+    for k, (_, opcode, operands) in enumerate(instructions):
+        target = re.search(r"\.L_[\w$]+", operands) if opcode.startswith("BRA") else None
+        if target and place[target[0]] < k:
+            spans.append((place[target[0]], k))
+    innermost = [a for a in spans if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in spans)]
+    return [Counter(opcode for _, opcode, _ in instructions[begin : end + 1]) for begin, end in sorted(innermost)]

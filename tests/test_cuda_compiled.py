@@ -1,0 +1,292 @@
+"""The compiled CUDA code without a device: what it computes, by an interpreter of PTX, and its machine code."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+
+import numpy as np
+import pytest
+from cuda_offline import ARCHITECTURES, device_of, machine_code, ptx
+from numba import float32, float64, njit, typeof, types
+from ptx_interpreter import PTXError, run
+
+from rmsprop_nb import _cuda_batch, minimize_batch
+from rmsprop_nb._batch_loop import BatchResults
+from rmsprop_nb._batch_run import Job
+from rmsprop_nb._cpu import make_update as make_host_update
+from rmsprop_nb._cuda_native import WIDTH, count_double
+from rmsprop_nb._cuda_update import add_to, largest_bits, make_update, sum_of_squares
+from rmsprop_nb._objective import Problem
+from rmsprop_nb._options import LbfgsOptions, RmspropOptions
+from rmsprop_nb._types import Hyper, Variant
+
+SIZES = (0, 1, 3, 4, 5, 1023, 1024, 1025)
+VARIANTS = {
+    "plain": Variant(),
+    "eps inside": Variant(eps_inside_sqrt=True),
+    "bias": Variant(bias_correction=True, centered=True),
+    "decay": Variant(weight_decay=True),
+    "decoupled": Variant(weight_decay=True, decoupled_weight_decay=True),
+    "momentum": Variant(momentum=True),
+    "nesterov": Variant(momentum=True, nesterov=True, lr_in_momentum=True),
+    "everything": Variant(True, True, True, True, True, True, True, True),
+}
+REALS = {"float32": float32, "float64": float64}
+
+
+def signature(real):
+    return (*[real[::1]] * 5, *[real] * 9)
+
+
+def vectors(variant, n, dtype):
+    rng = np.random.default_rng(n)
+
+    def normal(used=True):
+        return rng.normal(size=n if used else 0).astype(dtype)
+
+    return [normal(), normal(), rng.random(n).astype(dtype), 0.1 * normal(variant.centered), normal(variant.momentum)]
+
+
+# -- the update: what it computes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_deterministic_update_has_the_bits_of_the_cpu(variant, dtype):
+    compare_updates(variant, dtype, deterministic=True, adjusts=False)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_clipped_update_has_the_bits_of_the_cpu(dtype):
+    compare_updates(Variant(), dtype, deterministic=True, adjusts=True)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_update_is_that_of_the_cpu_but_for_fused_operations(variant, dtype):
+    compare_updates(variant, dtype, deterministic=False, adjusts=False)
+
+
+def compare_updates(variant, dtype, deterministic, adjusts):
+    real = np.dtype(dtype).type
+    hyper = Hyper.of(dtype, 0.9, 1e-8, 0.9, 0.01)
+    scale, limit = (-0.5, 0.7) if adjusts else (1.0, math.inf)
+    host = make_host_update(variant)
+    for wide in (True, False):
+        kernel = make_update(variant, np.dtype(dtype).itemsize, wide, adjusts, deterministic)
+        text = ptx(kernel, signature(REALS[dtype]))
+        assert ("fma." in text) != deterministic
+        for n in SIZES:
+            expected, found = vectors(variant, n, dtype), vectors(variant, n, dtype)
+            before = [a.copy() for a in found]
+            host(*expected, 0.01, 0.5, hyper, 1, None, *((scale, limit) if adjusts else (None, None)))
+            run(text, 3, 64, (*found, real(0.01), real(0.5), real(scale), real(limit), *hyper))
+            for name, a, b, old in zip("xgsmb", found, expected, before, strict=True):
+                if deterministic:
+                    np.testing.assert_array_equal(a, b, err_msg=f"{name}, n={n}")
+                else:  # ulps of what was added up, more where that may cancel and is divided by; S has no signs
+                    most = 1 if name == "s" else 32 if variant.centered or variant.weight_decay else 4
+                    ulp = np.spacing(np.maximum(np.abs(b), 0.0 if name == "s" else np.abs(old) + 1.0))
+                    assert (np.abs(a - b) <= most * ulp).all(), f"{name}, n={n}"
+
+
+@pytest.mark.slow
+def test_large_update_has_the_bits_of_the_cpu():
+    variant, n = Variant(), 100_003
+    expected, found = vectors(variant, n, "float32"), vectors(variant, n, "float32")
+    hyper = Hyper.of("float32", 0.9, 1e-8)
+    make_host_update(variant)(*expected, 0.01, 1.0, hyper, 1)
+    numbers = map(np.float32, (0.01, 1.0, 1.0, math.inf))
+    counted = run(
+        ptx(make_update(variant, 4, True, False, True), signature(float32)), 4, 256, (*found, *numbers, *hyper)
+    )
+    np.testing.assert_array_equal(found[0], expected[0])
+    assert counted.sectors_over_least < 1.01
+
+
+def test_threads_of_a_warp_read_neighbours():
+    numbers = (*map(np.float32, (0.01, 1.0, 1.0, math.inf)), *Hyper.of("float32", 0.9, 1e-8))
+    for wide in (True, False):
+        text = ptx(make_update(Variant(), 4, wide, False, False), signature(float32))
+        counted = run(text, 2, 128, (*vectors(Variant(), 2048, "float32"), *numbers))
+        assert counted.sectors_over_least == 1.0
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_reductions(dtype):
+    rng = np.random.default_rng(0)
+    bits = types.int32 if dtype == "float32" else types.int64
+    largest = ptx(largest_bits, (REALS[dtype][::1], bits[::1]))
+    squares = ptx(sum_of_squares, (REALS[dtype][::1], float64[::1]))
+    add = ptx(add_to, (REALS[dtype][::1],) * 2)
+    for n in (0, 1, 100, 1025):
+        g = rng.normal(size=n).astype(dtype)
+        found, sums = np.zeros(1, f"i{g.itemsize}"), np.zeros(128)
+        run(largest, 2, 64, (g, found))
+        assert found.view(dtype)[0] == np.abs(g).max(initial=0.0)
+        run(squares, 2, 64, (g, sums))
+        np.testing.assert_allclose(sums.sum(), np.sum(g.astype(np.float64) ** 2), rtol=1e-14)
+        total = np.ones(n, dtype)
+        run(add, 2, 64, (total, g))
+        np.testing.assert_array_equal(total, g + np.ones(1, dtype))
+        if n:
+            g[n // 2] = np.nan
+            run(largest, 2, 64, (g, found))
+            assert np.isnan(found.view(dtype)[0])
+
+
+# -- the update: its machine code -------------------------------------------------------------------------------------
+
+MOST_INSTRUCTIONS = {"plain": 42, "deterministic": 42, "everything": 90}  # an element, of float32 on sm_90
+
+
+@pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("kind", MOST_INSTRUCTIONS)
+def test_machine_code_of_the_update(kind, dtype, capability):
+    variant = VARIANTS["everything" if kind == "everything" else "plain"]
+    itemsize = np.dtype(dtype).itemsize
+    kernel = make_update(variant, itemsize, True, False, kind == "deterministic")
+    code = machine_code(kernel, signature(REALS[dtype]), capability)
+    assert code.spilled == code.stack == 0
+    assert not any(opcode.startswith(("LDL", "STL")) for opcode in code.opcodes)
+    whole = code.loops[0]
+    loads = sum(count for opcode, count in whole.items() if opcode.startswith("LDG.E.128"))
+    stores = sum(count for opcode, count in whole.items() if opcode.startswith("STG.E.128"))
+    arrays = 3 + variant.centered + variant.momentum
+    assert loads in (arrays, 2 * arrays)  # some compilers unroll the loop once
+    assert stores == loads // arrays * (arrays - 1)
+    if dtype == "float32":
+        assert code.double == 0
+        if capability == (9, 0):
+            assert whole.total() * arrays / loads / WIDTH[itemsize] <= MOST_INSTRUCTIONS[kind]
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+@njit
+def misfit(p, grad, t, weight, y):
+    f = zero = p[0] - p[0]
+    for i in range(grad.size):
+        grad[i] = zero
+    for i in range(t.size):
+        e = math.exp(-p[1] * t[i])
+        r = p[0] * e + p[2] - y[i]
+        f += weight * r * r
+        grad[0] += weight * (r + r) * e
+        grad[1] -= weight * (r + r) * p[0] * t[i] * e
+        grad[2] += weight * (r + r)
+    return f
+
+
+def make_job(options, dtype=np.float64, count=256):
+    rng = np.random.default_rng(0)
+    t = np.linspace(0.0, 4.0, 6).astype(dtype)
+    y = (2.0 * np.exp(-1.3 * t) + 0.5 + 0.01 * rng.normal(size=(count, 6))).astype(dtype)
+    none = np.empty(0, dtype)
+    starts = np.tile(np.array([1.0, 1.0, 0.0], dtype), (count, 1))
+    return Job(Problem(misfit, "inplace", (t,), none, none, None), starts, (np.ones(count, dtype), y), options)
+
+
+def compiled_batch(job):
+    arguments = (*_cuda_batch.arguments(job), tuple(BatchResults.empty(job.starts)))
+    return ptx(_cuda_batch.kernel_for(job), tuple(map(typeof, arguments))), arguments
+
+
+BATCHES = {
+    "textbook": (RmspropOptions(learning_rate=0.05, maxiter=20), "rmsprop", {"learning_rate": 0.05, "maxiter": 20}),
+    "auto": (RmspropOptions(), "rmsprop", {}),
+    "lbfgs": (LbfgsOptions(memory=4), "rmsprop-lbfgs", {"memory": 4}),
+}
+
+
+@pytest.mark.parametrize(("options", "method", "chosen"), BATCHES.values(), ids=BATCHES)
+def test_batch_finds_what_the_cpu_finds(options, method, chosen):
+    job = make_job(options)
+    text, arguments = compiled_batch(job)
+    counted = run(text, 2, 128, arguments)
+    found = BatchResults(*arguments[-1])
+    expected = minimize_batch(
+        misfit, job.starts, job.problem.args, batch_args=job.rows, jac="inplace", method=method, options=chosen
+    )
+    # rounding differs, and what is near a minimum amplifies it: f and the status say more than the path
+    np.testing.assert_array_equal(found.status, expected.status)
+    np.testing.assert_allclose(found.fun, expected.fun, rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(found.x, expected.x, atol=1e-3)
+    assert abs(found.nfev.mean() / expected.nfev.mean() - 1.0) < 0.02
+    assert counted.sectors_over_least < 2.0
+
+
+def test_batch_of_float32_converges():
+    job = make_job(RmspropOptions(gtol=1e-3), np.float32, 64)
+    text, arguments = compiled_batch(job)
+    run(text, 1, 64, arguments)
+    found = BatchResults(*arguments[-1])
+    assert (found.status == 0).all()
+    assert found.x.dtype == np.float32
+    assert (np.abs(found.jac) <= 1e-3).all()
+
+
+@pytest.mark.parametrize("capability", [ARCHITECTURES[0], ARCHITECTURES[-1]], ids=str)
+def test_vectors_of_a_textbook_batch_stay_in_registers(capability):
+    job = make_job(RmspropOptions(learning_rate=0.05), np.float32)
+    _, arguments = compiled_batch(job)
+    code = machine_code(_cuda_batch.kernel_for(job), tuple(map(typeof, arguments)), capability)
+    assert code.spilled == code.stack == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_objective_of_float32_that_computes_in_float64_is_warned_of():
+    @njit
+    def with_literals(x, grad):
+        grad[0] = 0.3 + 0.1 * x[0]
+        return x[0] * x[0]
+
+    @njit
+    def without(x, grad):
+        grad[0] = x[0] + x[0]
+        return x[0] * x[0]
+
+    none = np.empty(0, np.float32)
+    starts = np.ones((2, 1), np.float32)
+    jobs = [
+        Job(Problem(f, "inplace", (), none, none, None), starts, (), RmspropOptions()) for f in (with_literals, without)
+    ]
+    with device_of((9, 0)):
+        with pytest.warns(RuntimeWarning, match=r"fun computes in float64 \(\d+ instructions\)"):
+            _cuda_batch.warn_of_double(jobs[0], (9, 0))
+        with warnings.catch_warnings():
+            _cuda_batch.warn_of_double(jobs[1], (9, 0))
+        assert count_double(misfit, (float32[::1],) * 2 + (float32[::1], float32, float32[::1]), (9, 0)) == 0
+
+
+# -- the interpreter itself finds what it is there to find -------------------------------------------------------------
+
+
+def test_interpreter_finds_access_out_of_bounds():
+    text = ptx(add_to, (float32[::1],) * 2)
+    with pytest.raises(PTXError, match="out of bounds"):
+        run(text, 1, 32, (np.ones(6, np.float32), np.ones(8, np.float32)))  # add_to goes by the length of the second
+
+
+def test_interpreter_finds_misaligned_access():
+    text = ptx(make_update(Variant(), 4, True, False, False), signature(float32))
+    shifted = re.sub(r"(ld\.global\.v4\.f32[^\[]*\[%rd\d+)", r"\1+4", text)
+    assert shifted != text
+    numbers = (*map(np.float32, (0.01, 1.0, 1.0, math.inf)), *Hyper.of("float32", 0.9, 1e-8))
+    with pytest.raises(PTXError, match="misaligned"):
+        run(shifted, 1, 32, (*vectors(Variant(), 64, "float32"), *numbers))
+
+
+def test_interpreter_finds_races():
+    from numba import cuda
+
+    @cuda.jit
+    def all_write(a):
+        a[0] = cuda.grid(1)
+
+    with pytest.raises(PTXError, match="race"):
+        run(ptx(all_write, (types.int64[::1],)), 1, 32, (np.zeros(1, np.int64),))
