@@ -24,6 +24,7 @@ __all__ = [
     "minimize_batch",
     "minimize_minibatch",
     "multistart",
+    "plotting",
     "rmsprop",
     "rmsprop_lbfgs",
     "save",
@@ -34,7 +35,7 @@ __all__ = [
 if TYPE_CHECKING:
     from typing import Any
 
-    from rmsprop_nb import cuda, datasets, schedules, testing
+    from rmsprop_nb import cuda, datasets, plotting, schedules, testing
     from rmsprop_nb._batch import minimize_batch
     from rmsprop_nb._batch_result import IncompleteBatchError
     from rmsprop_nb._checkpoint import load, save
@@ -63,7 +64,7 @@ _HOMES = {
     "rmsprop_lbfgs": "_methods",
     "save": "_checkpoint",
 }
-_MODULES = ("cuda", "datasets", "schedules", "testing")
+_MODULES = ("cuda", "datasets", "plotting", "schedules", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._batch_loop import BatchResults
+from rmsprop_nb._result import Result, as_html
 from rmsprop_nb._types import MESSAGES, Status
 
 __all__ = ["BatchResult", "IncompleteBatchError", "LoadedError", "batch_result", "begun", "snapshot", "told"]
@@ -52,7 +52,7 @@ def _ranges(numbers: NDArray[np.intp]) -> str:
     return ", ".join(shown) + (", ..." if len(runs) > 10 else "")
 
 
-class BatchResult(OptimizeResult):  # type: ignore[misc]
+class BatchResult(Result):
     """An OptimizeResult whose fields have a row for each problem; see `minimize_batch`."""
 
     def to_tree(self) -> dict[str, Any]:
@@ -68,6 +68,11 @@ class BatchResult(OptimizeResult):  # type: ignore[misc]
         lines += [f"{k:>10}  {MESSAGES[Status(int(status))]}" for status, k in zip(statuses, counts, strict=True)]
         lines += [f"lowest f: {self.fun[self.best]:.6g} at index {self.best}"]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        first, *rest, lowest = map(str.strip, repr(self).split("\n"))
+        counts = {message: count for count, message in (line.split("  ", 1) for line in rest)}
+        return as_html({first: "", **counts, "lowest f": lowest.removeprefix("lowest f: ")})
 
 
 def begun(state: Any, starts: NDArray[Any]) -> tuple[BatchResults, dict[int, Exception]]:

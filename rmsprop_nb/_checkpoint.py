@@ -10,6 +10,7 @@ from scipy.optimize import OptimizeResult
 
 from rmsprop_nb import _archive
 from rmsprop_nb._batch_result import BatchResult, LoadedError
+from rmsprop_nb._result import Result
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._state import RMSpropState
 from rmsprop_nb._types import MESSAGES, Status
@@ -130,7 +131,7 @@ def _from_tree(tree: Any) -> Any:
     if name == "BatchResult":
         return _batch_result(tree["fields"], tree["exceptions"])
     if name == "OptimizeResult":
-        result = OptimizeResult({key: _from_tree_if_known(value) for key, value in tree["fields"].items()})
+        result = Result({key: _from_tree_if_known(value) for key, value in tree["fields"].items()})
         _check_result(result)
         return result
     msg = f"it holds a {name!r}, which is unknown."

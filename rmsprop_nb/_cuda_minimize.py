@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._cpu import bias_after
 from rmsprop_nb._cuda_arrays import copy_like, device_array, device_zeros, largest_of, stream_of
 from rmsprop_nb._cuda_update import launch_update
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions, largest_gradient
+from rmsprop_nb._result import Result
 from rmsprop_nb._types import MESSAGES, Status, StoppingTests
 from rmsprop_nb._validate import as_args, as_count, check_callable
 
@@ -31,7 +31,7 @@ _ON_HOST_ONLY = (
 )  # fmt: skip
 
 
-def minimize_on_device(given: Any, options: RmspropOptions | LbfgsOptions, deterministic: bool) -> OptimizeResult:
+def minimize_on_device(given: Any, options: RmspropOptions | LbfgsOptions, deterministic: bool) -> Result:
     """Minimize from a device array, of which a copy is made; `given` are the Arguments of `minimize`."""
     run = _Run(given, _checked(given, options), deterministic)
     try:
@@ -144,10 +144,10 @@ class _Run:
         vectors = (self._x, self._g, *self.averages)
         launch_update(options.variant, vectors, numbers, hyper, self.stream, deterministic=self.deterministic)
 
-    def result(self, status: Status) -> OptimizeResult:
+    def result(self, status: Status) -> Result:
         """The point that met the test on the gradient, otherwise the best of those looked at."""
         best = status is not Status.GTOL and math.isfinite(self.f_best)
-        return OptimizeResult(
+        return Result(
             x=self.x_best if best else self.x,
             fun=self.f_best if best else self.f,
             jac=self.g_best if best else self.grad,

@@ -19,6 +19,7 @@ from rmsprop_nb._minimize import FORMS
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._parallel import Alone, Team, digest, state_digest
 from rmsprop_nb._plan import Plan, new_state, resumed_state
+from rmsprop_nb._result import Result
 from rmsprop_nb._rows import Rows
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._shard import Shard, SharedTarget, make_shared_target, parts_in_all, parts_of
@@ -356,7 +357,7 @@ def _result(state: RunState, plan: Plan, given: _Given, trace: NDArray[np.float6
     if np.isfinite(p.f_best):
         x = arrays.x_best
     status = Status(int(p.status))
-    result = OptimizeResult(x=x.copy(), fun=float(p.f), nit=int(p.nit))
+    result = Result(x=x.copy(), fun=float(p.f), nit=int(p.nit))
     if evaluate and status is not Status.INTERRUPTED:
         if team is not None:
             team.go_on()

@@ -18,6 +18,7 @@ from rmsprop_nb._loop import TRACE_COLUMNS
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._parallel import Alone, Piece, ReducedObjective, Team, digest, state_digest
+from rmsprop_nb._result import Result
 from rmsprop_nb._run_state import RunState
 from rmsprop_nb._shard import parts_in_all, parts_of
 from rmsprop_nb._solve import AnyOptions, run, starting_state
@@ -300,7 +301,7 @@ def outcome(state: RunState) -> tuple[Status, tuple[NDArray[Any], float, NDArray
 def _result(problem: Problem, state: RunState) -> OptimizeResult:
     p = state.progress
     status, (x, f, g) = outcome(state)
-    return OptimizeResult(
+    return Result(
         x=x.copy(),
         fun=float(f),
         jac=g.copy(),

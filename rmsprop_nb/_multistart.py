@@ -13,6 +13,7 @@ from scipy.stats import qmc
 
 from rmsprop_nb._batch import minimize_batch
 from rmsprop_nb._map_like import Engine
+from rmsprop_nb._result import Result
 from rmsprop_nb._validate import as_bounds, as_count
 
 __all__ = ["multistart"]
@@ -95,7 +96,7 @@ def multistart(
     )  # fmt: skip
     kept = _distinct(batch, np.where(sides > 0.0, sides, 1.0), distance)
     best = batch.best
-    return OptimizeResult(
+    return Result(
         x=batch.x[best],
         fun=float(batch.fun[best]),
         jac=batch.jac[best],

@@ -10,7 +10,7 @@ import scipy.optimize
 from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, rosen, rosen_der
 
 import rmsprop_nb
-from rmsprop_nb import Status, rmsprop, rmsprop_lbfgs
+from rmsprop_nb import Status, minimize_batch, rmsprop, rmsprop_lbfgs
 
 
 def scipys_own(fun, x0, **kwargs):
@@ -372,3 +372,21 @@ def test_disp_prints_a_summary(capsys):
     out = capsys.readouterr().out
     assert "Converged" in out
     assert "Iterations" in out
+
+
+def test_notebooks_show_a_table():
+    result = rmsprop_nb.minimize(rosen, [0.5, 0.5], jac=rosen_der, options={"history": True, "return_all": True})
+    table = result._repr_html_()
+    result["note"] = "<b>bold</b>"
+    assert "&lt;b&gt;bold&lt;/b&gt;" in result._repr_html_()
+    for name in ("message", "fun", "x", "nfev", "history", "allvecs"):
+        assert f">{name}</th>" in table
+    assert result.message.replace("'", "&#x27;") in table
+    assert table.count("<tr>") == table.count("</tr>") == len(result) - 1
+
+
+def test_notebooks_show_a_table_of_a_batch():
+    table = minimize_batch(lambda x: x @ x, np.ones((3, 2)))._repr_html_()
+    assert "3 problems of 2 variables" in table
+    assert "Converged" in table
+    assert table.count("<tr>") == 3

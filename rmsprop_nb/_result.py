@@ -1,0 +1,42 @@
+"""What the front ends return: SciPy's OptimizeResult, with a form for notebooks."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import numpy as np
+from scipy.optimize import OptimizeResult
+
+__all__ = ["Result", "as_html"]
+
+_FIRST = ("message", "success", "status", "fun", "x", "jac", "nit", "nfev", "njev")
+
+
+class Result(OptimizeResult):  # type: ignore[misc]
+    """An OptimizeResult that notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        names = [*(name for name in _FIRST if name in self), *(name for name in sorted(self) if name not in _FIRST)]
+        return as_html({name: _as_text(self[name]) for name in names})
+
+
+def as_html(rows: dict[str, str]) -> str:
+    """Two columns of text as a table."""
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+        f"<td style='text-align:left'><code>{html.escape(text)}</code></td></tr>"
+        for name, text in rows.items()
+    )
+    return f"<table>{cells}</table>"
+
+
+def _as_text(value: Any) -> str:
+    """A value in at most a few lines."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {np.shape(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return f"list of {len(value)}"
+    if isinstance(value, np.ndarray):
+        return np.array2string(value, precision=6, threshold=8, edgeitems=3)
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
