@@ -23,3 +23,5 @@ settings.register_profile("nightly", settings.get_profile("ci"), derandomize=Fal
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 collect_ignore = ["mpi_ranks.py"]  # a script for MPI ranks, which imports what may not be there
+if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
+    collect_ignore.append("cuda_simulated.py")  # for test_cuda_simulator.py to run
