@@ -17,7 +17,7 @@ import numba
 
 from rmsprop_nb import __version__
 from rmsprop_nb._bench import find, report, time_objective
-from rmsprop_nb._demo import DEFAULT_SETS, QUICK_SETS, run_demo
+from rmsprop_nb._demo import DEFAULT_SETS, QUICK_SETS, draw_logistic, run_demo
 from rmsprop_nb._native import PackageCache
 from rmsprop_nb.datasets import NIST_NAMES
 
@@ -34,7 +34,7 @@ print("; ".join(found) or "no CUDA device, or no driver")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("--quick", "--set"):
+    if not arguments or arguments[0] in ("--quick", "--set", "--plot"):
         arguments = ["demo", *arguments]
     chosen = _parser().parse_args(arguments)
     if chosen.command == "info":
@@ -43,9 +43,20 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.command == "bench":
         return _bench(chosen)
     try:
-        return 0 if run_demo(QUICK_SETS if chosen.quick else dict.fromkeys(chosen.set)) else 1
+        return _demo(chosen)
     except KeyboardInterrupt:
         return 130
+
+
+def _demo(chosen: argparse.Namespace) -> int:
+    if chosen.plot is not None:
+        try:  # before everything else, because it is here that a wrong name or a missing matplotlib shows
+            draw_logistic(chosen.plot)
+        except (ImportError, OSError, ValueError) as error:
+            print(f"python -m rmsprop_nb demo: --plot {chosen.plot}: {error}", file=sys.stderr)
+            return 2
+        print(f"{chosen.plot} shows how the logistic regression below converges.\n", flush=True)
+    return 0 if run_demo(QUICK_SETS if chosen.quick else dict.fromkeys(chosen.set)) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,7 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo",
         help="compare with certified results and with SciPy; the default",
-        description="Exit code: 0, or 1 if rmsprop did not reach what it should.",
+        description="Exit code: 0, 1 if rmsprop did not reach what it should, or 2 for arguments that are wrong.",
+    )
+    demo.add_argument(
+        "--plot", metavar="FILE", help="also draw how the logistic regression converges; needs matplotlib"
     )
     which = demo.add_mutually_exclusive_group()
     which.add_argument("--quick", action="store_true", help="a shorter demo")

@@ -22,6 +22,7 @@ __all__ = [
     "device_function",
     "exact_times",
     "load_wide",
+    "require_compiler",
     "require_device",
     "store_wide",
 ]
@@ -32,18 +33,30 @@ COMPILE_ERRORS: tuple[type[Exception], ...] = (NumbaError, NotImplementedError)
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether NUMBA_ENABLE_CUDASIM was set when Numba was imported: kernels run as Python then, and arrays are NumPy's."""
 
+COMPILES = importlib.util.find_spec("numba_cuda") is not None
+"""Whether there is a compiler for devices; without one the modules can be imported, and nothing in them be used."""
+
 WIDTH = {4: 4, 8: 2}
 """Elements of so many bytes that one 128-bit access moves."""
 
 
+def require_compiler() -> None:
+    """Raise with the remedy unless kernels can be compiled, or simulated."""
+    if SIMULATED and not config.DISABLE_JIT:
+        msg = "the CUDA simulator runs kernels as Python: set NUMBA_DISABLE_JIT=1 beside NUMBA_ENABLE_CUDASIM=1."
+        raise RuntimeError(msg)
+    if not SIMULATED and not COMPILES:
+        msg = (
+            "CUDA needs numba-cuda, which is not installed; pip install 'rmsprop_nb[cuda13]', or [cuda12] for a driver "
+            "of CUDA 12."
+        )
+        raise ImportError(msg)
+
+
 def require_device() -> None:
     """Raise with the remedy unless kernels can be launched."""
-    if SIMULATED:
-        if not config.DISABLE_JIT:
-            msg = "the CUDA simulator runs kernels as Python: set NUMBA_DISABLE_JIT=1 beside NUMBA_ENABLE_CUDASIM=1."
-            raise RuntimeError(msg)
-        return
-    if not cuda.is_available():
+    require_compiler()
+    if not SIMULATED and not cuda.is_available():
         error = cuda.cuda_error() or "no device was found"
         msg = f"CUDA is not available: {error}; use device='cpu', or look at the driver with nvidia-smi."
         raise RuntimeError(msg)
@@ -67,7 +80,7 @@ def count_double(function: Any, arg_types: tuple[Any, ...], compute_capability: 
     return len(re.findall(r"\b(?:add|sub|mul|fma|div|sqrt|rcp|neg|abs|cvt)\S*\.f64\b", text))
 
 
-if SIMULATED:
+if SIMULATED or not COMPILES:
     exact_times = times
 
     def load_wide(a: Any, j: Any) -> tuple[Any, ...]:
@@ -80,12 +93,6 @@ if SIMULATED:
         for k, value in enumerate(values):
             a[len(values) * int(j) + k] = value
 
-elif importlib.util.find_spec("numba_cuda") is None:
-    msg = (
-        "CUDA needs numba-cuda, which is not installed; pip install 'rmsprop_nb[cuda13]', or [cuda12] for a driver of "
-        "CUDA 12."
-    )
-    raise ImportError(msg)
 else:
     from llvmlite import ir
     from numba.cuda import cgutils, types

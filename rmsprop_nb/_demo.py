@@ -22,7 +22,7 @@ from rmsprop_nb._models import logistic_loss, nist_objective
 from rmsprop_nb._types import Status
 from rmsprop_nb.datasets import load_breast_cancer, load_nist
 
-__all__ = ["DEFAULT_SETS", "QUICK_SETS", "Fit", "Run", "fit_logistic", "fit_nist", "run_demo"]
+__all__ = ["DEFAULT_SETS", "QUICK_SETS", "Fit", "Run", "draw_logistic", "fit_logistic", "fit_nist", "run_demo"]
 
 # Solved from each of 100 starts that differ from NIST's start 1 by rounding, and so, it is hoped, on other processors.
 EXPECTED = ("Misra1a", "Chwirut2", "Gauss1", "DanWood", "Roszman1", "ENSO", "BoxBOD", "Rat43")
@@ -232,6 +232,28 @@ def fit_logistic() -> tuple[Run, Run, Run]:
         _rmsprop("rmsprop, textbook", fun, start, args, gtol=GTOL, **TEXTBOOK),
         _lbfgsb(fun, start, args, gtol=GTOL),
     )
+
+
+def draw_logistic(path: str) -> None:
+    """Save a picture of how rmsprop, the textbook rule and rmsprop-lbfgs get to the classifier."""
+    from matplotlib.figure import Figure
+
+    from rmsprop_nb.plotting import plot_convergence
+
+    X, y = _classification()
+    fun, start, args = kernel_jit("demo logistic")(logistic_loss), np.zeros(X.shape[1] + 1), (X, y, L2)
+    ways: dict[str, tuple[str, dict[str, Any]]] = {
+        "rmsprop, auto": ("rmsprop", {"maxfev": MAXFEV}),
+        "rmsprop, textbook": ("rmsprop", TEXTBOOK),
+        "rmsprop-lbfgs": ("rmsprop-lbfgs", {"maxfev": MAXFEV}),
+    }
+    runs = {
+        name: minimize(fun, start, args, method, "inplace", options={"gtol": GTOL, "history": True, **options})
+        for name, (method, options) in ways.items()
+    }
+    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+    plot_convergence(runs, ax=figure.subplots())
+    figure.savefig(path)
 
 
 def accuracy(w: NDArray[Any]) -> float:

@@ -60,6 +60,8 @@ def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, *
         msg = f"dtype must be float32 or float64, got {real}."
         raise ValueError(msg)
     chosen = Rule(**options)
+    from rmsprop_nb._cuda_native import require_compiler
     from rmsprop_nb._cuda_update import make_bound_rule
 
+    require_compiler()
     return make_bound_rule(Variant(*chosen.variant), chosen.hyper(real), deterministic)

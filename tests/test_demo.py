@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -268,3 +269,14 @@ def test_info_without_a_cache(error: Exception, monkeypatch: pytest.MonkeyPatch)
 
 def test_missing_distribution_is_said() -> None:
     assert command._version("no-such-distribution") == "not installed"
+
+
+def test_picture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(command, "run_demo", lambda names: True)
+    assert command.main(["--plot", str(tmp_path / "demo.png")]) == 0
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert "demo.png shows how the logistic regression" in capsys.readouterr().out
+    assert command.main(["demo", "--plot", str(tmp_path / "nowhere" / "demo.png")]) == 2
+    assert command.main(["demo", "--plot", str(tmp_path / "demo.nothing")]) == 2
+    assert "--plot" in capsys.readouterr().err
