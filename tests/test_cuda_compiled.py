@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cuda_offline import ARCHITECTURES, device_of, machine_code, ptx
-from numba import float32, float64, njit, typeof, types
+from numba import cuda, float32, float64, njit, typeof, types
+from numba.cuda.cudadrv.driver import Stream
 from ptx_interpreter import PTXError, run
 
-from rmsprop_nb import _cuda_batch, minimize_batch
+from rmsprop_nb import _cuda_arrays, _cuda_batch, minimize_batch
 from rmsprop_nb._batch_loop import BatchResults
 from rmsprop_nb._batch_run import Job
 from rmsprop_nb._cpu import make_update as make_host_update
@@ -136,6 +139,73 @@ def test_reductions(dtype):
             g[n // 2] = np.nan
             run(largest, 2, 64, (g, found))
             assert np.isnan(found.view(dtype)[0])
+
+
+# -- arrays of other libraries ----------------------------------------------------------------------------------------
+
+
+class OnStream:
+    """An array on a device as CuPy's are: its interface names a stream."""
+
+    def __init__(self, shape, stream, typestr="<f4"):
+        self.__cuda_array_interface__ = {
+            "shape": shape,
+            "typestr": typestr,
+            "data": (4096, False),
+            "version": 3,
+            "stream": stream,
+        }
+
+
+class Tensor(OnStream):
+    """An array as PyTorch's are: the interface names none."""
+
+    device = "cuda:0"
+
+
+@pytest.fixture
+def described(monkeypatch):
+    """Arrays are taken from their interface as numba-cuda does, but for what needs a driver."""
+    from numba.cuda.cudadrv.devicearray import DeviceNDArray
+
+    def as_cuda_array(array, sync):
+        assert not sync
+        interface = array.__cuda_array_interface__
+        dtype = np.dtype(interface["typestr"])
+        strides = np.empty(interface["shape"], dtype).strides
+        memory = SimpleNamespace(device_ctypes_pointer=SimpleNamespace(value=interface["data"][0]))
+        stream = cuda.external_stream(interface["stream"]) if interface["stream"] else 0
+        return DeviceNDArray(interface["shape"], strides, dtype, stream, memory)
+
+    monkeypatch.setattr(cuda, "external_stream", lambda handle: Stream(handle, external=True))
+    monkeypatch.setattr(cuda, "as_cuda_array", as_cuda_array)
+    monkeypatch.setattr(_cuda_arrays, "require_device", lambda: None)
+
+
+@pytest.mark.usefixtures("described")
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_vectors_keep_the_stream_of_the_caller(shape):
+    found = _cuda_arrays.device_vector(OnStream(shape, 77), shape, np.float32, "params", writes=True)
+    assert found.shape == (math.prod(shape),)
+    assert int(_cuda_arrays.stream_of(found)) == 77
+    assert _cuda_arrays.stream_of(_cuda_arrays.device_vector(OnStream(shape, None), shape, np.float32, "params")) == 0
+
+
+@pytest.mark.usefixtures("described")
+@pytest.mark.parametrize(("current", "expected"), [(99, 99), (0, 0)])
+def test_tensors_are_on_the_stream_where_pytorch_works(monkeypatch, current, expected):
+    asked = []
+
+    def current_stream(device):
+        asked.append(device)
+        return SimpleNamespace(cuda_stream=current)
+
+    torch = SimpleNamespace(Tensor=Tensor, cuda=SimpleNamespace(current_stream=current_stream))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    found = _cuda_arrays.device_array(Tensor((3,), None), "x0")
+    assert int(_cuda_arrays.stream_of(found)) == expected
+    assert int(_cuda_arrays.stream_of(_cuda_arrays.device_array(OnStream((3,), 5), "x0"))) == 5
+    assert asked == ["cuda:0"]
 
 
 # -- the update: its machine code -------------------------------------------------------------------------------------
@@ -283,8 +353,6 @@ def test_interpreter_finds_misaligned_access():
 
 
 def test_interpreter_finds_races():
-    from numba import cuda
-
     @cuda.jit
     def all_write(a):
         a[0] = cuda.grid(1)
