@@ -78,10 +78,12 @@ def to_host(array: Any, stream: Any) -> NDArray[Any]:
 
 
 def copy_like(array: Any) -> Any:
-    """Copy an array on the device by the library that it is of."""
+    """Copy an array on the device by the library that it is of, or as Numba's if those cannot be written, as JAX's."""
     for name in ("clone", "copy"):  # PyTorch's, and CuPy's
         if hasattr(array, name) and not SIMULATED:
-            return getattr(array, name)()
+            copied = getattr(array, name)()
+            if not copied.__cuda_array_interface__["data"][1]:
+                return copied
     found = device_array(array, "x0")
     copied = cuda.device_array(found.shape, found.dtype, stream=stream_of(found))
     copied.copy_to_device(found, stream=stream_of(found))

@@ -24,6 +24,7 @@ from rmsprop_nb._cuda_update import add_to, largest_bits, make_update, sum_of_sq
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._types import Hyper, Variant
+from rmsprop_nb.cuda import device_rule
 
 SIZES = (0, 1, 3, 4, 5, 1023, 1024, 1025)
 VARIANTS = {
@@ -208,6 +209,28 @@ def test_tensors_are_on_the_stream_where_pytorch_works(monkeypatch, current, exp
     assert asked == ["cuda:0"]
 
 
+class Immutable(OnStream):
+    """An array as JAX's are: whatever its library makes of it is read-only."""
+
+    def __init__(self, shape):
+        super().__init__(shape, None)
+        self.__cuda_array_interface__["data"] = (4096, True)
+
+    def copy(self):
+        return Immutable(self.__cuda_array_interface__["shape"])
+
+
+@pytest.mark.usefixtures("described")
+def test_immutable_arrays_are_never_written(monkeypatch):
+    with pytest.raises(ValueError, match="params must be writeable"):
+        _cuda_arrays.device_array(Immutable((3,)), "params", writes=True)
+    made = SimpleNamespace(copy_to_device=lambda source, stream: sources.append(source.shape))
+    sources = []
+    monkeypatch.setattr(cuda, "device_array", lambda shape, dtype, stream: made)
+    assert _cuda_arrays.copy_like(Immutable((3,))) is made
+    assert sources == [(3,)]
+
+
 # -- the update: its machine code -------------------------------------------------------------------------------------
 
 MOST_INSTRUCTIONS = {"plain": 42, "deterministic": 42, "everything": 90}  # an element, of float32 on sm_90
@@ -233,6 +256,35 @@ def test_machine_code_of_the_update(kind, dtype, capability):
         assert code.double == 0
         if capability == (9, 0):
             assert whole.total() * arrays / loads / WIDTH[itemsize] <= MOST_INSTRUCTIONS[kind]
+
+
+@pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)
+def test_machine_code_of_what_is_around_the_update(capability):
+    kernels = {
+        "largest": (largest_bits, (float32[::1], types.int32[::1])),
+        "squares": (sum_of_squares, (float32[::1], float64[::1])),
+        "add": (add_to, (float32[::1],) * 2),
+    }
+    for name, (kernel, arg_types) in kernels.items():
+        code = machine_code(kernel, arg_types, capability)
+        assert code.spilled == code.stack == 0, name
+        assert not any(opcode.startswith(("LDL", "STL", "LD.", "ST.")) for opcode in code.opcodes), name
+        assert (code.double > 0) == (name == "squares"), name  # which adds up in double precision on purpose
+
+
+@pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)
+def test_machine_code_of_the_rule_in_a_kernel_of_ones_own(capability):
+    rule = device_rule(beta=0.99, momentum=0.9)
+
+    @cuda.jit
+    def step(x, g, s, b, rate):
+        i = cuda.grid(1)
+        if i < x.size:
+            zero = x.dtype.type(0)
+            x[i], s[i], _, b[i] = rule(x[i], g[i], s[i], zero, b[i], rate, zero)
+
+    code = machine_code(step, (*[float32[::1]] * 4, float32), capability)
+    assert code.spilled == code.stack == code.double == 0
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------
