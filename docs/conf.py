@@ -6,10 +6,10 @@ import rmsprop_nb
 
 project = "rmsprop_nb"
 author = "rmsprop_nb developers"
-copyright = author  # noqa: A001 - Sphinx's name
+copyright = author
 release = version = rmsprop_nb.__version__
 
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 
 html_theme = "pydata_sphinx_theme"
@@ -20,7 +20,6 @@ html_theme_options = {"show_prev_next": True, "navigation_with_keys": False, "se
 myst_heading_anchors = 3
 myst_url_schemes = ["http", "https", "mailto"]
 
-autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 autodoc_member_order = "bysource"

@@ -96,9 +96,9 @@ def rmsprop(
     gtol : float, default 1e-5
         Stop with success when the largest absolute component of the (projected) gradient is at most this.
     ftol : float, default 0.0
-        Stop with success when |f - f_previous| <= ftol*max(|f|, |f_previous|, 1); 0 is off.
+        Stop with success when ``|f - f_previous| <= ftol*max(|f|, |f_previous|, 1)``; 0 is off.
     xtol : float, default 0.0
-        Stop with success when max|x - x_previous| <= xtol*max(1, max|x|); 0 is off.
+        Stop with success when ``max|x - x_previous| <= xtol*max(1, max|x|)``; 0 is off.
     f_target : float, optional
         Stop with success when f is at most this.
     maxiter : int, default 15000
