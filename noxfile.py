@@ -51,6 +51,23 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def boundscheck(session: nox.Session) -> None:
+    """Run the tests with every index of compiled code checked, which takes long."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "unit"))
+    environment = private_cache(session) | {"NUMBA_BOUNDSCHECK": "1"}
+    session.run("python", "-m", "pytest", "-m", "not house", *session.posargs, env=environment)
+
+
+@nox.session(default=False)
+def nightly(session: nox.Session) -> None:
+    """Search with hypothesis for long and at random."""
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "unit"))
+    environment = private_cache(session) | {"HYPOTHESIS_PROFILE": "nightly"}
+    tests = ["tests/test_trust.py", "tests/test_properties.py", "tests/test_checkpoint.py", "tests/test_optimizer.py"]
+    session.run("python", "-m", "pytest", *tests, *session.posargs, env=environment)
+
+
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build the source archive and the wheel into dist/."""
     session.install("build")

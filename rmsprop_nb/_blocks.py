@@ -9,11 +9,11 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+import os
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +30,7 @@ from rmsprop_nb._cpu import (
 )
 from rmsprop_nb._options import Rule, largest_gradient
 from rmsprop_nb._state import AVERAGES, LeafState, RMSpropState
+from rmsprop_nb._threads import in_turn, usable_threads
 from rmsprop_nb._tree import Structure, leaves, names, places
 
 __all__ = ["Block", "Plan", "Rate", "check_averages", "check_scheduled", "new_leaf", "raise_unusable"]
@@ -102,6 +103,7 @@ class Plan:
         bound: float | None,
     ) -> None:
         self.owner = weakref.ref(owner)
+        self.process = os.getpid()
         self.structure: Structure = state._structure
         self.blocks: list[Block] = []
         # the arrays that were last found to share no memory, and where everything that is written lies
@@ -182,7 +184,11 @@ class Plan:
     def check_gradients(self, work: Work) -> None:
         """Raise FloatingPointError for a gradient that is NaN, infinite, or too large to be squared."""
         for block, _, g in work:
-            size = largest(g) if block.threads == 1 else _largest_of_parts(g, block.threads)
+            if block.threads == 1:
+                size = largest(g)
+            else:
+                with in_turn():
+                    size = _largest_of_parts(g, block.threads)
             if not size <= block.largest_gradient:
                 raise_unusable(block, g)
 
@@ -214,7 +220,11 @@ class Plan:
             if rates:
                 rate = rates.get(id(rate), rate)
             correction = 1.0 if beta is None else bias_after(beta, step)
-            kernel(x, g, *vectors, rate, correction, hyper, threads, each, scale, limit)
+            if threads == 1:
+                kernel(x, g, *vectors, rate, correction, hyper, threads, each, scale, limit)
+                continue
+            with in_turn():
+                kernel(x, g, *vectors, rate, correction, hyper, threads, each, scale, limit)
 
 
 def _nothing() -> None:
@@ -248,7 +258,7 @@ def check_averages(leaf: LeafState, expected: LeafState, place: str) -> None:
 
 def _block(place: str, leaf: LeafState, rule: Rule, rate: Rate, workers: int, bound: float | None) -> Block:
     dtype = leaf.square_avg.dtype
-    threads = min(workers, numba.get_num_threads()) if leaf.square_avg.size >= PARALLEL_MIN_SIZE else 1
+    threads = min(workers, usable_threads()) if leaf.square_avg.size >= PARALLEL_MIN_SIZE else 1
     none = np.empty(0, dtype)
     rates = None
     if isinstance(rate, np.ndarray):

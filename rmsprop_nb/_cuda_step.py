@@ -7,6 +7,7 @@ them but the check of gradients and clip_norm, which bring one number each back 
 from __future__ import annotations
 
 import math
+import os
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -71,6 +72,7 @@ class DevicePlan:
     ) -> None:
         require_device()
         self.owner = weakref.ref(owner)
+        self.process = os.getpid()
         self.structure = state._structure
         self.deterministic = deterministic
         self.blocks = [

@@ -19,6 +19,7 @@ from rmsprop_nb._jit import JIT_ENABLED, inline_jit, kernel_jit
 from rmsprop_nb._native import call_objective
 from rmsprop_nb._objective import CompiledObjective
 from rmsprop_nb._run_state import RunState
+from rmsprop_nb._threads import in_turn
 from rmsprop_nb._types import Settings, Status
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "next_recorded",
     "record_argument",
     "run_chunks",
+    "taking_turns",
 ]
 
 _RUNNING = int(Status.RUNNING)
@@ -101,7 +103,7 @@ def drive(
     )
     rows: list[NDArray[np.float64]] = []
     try:
-        run_chunks(advance, state, settings, monitor, rows)
+        run_chunks(advance if settings.blocks == 1 else taking_turns(advance), state, settings, monitor, rows)
     except StopRun as stop:
         p.status = int(stop.status)
     except KeyboardInterrupt:
@@ -140,6 +142,16 @@ def run_chunks(
         if p["status"] == _RUNNING and now - start >= monitor.maxtime:
             p["status"] = int(Status.MAXTIME)
         budget = next_budget(budget, now - chunk_start, largest)
+
+
+def taking_turns(advance: Advance) -> Advance:
+    """The same, for loops whose updates have threads of their own."""
+
+    def advance_in_turn(*arguments: Any) -> int:
+        with in_turn():
+            return advance(*arguments)
+
+    return advance_in_turn
 
 
 def next_budget(budget: int, seconds: float, largest: int) -> int:

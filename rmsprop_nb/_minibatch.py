@@ -13,7 +13,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
-from rmsprop_nb._loop import TRACE_COLUMNS, Monitor, StopRun, run_chunks
+from rmsprop_nb._loop import TRACE_COLUMNS, Monitor, StopRun, run_chunks, taking_turns
 from rmsprop_nb._minibatch_loop import Target, make_advance, make_target
 from rmsprop_nb._minimize import FORMS
 from rmsprop_nb._objective import Problem
@@ -341,7 +341,8 @@ def _drive(
     with watching(state, plan, total=plan.epochs, unit="epoch") as on_chunk:
         monitor = Monitor(on_epoch, plan.schedule, plan.seconds, plan.stride, on_chunk)
         try:
-            run_chunks(make_advance(algorithm, state, target), state, settings, monitor, rows)
+            advance = make_advance(algorithm, state, target)
+            run_chunks(advance if settings.blocks == 1 else taking_turns(advance), state, settings, monitor, rows)
         except StopRun as stop:
             state.progress.status = int(stop.status)
         except KeyboardInterrupt:

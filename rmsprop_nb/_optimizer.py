@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -330,7 +331,7 @@ class RMSprop(Rule):
             msg = f"state must be an RMSpropState, made by init, got {type(state).__name__}."
             raise TypeError(msg)
         plan = state._plan
-        if plan is not None and plan.owner() is self:
+        if plan is not None and plan.owner() is self and plan.process == os.getpid():  # not that of before a fork
             return plan
         self._check_names(names(state._structure))
         bound = self.clip_value if self.clip_norm is None else self.clip_norm

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from rmsprop_nb._minibatch_loop import MinibatchAlgorithm
 from rmsprop_nb._minibatch_steps import make_tell, make_textbook_step
 from rmsprop_nb._options import Rule, largest_gradient
 from rmsprop_nb._run_state import RunState
+from rmsprop_nb._threads import usable_threads
 from rmsprop_nb._types import MINIBATCH_DTYPE, MinibatchArrays, MinibatchSettings, Status
 from rmsprop_nb._validate import as_count, as_number, as_rel_step, check_known, check_learning_rate
 from rmsprop_nb._watch import Watched
@@ -126,11 +126,12 @@ class Plan(Watched):
             epochs=int(self.epochs),
             horizon=steps if self.learning_rate == "auto" else 0,
             averaging=self.averages,
-            blocks=numba.get_num_threads() if self._parallel(x) else 1,
+            blocks=usable_threads() if self._parallel(x) else 1,
         )
 
     def _parallel(self, x: NDArray[Any]) -> bool:
-        return bool(self.options.get("parallel", False)) and x.size >= PARALLEL_MIN_SIZE
+        wanted = bool(self.options.get("parallel", False)) and x.size >= PARALLEL_MIN_SIZE
+        return wanted and usable_threads() > 1
 
     def algorithm(self, x: NDArray[Any]) -> MinibatchAlgorithm:
         """The compiled step, and its name."""

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from rmsprop_nb._loop import Algorithm, Monitor, drive
 from rmsprop_nb._objective import Problem, PythonObjective, compile_objective
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._run_state import RunState
+from rmsprop_nb._threads import usable_threads
 from rmsprop_nb._types import Arrays, Settings, Variant
 from rmsprop_nb._watch import watching
 
@@ -124,7 +124,7 @@ def settings_of(options: AnyOptions, x: NDArray[Any]) -> Settings:
         tests=options.stopping_tests(x.dtype),
         rates=np.array([0.0 if rate is None or isinstance(rate, str) or callable(rate) else rate], dtype=x.dtype),
         curvature=LBFGS_CURVATURE if isinstance(options, LbfgsOptions) else CG_CURVATURE,
-        blocks=numba.get_num_threads() if parallel else 1,
+        blocks=usable_threads() if parallel else 1,
     )
 
 
