@@ -185,6 +185,7 @@ def hostile_arrays(draw):
     return array
 
 
+MANY = settings(max_examples=4 * settings.default.max_examples)
 REFUSALS = (TypeError, ValueError, FloatingPointError)
 
 
@@ -204,7 +205,7 @@ def unchanged(before, after):
 
 
 @given(x=hostile_arrays(), g=hostile_arrays(), momentum=st.sampled_from([0.0, 0.9]))
-@settings(max_examples=400)
+@MANY
 def test_a_step_is_taken_or_refused(x, g, momentum):
     optimizer = RMSprop(0.1, momentum=momentum)
     before_x, before_g = x.copy(), g.copy()
@@ -231,7 +232,7 @@ def test_a_step_is_taken_or_refused(x, g, momentum):
 
 
 @given(x0=hostile_arrays(), method=st.sampled_from(["rmsprop", "rmsprop-lbfgs"]))
-@settings(max_examples=400)
+@MANY
 def test_a_run_begins_or_is_refused(x0, method):
     before = x0.copy()
 
@@ -256,7 +257,7 @@ def test_a_run_begins_or_is_refused(x0, method):
     call=st.integers(1, 4),
     jac=st.sampled_from([True, "inplace"]),
 )
-@settings(max_examples=400)
+@MANY
 def test_any_gradient_is_taken_or_refused(g, call, jac):
     """Gradients that change their shape or dtype from one call to the next, or are no gradients at all."""
     calls = []
@@ -280,7 +281,7 @@ def test_any_gradient_is_taken_or_refused(g, call, jac):
 
 
 @given(data=hostile_arrays(), batch=st.integers(1, 5))
-@settings(max_examples=200)
+@MANY
 def test_any_data_are_taken_or_refused(data, batch):
     before = data.copy()
 
@@ -299,7 +300,7 @@ def test_any_data_are_taken_or_refused(data, batch):
 
 
 @given(hnp.arrays(np.float64, 3, elements=st.floats(width=64)), st.integers(0, 3))
-@settings(max_examples=400)
+@MANY
 def test_any_values_have_a_status(values, call):
     calls = []
 
