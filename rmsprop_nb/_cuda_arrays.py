@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -43,14 +43,25 @@ def device_array(array: Any, place: str, *, writes: bool = False) -> Any:
     if writes and not SIMULATED and array.__cuda_array_interface__["data"][1]:
         msg = f"{place} must be writeable, because it is changed in place, got a read-only array; pass a copy."
         raise ValueError(msg)
+    if not SIMULATED and not found.stream:
+        found.stream = _current_stream_of_torch(array)
     return found
+
+
+def _current_stream_of_torch(array: Any) -> Any:
+    """The stream on which PyTorch works now, if the array is a tensor: its interface does not name one."""
+    torch = sys.modules.get("torch")  # who has a tensor has imported it
+    if torch is None or not isinstance(array, torch.Tensor):
+        return 0
+    handle = torch.cuda.current_stream(array.device).cuda_stream
+    return cuda.external_stream(handle) if handle else 0
 
 
 def device_vector(array: Any, shape: tuple[int, ...], dtype: Any, place: str, *, writes: bool = False) -> Any:
     """Return an array on the device as a vector, after checking that it has this shape and dtype."""
     found = device_array(array, place, writes=writes)
     check_like(found, shape, dtype, place, "the params of init")
-    return found.reshape(math.prod(shape))
+    return found.ravel()  # reshape would forget the stream
 
 
 def device_zeros(size: int, dtype: Any, stream: Any = 0) -> Any:
@@ -67,10 +78,12 @@ def to_host(array: Any, stream: Any) -> NDArray[Any]:
 
 
 def copy_like(array: Any) -> Any:
-    """Copy an array on the device by the library that it is of."""
+    """Copy an array on the device by the library that it is of, or as Numba's if those cannot be written, as JAX's."""
     for name in ("clone", "copy"):  # PyTorch's, and CuPy's
         if hasattr(array, name) and not SIMULATED:
-            return getattr(array, name)()
+            copied = getattr(array, name)()
+            if not copied.__cuda_array_interface__["data"][1]:
+                return copied
     found = device_array(array, "x0")
     copied = cuda.device_array(found.shape, found.dtype, stream=stream_of(found))
     copied.copy_to_device(found, stream=stream_of(found))

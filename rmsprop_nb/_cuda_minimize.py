@@ -117,8 +117,8 @@ class _Run:
 
     def _look(self, f: Any, tests: StoppingTests) -> Status | None:
         """Bring f and the largest component of the gradient to the host, and keep the best point."""
+        self.gnorm = largest_of(self._g, self.stream)  # first, because it waits for the stream on which f is computed
         self.f = float(f.copy_to_host().item() if hasattr(f, "copy_to_host") else f)
-        self.gnorm = largest_of(self._g, self.stream)
         if not (math.isfinite(self.f) and self.gnorm <= largest_gradient(self.dtype)):
             return Status.NONFINITE
         if self.f < self.f_best:

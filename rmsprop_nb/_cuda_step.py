@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import cuda
 
 from rmsprop_nb._blocks import Rate, check_averages, check_scheduled, new_leaf, raise_unusable
 from rmsprop_nb._cpu import bias_after
@@ -52,6 +53,7 @@ def new_device_leaf(array: Any, rule: Rule, accumulates: bool) -> LeafState:
     leaf = LeafState(tuple(array.shape), *made)  # type: ignore[arg-type]
     if rule.initial_accumulator:
         leaf.square_avg.copy_to_device(np.full(size, rule.initial_accumulator, like.dtype))  # type: ignore[attr-defined]
+    cuda.synchronize()  # the streams of later steps do not wait for the one that copies
     return leaf
 
 

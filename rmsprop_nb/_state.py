@@ -115,7 +115,9 @@ class RMSpropState:
         """
         from numba import cuda
 
-        return self._with(lambda vector: cuda.to_device(_on_host(vector)))
+        state = self._with(lambda vector: cuda.to_device(_on_host(vector)))
+        cuda.synchronize()  # the streams of later steps do not wait for the one that copies
+        return state
 
     def _with(self, change: Callable[[Any], Any]) -> RMSpropState:
         """The same with every vector changed."""
@@ -198,8 +200,13 @@ class RMSpropState:
 
 
 def _on_host(vector: Any) -> NDArray[Any]:
-    """A copy on the host."""
-    return vector.copy() if isinstance(vector, np.ndarray) else vector.copy_to_host()
+    """A copy on the host, of what steps on whatever stream have left there."""
+    if isinstance(vector, np.ndarray):
+        return vector.copy()
+    from numba import cuda
+
+    cuda.synchronize()
+    return vector.copy_to_host()  # type: ignore[no-any-return]
 
 
 def _key(average: str, name: str) -> str:

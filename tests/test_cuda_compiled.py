@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cuda_offline import ARCHITECTURES, device_of, machine_code, ptx
-from numba import float32, float64, njit, typeof, types
+from numba import cuda, float32, float64, njit, typeof, types
+from numba.cuda.cudadrv.driver import Stream
 from ptx_interpreter import PTXError, run
 
-from rmsprop_nb import _cuda_batch, minimize_batch
+from rmsprop_nb import _cuda_arrays, _cuda_batch, minimize_batch
 from rmsprop_nb._batch_loop import BatchResults
 from rmsprop_nb._batch_run import Job
 from rmsprop_nb._cpu import make_update as make_host_update
@@ -21,6 +24,7 @@ from rmsprop_nb._cuda_update import add_to, largest_bits, make_update, sum_of_sq
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._types import Hyper, Variant
+from rmsprop_nb.cuda import device_rule
 
 SIZES = (0, 1, 3, 4, 5, 1023, 1024, 1025)
 VARIANTS = {
@@ -138,6 +142,95 @@ def test_reductions(dtype):
             assert np.isnan(found.view(dtype)[0])
 
 
+# -- arrays of other libraries ----------------------------------------------------------------------------------------
+
+
+class OnStream:
+    """An array on a device as CuPy's are: its interface names a stream."""
+
+    def __init__(self, shape, stream, typestr="<f4"):
+        self.__cuda_array_interface__ = {
+            "shape": shape,
+            "typestr": typestr,
+            "data": (4096, False),
+            "version": 3,
+            "stream": stream,
+        }
+
+
+class Tensor(OnStream):
+    """An array as PyTorch's are: the interface names none."""
+
+    device = "cuda:0"
+
+
+@pytest.fixture
+def described(monkeypatch):
+    """Arrays are taken from their interface as numba-cuda does, but for what needs a driver."""
+    from numba.cuda.cudadrv.devicearray import DeviceNDArray
+
+    def as_cuda_array(array, sync):
+        assert not sync
+        interface = array.__cuda_array_interface__
+        dtype = np.dtype(interface["typestr"])
+        strides = np.empty(interface["shape"], dtype).strides
+        memory = SimpleNamespace(device_ctypes_pointer=SimpleNamespace(value=interface["data"][0]))
+        stream = cuda.external_stream(interface["stream"]) if interface["stream"] else 0
+        return DeviceNDArray(interface["shape"], strides, dtype, stream, memory)
+
+    monkeypatch.setattr(cuda, "external_stream", lambda handle: Stream(handle, external=True))
+    monkeypatch.setattr(cuda, "as_cuda_array", as_cuda_array)
+    monkeypatch.setattr(_cuda_arrays, "require_device", lambda: None)
+
+
+@pytest.mark.usefixtures("described")
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_vectors_keep_the_stream_of_the_caller(shape):
+    found = _cuda_arrays.device_vector(OnStream(shape, 77), shape, np.float32, "params", writes=True)
+    assert found.shape == (math.prod(shape),)
+    assert int(_cuda_arrays.stream_of(found)) == 77
+    assert _cuda_arrays.stream_of(_cuda_arrays.device_vector(OnStream(shape, None), shape, np.float32, "params")) == 0
+
+
+@pytest.mark.usefixtures("described")
+@pytest.mark.parametrize(("current", "expected"), [(99, 99), (0, 0)])
+def test_tensors_are_on_the_stream_where_pytorch_works(monkeypatch, current, expected):
+    asked = []
+
+    def current_stream(device):
+        asked.append(device)
+        return SimpleNamespace(cuda_stream=current)
+
+    torch = SimpleNamespace(Tensor=Tensor, cuda=SimpleNamespace(current_stream=current_stream))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    found = _cuda_arrays.device_array(Tensor((3,), None), "x0")
+    assert int(_cuda_arrays.stream_of(found)) == expected
+    assert int(_cuda_arrays.stream_of(_cuda_arrays.device_array(OnStream((3,), 5), "x0"))) == 5
+    assert asked == ["cuda:0"]
+
+
+class Immutable(OnStream):
+    """An array as JAX's are: whatever its library makes of it is read-only."""
+
+    def __init__(self, shape):
+        super().__init__(shape, None)
+        self.__cuda_array_interface__["data"] = (4096, True)
+
+    def copy(self):
+        return Immutable(self.__cuda_array_interface__["shape"])
+
+
+@pytest.mark.usefixtures("described")
+def test_immutable_arrays_are_never_written(monkeypatch):
+    with pytest.raises(ValueError, match="params must be writeable"):
+        _cuda_arrays.device_array(Immutable((3,)), "params", writes=True)
+    made = SimpleNamespace(copy_to_device=lambda source, stream: sources.append(source.shape))
+    sources = []
+    monkeypatch.setattr(cuda, "device_array", lambda shape, dtype, stream: made)
+    assert _cuda_arrays.copy_like(Immutable((3,))) is made
+    assert sources == [(3,)]
+
+
 # -- the update: its machine code -------------------------------------------------------------------------------------
 
 MOST_INSTRUCTIONS = {"plain": 42, "deterministic": 42, "everything": 90}  # an element, of float32 on sm_90
@@ -163,6 +256,35 @@ def test_machine_code_of_the_update(kind, dtype, capability):
         assert code.double == 0
         if capability == (9, 0):
             assert whole.total() * arrays / loads / WIDTH[itemsize] <= MOST_INSTRUCTIONS[kind]
+
+
+@pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)
+def test_machine_code_of_what_is_around_the_update(capability):
+    kernels = {
+        "largest": (largest_bits, (float32[::1], types.int32[::1])),
+        "squares": (sum_of_squares, (float32[::1], float64[::1])),
+        "add": (add_to, (float32[::1],) * 2),
+    }
+    for name, (kernel, arg_types) in kernels.items():
+        code = machine_code(kernel, arg_types, capability)
+        assert code.spilled == code.stack == 0, name
+        assert not any(opcode.startswith(("LDL", "STL", "LD.", "ST.")) for opcode in code.opcodes), name
+        assert (code.double > 0) == (name == "squares"), name  # which adds up in double precision on purpose
+
+
+@pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)
+def test_machine_code_of_the_rule_in_a_kernel_of_ones_own(capability):
+    rule = device_rule(beta=0.99, momentum=0.9)
+
+    @cuda.jit
+    def step(x, g, s, b, rate):
+        i = cuda.grid(1)
+        if i < x.size:
+            zero = x.dtype.type(0)
+            x[i], s[i], _, b[i] = rule(x[i], g[i], s[i], zero, b[i], rate, zero)
+
+    code = machine_code(step, (*[float32[::1]] * 4, float32), capability)
+    assert code.spilled == code.stack == code.double == 0
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------
@@ -283,8 +405,6 @@ def test_interpreter_finds_misaligned_access():
 
 
 def test_interpreter_finds_races():
-    from numba import cuda
-
     @cuda.jit
     def all_write(a):
         a[0] = cuda.grid(1)

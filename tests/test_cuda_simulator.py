@@ -14,7 +14,7 @@ import pytest
 import rmsprop_nb
 from rmsprop_nb import RMSprop, minimize, minimize_batch
 
-TESTS = Path(__file__).with_name("cuda_simulated.py")
+TESTS = [str(Path(__file__).with_name(name)) for name in ("cuda_simulated.py", "test_cuda_device.py")]
 
 
 def in_new_process(*command, **environment):
@@ -30,7 +30,7 @@ def in_new_process(*command, **environment):
 
 @pytest.mark.house
 def test_everything_in_the_simulator():
-    plain = ["-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", "--strict-markers", "-q", str(TESTS)]
+    plain = ["-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", "--strict-markers", "-q", *TESTS]
     done = in_new_process("-m", "pytest", *plain, NUMBA_ENABLE_CUDASIM="1", NUMBA_DISABLE_JIT="1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout

@@ -1,0 +1,162 @@
+"""The CUDA side on a device. Where there is none these are skipped; the simulator runs them too, but for the last."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numba import njit
+
+from rmsprop_nb import RMSprop, minimize, minimize_batch
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+from numba import config, cuda
+
+from rmsprop_nb.cuda import device_rule
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not cuda.is_available(), reason="there is no CUDA device")]
+on_real_device = pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="the simulator has no streams and is slow")
+
+OPTIONS = {
+    "plain": {},
+    "eps inside": {"eps_inside_sqrt": True, "initial_accumulator": 1.0},
+    "centered": {"centered": True, "bias_correction": True},
+    "decay": {"weight_decay": 0.01},
+    "decoupled": {"weight_decay": 0.01, "decoupled_weight_decay": True},
+    "nesterov": {"momentum": 0.9, "nesterov": True, "lr_in_momentum": True},
+    "clipped": {"clip_value": 0.5, "maximize": True},
+}
+DTYPES = ("float32", "float64")
+
+
+def compare_steps(options, dtype, n, begin=0, stream=0, steps=3):
+    """Take the same steps on host and device, with arrays that begin so many elements after aligned ones."""
+    rng = np.random.default_rng(n)
+    optimizer = RMSprop(0.01, deterministic=True, **options)
+    x = rng.normal(size=n + begin).astype(dtype)
+    device = cuda.to_device(x, stream=stream)[begin:]
+    if stream:
+        device = device.bind(stream)
+    x = x[begin:].copy()
+    state, device_state = optimizer.init(x), optimizer.init(device)
+    for _ in range(steps):
+        g = rng.normal(size=n).astype(dtype)
+        optimizer.step(x, g, state)
+        optimizer.step(device, cuda.to_device(g, stream=stream), device_state)
+    found = device_state.to_arrays()  # waits for all streams
+    np.testing.assert_array_equal(device.copy_to_host(), x)
+    for name, array in state.to_arrays().items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_deterministic_steps_have_the_bits_of_the_cpu(options, dtype):
+    for n in (1, 4, 5, 37):
+        compare_steps(options, dtype, n)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_may_begin_anywhere(dtype):
+    compare_steps({}, dtype, 37, begin=1)
+
+
+@njit
+def misfit(p, grad, t, y):
+    f = zero = p[0] - p[0]
+    grad[0] = grad[1] = zero
+    for i in range(t.size):
+        e = math.exp(-p[1] * t[i])
+        r = p[0] * e - y[i]
+        f += r * r
+        grad[0] += (r + r) * e
+        grad[1] -= (r + r) * p[0] * t[i] * e
+    return f
+
+
+def compare_batches(count, method):
+    t = np.linspace(0.0, 4.0, 6)
+    curves = np.random.default_rng(0).uniform(1.0, 3.0, (count, 1)) * np.exp(-0.7 * t)
+    expected, found = (
+        minimize_batch(
+            misfit, np.ones((count, 2)), (t,), batch_args=(curves,), jac="inplace", method=method, device=device
+        )
+        for device in ("cpu", "cuda")
+    )
+    # what is near a minimum amplifies rounding: f and the status say more than the path
+    np.testing.assert_array_equal(found.success, expected.success)
+    np.testing.assert_allclose(found.fun, expected.fun, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(found.x, expected.x, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+def test_batches_end_as_on_the_cpu(method):
+    compare_batches(12, method)
+
+
+def test_single_problem_converges():
+    @cuda.jit
+    def slope(x, grad):
+        i = cuda.grid(1)
+        if i < x.size:
+            grad[i] = x[i] - x.dtype.type(1)
+
+    def bowl(x, grad):
+        slope[1, 32](x, grad)
+        return 0.0
+
+    x0 = cuda.to_device(np.zeros(20, np.float32))
+    result = minimize(bowl, x0, jac="inplace", options={"learning_rate": 1e-2, "gtol": 0.1, "check_every": 20})
+    assert result.success
+    assert np.abs(result.x.copy_to_host() - 1.0).max() <= 0.1
+    np.testing.assert_array_equal(x0.copy_to_host(), np.zeros(20))
+
+
+def test_rule_in_a_kernel_of_ones_own():
+    rule = device_rule(beta=0.9, deterministic=True)
+
+    @cuda.jit
+    def step(x, g, s, rate):
+        i = cuda.grid(1)
+        if i < x.size:
+            zero = x.dtype.type(0)
+            x[i], s[i], _, _ = rule(x[i], g[i], s[i], zero, zero, rate, zero)
+
+    x, g = np.random.default_rng(0).normal(size=(2, 20)).astype(np.float32)
+    found, s = cuda.to_device(x), cuda.to_device(np.zeros(20, np.float32))
+    step[1, 32](found, cuda.to_device(g), s, np.float32(0.01))
+    optimizer = RMSprop(0.01)
+    optimizer.step(x, g, optimizer.init(x))
+    np.testing.assert_array_equal(found.copy_to_host(), x)
+
+
+@on_real_device
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_steps_on_streams_have_the_bits_of_the_cpu(dtype):
+    for stream in (0, cuda.stream()):
+        compare_steps({}, dtype, 1_000_003, stream=stream, steps=20)
+
+
+@on_real_device
+def test_large_batches_end_as_on_the_cpu():
+    compare_batches(100_000, "rmsprop")
+
+
+@on_real_device
+def test_tensors_on_a_stream_of_their_own():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch sees no CUDA device")
+    x = torch.zeros(1_000_003, device="cuda")
+    optimizer = RMSprop(0.01, deterministic=True, check_finite=False)
+    expected = np.zeros(x.shape[0], np.float32)
+    state, host_state = optimizer.init(x), optimizer.init(expected)
+    torch.cuda.synchronize()  # the zeros were made on another stream
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for _ in range(20):
+            optimizer.step(x, 2.0 * x - 1.0, state)
+        found = x.cpu().numpy()
+    for _ in range(20):
+        optimizer.step(expected, np.float32(2) * expected - np.float32(1), host_state)
+    np.testing.assert_array_equal(found, expected)
