@@ -6,12 +6,13 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
+from rmsprop_nb._loop import StopRun, record_argument
 from rmsprop_nb._minimize import outcome
 from rmsprop_nb._objective import CompiledObjective, Problem, compile_objective
 from rmsprop_nb._solve import AnyOptions, algorithm_of, run, settings_of, starting_state
@@ -86,9 +87,10 @@ def _run_compiled(
     def work() -> None:
         own = new.copy()
         words = objective.words.copy()
-        worker = Worker(own.arrays, own.record, words, int(words.ctypes.data))
+        worker = Worker(own.arrays, record_argument(own), words, int(words.ctypes.data))
         for begin, end in blocks:
-            loop(batch, worker, begin, end)
+            with objective.in_turn():
+                loop(batch, worker, begin, end)
 
     _on_threads(work, workers, blocks)
 
@@ -184,14 +186,10 @@ def _run_one_by_one(
             if results.status[k] != Status.INTERRUPTED:
                 on_done(1)
                 continue
-            try:
-                state, _ = run(job.alone(k), start, job.options, None)
-            except Exception as error:  # noqa: BLE001 - whatever the user's function raises ends its own problem only
-                results.status[k] = Status.EXCEPTION
-                if len(exceptions) < KEPT_EXCEPTIONS:
-                    exceptions[k] = error
-                on_done(1)
-                continue
+            catching = _Catching(job.alone(k))
+            state, _ = run(catching.problem, start, job.options, None, catching.bind)
+            if catching.error is not None and len(exceptions) < KEPT_EXCEPTIONS:
+                exceptions[k] = catching.error
             status, point = outcome(state)
             results.nit[k], results.nfev[k] = state.progress.nit, state.progress.nfev
             results.x[k], results.fun[k], results.jac[k] = point
@@ -201,6 +199,27 @@ def _run_one_by_one(
                 break
     except KeyboardInterrupt:
         pass
+
+
+class _Catching:
+    """An objective that ends its own run when it raises, and keeps the exception."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.error: Exception | None = None
+        self._objective: Any = None
+
+    def bind(self, make: Callable[[Problem], Any]) -> Self:
+        """Make the objective."""
+        self._objective = make(self.problem)
+        return self
+
+    def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
+        try:
+            return float(self._objective(x, g))
+        except Exception as error:
+            self.error = error
+            raise StopRun(Status.EXCEPTION) from error
 
 
 def _exceptions(job: Job, results: BatchResults, known: dict[int, Exception]) -> Iterator[tuple[int, Exception]]:

@@ -120,7 +120,12 @@ def _in_turns(jobs: dict[str, Callable[[int], Any]]) -> tuple[dict[str, int], di
 def _evaluations(objective: CompiledObjective | PythonObjective, x: NDArray[Any]) -> Callable[[int], Any]:
     g = np.empty_like(x)
     if isinstance(objective, CompiledObjective):
-        return lambda count: _evaluate_often(objective.address, x, g, objective.data, count)
+
+        def evaluate(count: int) -> float:
+            with objective.in_turn():
+                return float(_evaluate_often(objective.address, x, g, objective.data, count))
+
+        return evaluate
     return _often(lambda: objective(x, g))
 
 

@@ -103,7 +103,7 @@ def drive(
     )
     rows: list[NDArray[np.float64]] = []
     try:
-        run_chunks(advance if settings.blocks == 1 else taking_turns(advance), state, settings, monitor, rows)
+        run_chunks(taking_turns(advance, objective, settings), state, settings, monitor, rows)
     except StopRun as stop:
         p.status = int(stop.status)
     except KeyboardInterrupt:
@@ -144,11 +144,17 @@ def run_chunks(
         budget = next_budget(budget, now - chunk_start, largest)
 
 
-def taking_turns(advance: Advance) -> Advance:
-    """The same, for loops whose updates have threads of their own."""
+def taking_turns(advance: Advance, objective: Any, settings: Any) -> Advance:
+    """The same, in turn where updates or the objective have threads of their own."""
+    if isinstance(objective, CompiledObjective) and objective.launches_threads:
+        turn = objective.in_turn
+    elif settings.blocks > 1:
+        turn = in_turn
+    else:
+        return advance
 
     def advance_in_turn(*arguments: Any) -> int:
-        with in_turn():
+        with turn():
             return advance(*arguments)
 
     return advance_in_turn
@@ -198,7 +204,7 @@ def _interpreted(algorithm: Algorithm, state: RunState, objective: Evaluate) -> 
 def _compiled(algorithm: Algorithm, state: RunState, objective: CompiledObjective) -> Advance:
     """The same loop, compiled, around a compiled objective."""
     run = _make_compiled_loop(algorithm)
-    arrays, record = state.arrays, state.record
+    arrays, record = state.arrays, record_argument(state)
 
     def advance(settings: Settings, budget: int, pause: bool, trace: NDArray[np.float64], stride: int) -> int:
         return int(run(objective.address, objective.data, arrays, record, settings, budget, pause, trace, stride))

@@ -342,7 +342,7 @@ def _drive(
         monitor = Monitor(on_epoch, plan.schedule, plan.seconds, plan.stride, on_chunk)
         try:
             advance = make_advance(algorithm, state, target)
-            run_chunks(advance if settings.blocks == 1 else taking_turns(advance), state, settings, monitor, rows)
+            run_chunks(taking_turns(advance, target.objective, settings), state, settings, monitor, rows)
         except StopRun as stop:
             state.progress.status = int(stop.status)
         except KeyboardInterrupt:

@@ -79,7 +79,7 @@ def make_advance(algorithm: MinibatchAlgorithm, state: RunState, target: Any) ->
 
 def _compiled(algorithm: MinibatchAlgorithm, state: RunState, target: Target) -> Advance:
     run = _make_compiled_loop(algorithm)
-    arrays, record, objective, feed = state.arrays, state.record, target.objective, target.feed
+    arrays, record, objective, feed = state.arrays, record_argument(state), target.objective, target.feed
 
     def advance(settings: MinibatchSettings, budget: int, pause: bool, trace: NDArray[np.float64], stride: int) -> int:
         return int(run(objective.address, objective.data, arrays, record, settings, feed, budget, pause, trace, stride))
@@ -172,7 +172,8 @@ def _mean_over_rows(target: Target, x: NDArray[Any], with_gradient: bool) -> tup
 def _add_compiled(target: Target, sums: _Sums, begin: int, end: int) -> None:
     assert target.feed is not None
     feed = target.feed._replace(shuffle=False)
-    _add_batches(target.objective.address, target.objective.data, feed, sums, begin, end)
+    with target.objective.in_turn():
+        _add_batches(target.objective.address, target.objective.data, feed, sums, begin, end)
 
 
 @kernel_jit("add batches")

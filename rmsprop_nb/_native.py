@@ -31,6 +31,7 @@ __all__ = [
     "copy_bytes",
     "entry_address",
     "from_bits",
+    "launches_threads",
     "load_args",
     "magnitude_bits",
     "objective_signature",
@@ -61,6 +62,14 @@ def entry_address(dispatcher: Any, array_type: Any) -> int:
     """Address of the native entry compiled for `objective_signature`; valid while `dispatcher` is alive."""
     compiled = dispatcher.overloads[objective_signature(array_type).args]
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
+def launches_threads(dispatcher: Any, array_type: Any) -> bool:
+    """Whether the code compiled for `objective_signature` has parallel loops, in itself or in what it calls."""
+    compiled = dispatcher.overloads[objective_signature(array_type).args]
+    with contextlib.suppress(NameError):
+        return compiled.library._final_module.get_function("numba_parallel_for") is not None
+    return False
 
 
 def return_type(dispatcher: Any, arg_types: tuple[Any, ...]) -> Any:

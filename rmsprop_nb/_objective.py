@@ -7,11 +7,13 @@ functions return.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import float32, float64, types
@@ -24,12 +26,14 @@ from rmsprop_nb._native import (
     Unpackable,
     call_objective,
     entry_address,
+    launches_threads,
     load_args,
     objective_signature,
     pack,
     return_type,
     word_offsets,
 )
+from rmsprop_nb._threads import objective_in_turn
 
 __all__ = ["CompiledObjective", "Problem", "PythonObjective", "compile_objective"]
 
@@ -76,6 +80,14 @@ class Problem:
 # -- compiled ---------------------------------------------------------------------------------------------------------
 
 
+class _Adapter(NamedTuple):
+    """A compiled adapter, and what is known of it."""
+
+    dispatcher: Any  # keeps the code at `address`
+    address: int
+    launches_threads: bool
+
+
 class CompiledObjective:
     """An evaluation that compiled code calls by its address.
 
@@ -83,16 +95,17 @@ class CompiledObjective:
     ----------
     address, data : int
         Where the adapter and its packed arguments are. Valid while this object lives.
+    launches_threads : bool
+        Whether the user's functions have parallel loops.
     words : ndarray of int64
         The packed arguments.
     offsets : list of int
         Where each of the user's args begins in `words`, and where the last ends.
     """
 
-    def __init__(
-        self, adapter: Any, address: int, words: NDArray[np.int64], references: list[Any], offsets: list[int]
-    ) -> None:
-        self.address = address
+    def __init__(self, adapter: _Adapter, words: NDArray[np.int64], references: list[Any], offsets: list[int]) -> None:
+        self.address = adapter.address
+        self.launches_threads = adapter.launches_threads
         self.data = int(words.ctypes.data)
         self.words = words
         self.offsets = offsets
@@ -101,7 +114,12 @@ class CompiledObjective:
 
     def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         """Fill g with the gradient at x and return f."""
-        return float(_evaluate(self.address, x, g, self.data))
+        with self.in_turn():
+            return float(_evaluate(self.address, x, g, self.data))
+
+    def in_turn(self) -> AbstractContextManager[Any]:
+        """What compiled code that calls the adapter has to be run within: functions with threads of their own wait."""
+        return objective_in_turn() if self.launches_threads else contextlib.nullcontext()
 
 
 @kernel_jit("evaluate")
@@ -117,11 +135,11 @@ def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
     try:
         words, references, args_type = pack(_adapter_args(problem))
         array_type = types.Array(float32 if dtype == np.float32 else float64, 1, "C")
-        adapter, address = _compile_adapter(problem.fun, problem.jac, args_type, array_type)
+        adapter = _compile_adapter(problem.fun, problem.jac, args_type, array_type)
     except (Unpackable, NumbaError, NotImplementedError) as error:
         logger.debug("the loop runs interpreted, because the objective cannot be compiled into it: %s", error)
         return None
-    return CompiledObjective(adapter, address, words, references, _offsets(problem, args_type))
+    return CompiledObjective(adapter, words, references, _offsets(problem, args_type))
 
 
 def _adapter_args(problem: Problem) -> tuple[Any, ...]:
@@ -138,7 +156,7 @@ def _offsets(problem: Problem, args_type: Any) -> list[int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> tuple[Any, int]:
+def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> _Adapter:
     """Compile the adapter, and find its address; kept, so that a second run of the same objective compiles nothing."""
     if jac == "cs":
         z_type = types.Array(types.complex128, 1, "C")
@@ -146,7 +164,7 @@ def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> tup
             msg = "fun drops the imaginary part"
             raise Unpackable(msg)  # the interpreted evaluation says it to the user
     adapter = adapter_jit(objective_signature(array_type))(_make_adapter(fun, jac, args_type))
-    return adapter, entry_address(adapter, array_type)
+    return _Adapter(adapter, entry_address(adapter, array_type), launches_threads(adapter, array_type))
 
 
 def _make_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]:

@@ -33,11 +33,11 @@ def run(
     x: NDArray[Any],
     options: AnyOptions,
     on_iteration: Callable[[NDArray[Any], float], None] | None,
-    shared: Callable[[Callable[[Problem], Any]], Any] | None = None,
+    bind: Callable[[Callable[[Problem], Any]], Any] | None = None,
 ) -> tuple[RunState, NDArray[np.float64]]:
     """Run to the end, compiled if that is possible and otherwise interpreted; return the final state and the record.
 
-    `shared` makes the objective of many ranks, given what makes one for this process.
+    `bind` makes an objective of another kind, as that of many ranks, given what makes one for this process.
     """
     state = starting_state(problem, x, options)
     settings = settings_of(options, x)
@@ -46,7 +46,7 @@ def run(
     def make(problem: Problem) -> Any:
         return compile_objective(problem, x.dtype) or PythonObjective(problem)
 
-    objective = make(problem) if shared is None else shared(make)
+    objective = make(problem) if bind is None else bind(make)
     with watching(state, options, total=_total(options.maxiter), unit="it") as on_chunk:
         monitor = Monitor(on_iteration, _schedule(options), options.seconds, options.stride, on_chunk)
         return state, drive(algorithm, state, objective, settings, monitor)
@@ -90,7 +90,7 @@ def _new_state(problem: Problem, x: NDArray[Any], options: AnyOptions) -> RunSta
             pair_sums=np.zeros((memory, 2)),
         ),
     )
-    state.progress.f_best = np.inf
+    state.progress.f, state.progress.f_best = np.nan, np.inf
     return state
 
 

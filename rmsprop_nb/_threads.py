@@ -14,7 +14,7 @@ from typing import Any
 
 import numba
 
-__all__ = ["in_turn", "usable_threads"]
+__all__ = ["in_turn", "objective_in_turn", "usable_threads"]
 
 
 class _Process:
@@ -32,6 +32,23 @@ def usable_threads() -> int:
 def in_turn() -> AbstractContextManager[Any]:
     """What parallel kernels have to be run within."""
     return contextlib.nullcontext() if _layer() in ("omp", "tbb") else _Process.lock
+
+
+def objective_in_turn() -> AbstractContextManager[Any]:
+    """What a user's function with threads of its own has to be run within.
+
+    Raises
+    ------
+    RuntimeError
+        In a process that such a function would end.
+    """
+    if _Process.forked_from_openmp:
+        msg = (
+            "fun is compiled with parallel=True, and this process was forked from one that had used GNU OpenMP, which "
+            "would end it; start processes by 'spawn' or 'forkserver', or set NUMBA_THREADING_LAYER=workqueue."
+        )
+        raise RuntimeError(msg)
+    return in_turn()
 
 
 def _layer() -> str:

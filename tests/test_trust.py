@@ -94,6 +94,8 @@ PARALLEL = """
     from numba import njit
     from rmsprop_nb import RMSprop, minimize
 
+    rounds = 10
+
     @njit
     def bowl(x, grad):
         for i in range(x.size):
@@ -110,12 +112,12 @@ PARALLEL = """
 THREADS = """
     expected = run(parallel=False)
     found = []
-    threads = [threading.Thread(target=lambda: found.extend(run() for _ in range(10))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.extend(run() for _ in range(rounds))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [expected] * 40, found
+    assert found == [expected] * 4 * rounds, found
 """
 FORK = """
     optimizer, params = RMSprop(0.01, workers=2), np.ones(100_000)
@@ -130,12 +132,62 @@ FORK = """
 """
 
 
+# The user's own parallel loops, in threads of the user's and in those of a batch.
+OBJECTIVE = """
+    from numba import prange
+    from rmsprop_nb import minimize_batch, minimize_minibatch
+
+    @njit(parallel=True)
+    def distance(x, target):
+        total = 0.0
+        for i in prange(x.size):
+            total += (x[i] - target[i])**2
+        return total
+
+    @njit
+    def fun(x, target):
+        return distance(x, target) + x[0]**2
+
+    @njit
+    def loss(x, rows):
+        return fun(x, rows[0]), 2.0 * (x - rows[0])
+
+    rounds = 2
+    X0, targets = np.ones((64, 3)), np.arange(192.0).reshape(64, 3) / 192.0
+
+    def run(workers=2):
+        single = minimize(fun, X0[0], (targets[0],))
+        epochs = minimize_minibatch(loss, X0[0], targets, jac=True, batch_size=8, rng=0, epochs=2)
+        return minimize_batch(fun, X0, batch_args=(targets,), workers=workers).x.sum() + single.x.sum() + epochs.x.sum()
+"""
+OBJECTIVE_THREADS = OBJECTIVE + THREADS.replace("parallel=False", "workers=1")
+OBJECTIVE_FORK = (
+    OBJECTIVE
+    + """
+    expected, layer = run(), os.environ["NUMBA_THREADING_LAYER"]
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if run() == expected else 7)
+        except RuntimeError as refusal:
+            os._exit(0 if layer == "omp" and "forked" in str(refusal) else 8)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+)
+PROGRAMS = {
+    "threads": THREADS,
+    "fork": FORK,
+    "objective in threads": OBJECTIVE_THREADS,
+    "objective after fork": OBJECTIVE_FORK,
+}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, and the JIT is disabled")
 @pytest.mark.parametrize("layer", ["workqueue", "omp"])
-@pytest.mark.parametrize("program", [THREADS, FORK], ids=["threads", "fork"])
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_parallel_kernels_bear_threads_and_forks(layer, program):
-    if program is FORK and not hasattr(os, "fork"):
+    if "os.fork()" in program and not hasattr(os, "fork"):
         pytest.skip("this system does not fork")
     if layer == "omp":
         pytest.importorskip("numba.np.ufunc.omppool")
