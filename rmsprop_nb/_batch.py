@@ -103,7 +103,8 @@ def minimize_batch(
     result : BatchResult
         An OptimizeResult with ``x`` and ``jac`` of shape (B, n); ``fun``, ``nit``, ``nfev``, ``njev``, ``status``,
         ``success`` and ``message`` of shape (B,); ``best``, the index of the lowest f; and ``exceptions``, a dict from
-        the index of a problem whose objective raised (status 8) to the exception, for the first ten.
+        the index of a problem whose objective raised (status 8) to the exception, for the first ten. A compiled
+        problem is run again to see what it raised: nothing, if the objective is another one by then.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """Keeps kernels with threads of their own from harm that Numba's threading layers do.
 
-"workqueue" ends the process when two threads launch parallel kernels at the same time: they take turns. GNU's OpenMP
-ends a forked process that launches one after its parent has: there kernels get one thread, which gives the same bits.
+"workqueue" ends the process when two threads launch parallel kernels at the same time: they take turns. It does so too
+when one is launched from within a parallel loop of the user's: there kernels get one thread, which gives the same bits.
+GNU's OpenMP ends a forked process that launches one after its parent has: one thread again.
 """
 
 from __future__ import annotations
@@ -26,12 +27,33 @@ class _Process:
 
 def usable_threads() -> int:
     """Number of threads that a parallel kernel may use here."""
-    return 1 if _Process.forked_from_openmp else numba.get_num_threads()
+    return 1 if _Process.forked_from_openmp or _may_be_within_a_parallel_loop() else numba.get_num_threads()
 
 
 def in_turn() -> AbstractContextManager[Any]:
-    """What parallel kernels have to be run within."""
-    return contextlib.nullcontext() if _layer() in ("omp", "tbb") else _Process.lock
+    """What parallel kernels have to be run within.
+
+    Raises
+    ------
+    RuntimeError
+        Within a loop of the user's that such a kernel would end the process in.
+    """
+    if _may_be_within_a_parallel_loop():
+        msg = (
+            "a function compiled with parallel=True cannot be called within a parallel loop, where Numba's threading "
+            "layer 'workqueue' would end the process; set NUMBA_THREADING_LAYER=omp, or compile one of the two without."
+        )
+        raise RuntimeError(msg)
+    return contextlib.nullcontext() if _bears_threads() else _Process.lock
+
+
+def _may_be_within_a_parallel_loop() -> bool:
+    """Whether this thread may be one of workqueue's, which run the parallel loops: Python has not started it."""
+    return isinstance(threading.current_thread(), threading._DummyThread) and not _bears_threads()
+
+
+def _bears_threads() -> bool:
+    return _layer() in ("omp", "tbb")
 
 
 def objective_in_turn() -> AbstractContextManager[Any]:

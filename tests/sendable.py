@@ -30,3 +30,12 @@ def sometimes_dies(x, target):
     if target == 77.0:
         os._exit(1)
     return bowl(x, target)
+
+
+def counting_bowl(x, grad, counts):
+    """Raises at call ``counts[1]``."""
+    counts[0] += 1
+    if counts[0] == counts[1]:
+        raise ValueError("on purpose")
+    grad[:] = np.arange(1.0, x.size + 1) * (x - 1.0)
+    return float(0.5 * np.sum(grad * (x - 1.0)))

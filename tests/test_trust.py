@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sendable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -19,6 +20,7 @@ from numba import njit
 
 import rmsprop_nb
 from rmsprop_nb import RMSprop, Status, minimize, minimize_batch, minimize_minibatch
+from rmsprop_nb._batch_run import KEPT_EXCEPTIONS
 from rmsprop_nb._jit import JIT_ENABLED
 
 # -- an exception at every call ---------------------------------------------------------------------------------------
@@ -86,6 +88,22 @@ def test_exception_of_a_callback_or_a_batch_at_any_call(call):
     assert (found.status[1] == Status.EXCEPTION) == (1 in found.exceptions)
 
 
+@pytest.mark.parametrize("fun", [compiled_bowl, sendable.counting_bowl], ids=["threads", "processes"])
+def test_exception_at_any_call_on_another_worker(fun):
+    """Problem k raises at call k: none of the others notices."""
+    counts = np.stack([np.zeros(21, np.int64), np.arange(21)], axis=1)
+    run = {"jac": "inplace", "options": {"learning_rate": 0.01, "maxfev": 30}}
+    found = minimize_batch(fun, np.full((21, 4), 3.0), batch_args=(counts,), workers=2, **run)
+    assert found.status.tolist() == [Status.MAXFEV] + [Status.EXCEPTION] * 20
+    assert found.nfev.tolist() == [30, *range(20)]
+    # a compiled problem is run again to see what it raised, and this one does not raise again
+    kept = range(1, 1 + KEPT_EXCEPTIONS) if fun is sendable.counting_bowl else ()
+    assert {k: str(error) for k, error in found.exceptions.items()} == dict.fromkeys(kept, "on purpose")
+    assert np.isfinite(found.x).all()
+    alone = minimize(fun, np.full(4, 3.0), (np.array([0, 0]),), **run)
+    np.testing.assert_array_equal(found.x[0], alone.x)
+
+
 # -- threads and forks ------------------------------------------------------------------------------------------------
 
 PARALLEL = """
@@ -123,7 +141,6 @@ FORK = """
     optimizer, params = RMSprop(0.01, workers=2), np.ones(100_000)
     state = optimizer.init(params)
     optimizer.step(params, np.ones(100_000), state)
-    expected = run()
     child = os.fork()
     if child == 0:
         optimizer.step(params, np.ones(100_000), state)
@@ -161,10 +178,8 @@ OBJECTIVE = """
         return minimize_batch(fun, X0, batch_args=(targets,), workers=workers).x.sum() + single.x.sum() + epochs.x.sum()
 """
 OBJECTIVE_THREADS = OBJECTIVE + THREADS.replace("parallel=False", "workers=1")
-OBJECTIVE_FORK = (
-    OBJECTIVE
-    + """
-    expected, layer = run(), os.environ["NUMBA_THREADING_LAYER"]
+OBJECTIVE_FORK = """
+    layer = os.environ["NUMBA_THREADING_LAYER"]
     child = os.fork()
     if child == 0:
         try:
@@ -173,26 +188,68 @@ OBJECTIVE_FORK = (
             os._exit(0 if layer == "omp" and "forked" in str(refusal) else 8)
     assert os.waitpid(child, 0)[1] == 0
 """
-)
-PROGRAMS = {
-    "threads": THREADS,
-    "fork": FORK,
-    "objective in threads": OBJECTIVE_THREADS,
-    "objective after fork": OBJECTIVE_FORK,
+# Runs within a parallel loop of the user's, whose threads may not start threads of their own everywhere.
+NESTED = """
+    from numba import objmode, prange
+
+    @njit(parallel=True)
+    def parallel_bowl(x, grad):
+        for i in prange(x.size):
+            grad[i] = x[i]
+        return 0.5 * np.sum(x * x)
+
+    def refused():
+        try:
+            return 0.0 * minimize(parallel_bowl, np.ones(3), jac="inplace").fun
+        except RuntimeError as refusal:
+            assert "within a parallel loop" in str(refusal), refusal
+            return 1.0
+
+    @njit(parallel=True)
+    def many(out):
+        for k in prange(len(out)):
+            with objmode(total="float64", no="float64"):
+                total, no = run(), refused()
+            out[k, 0], out[k, 1] = total, no
+
+    out = np.empty((6, 2))
+    assert refused() == 0.0
+    many(out)
+    assert (out[:, 0] == expected).all(), out
+    assert (out[:, 1] == (os.environ["NUMBA_THREADING_LAYER"] == "workqueue")).all(), out
+"""
+SPAWN = """
+    from rmsprop_nb import minimize_batch
+    import sendable
+
+    fits = [minimize_batch(sendable.bowl, np.zeros((4, 3)), (0.5,), jac=True, workers=n).x for n in (1, 2)]
+    np.testing.assert_array_equal(*fits)
+"""
+PROGRAMS = {  # a process that forks ends with that
+    "kernels": THREADS + NESTED + SPAWN + FORK,
+    "objectives": OBJECTIVE_THREADS + OBJECTIVE_FORK,
 }
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, and the JIT is disabled")
-@pytest.mark.parametrize("layer", ["workqueue", "omp"])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_parallel_kernels_bear_threads_and_forks(layer, program):
-    if "os.fork()" in program and not hasattr(os, "fork"):
-        pytest.skip("this system does not fork")
+    libraries = Path(sys.prefix) / "lib"  # where pip puts TBB, and nobody looks
+    if layer == "tbb" and not list(libraries.glob("libtbb.so*")):
+        pytest.skip("TBB is not installed by pip")
     if layer == "omp":
         pytest.importorskip("numba.np.ufunc.omppool")
     code = textwrap.dedent(PARALLEL) + textwrap.dedent(program)
-    environment = {**os.environ, "NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}
+    environment = {
+        **os.environ,
+        "NUMBA_THREADING_LAYER": layer,
+        "NUMBA_NUM_THREADS": "2",
+        "PYTHONPATH": str(Path(__file__).parent),  # for those that are sent to other processes
+        "LD_LIBRARY_PATH": str(libraries),
+    }
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         env=environment,
