@@ -59,6 +59,16 @@ def boundscheck(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def memcheck(session: nox.Session) -> None:
+    """Run every kind of kernel under Valgrind, which must be installed; takes some minutes."""
+    session.install("-e", ".")
+    script = ["python", "tests/memcheck.py"]
+    session.run(*script, env=private_cache(session))  # so that Valgrind need not watch the compiler
+    valgrind = ["valgrind", "--undef-value-errors=no", "--error-exitcode=9", "--suppressions=tests/memcheck.supp"]
+    session.run(*valgrind, *script, env=private_cache(session), external=True)
+
+
+@nox.session(default=False)
 def nightly(session: nox.Session) -> None:
     """Search with hypothesis for long and at random."""
     session.install("-e", ".", *nox.project.dependency_groups(PROJECT, "unit"))

@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import warnings
 from pathlib import Path
@@ -278,7 +279,9 @@ def hostile_arrays(draw):
     values = draw(st.sampled_from([0.0, 1.0, -2.5, 1e-310, 1e-40, 1e19, 1e160, 1e308, np.inf, -np.inf, np.nan]))
     with np.errstate(all="ignore"):
         array = np.full(shape, values).astype(dtype) if dtype not in (np.int32,) else np.full(shape, 7, dtype)
-    layout = draw(st.sampled_from(["plain", "fortran", "reversed", "strided", "broadcast", "frozen", "subclass"]))
+    layout = draw(
+        st.sampled_from(["plain", "fortran", "reversed", "strided", "broadcast", "frozen", "subclass", "memmap"])
+    )
     if layout == "fortran":
         array = np.asfortranarray(array)
     elif layout == "reversed" and array.ndim:
@@ -291,6 +294,11 @@ def hostile_arrays(draw):
         array.flags.writeable = False
     elif layout == "subclass":
         array = array.view(Tagged)
+    elif layout == "memmap" and array.size and dtype is not object:
+        with tempfile.TemporaryFile() as file:
+            mapped = np.memmap(file, array.dtype, "w+", shape=array.shape)
+        mapped[...] = array
+        array = mapped
     return array
 
 
@@ -338,6 +346,56 @@ def test_a_step_is_taken_or_refused(x, g, momentum):
         expected = np.asarray(before_x) - real(0.1) * (gradient / (np.sqrt(s) + real(1e-8)))
     np.testing.assert_allclose(np.asarray(x), expected, rtol=1e-6)
     assert np.isfinite(np.asarray(state.square_avg)).all()
+
+
+@st.composite
+def windows(draw):
+    """Two arrays of the same length that look at one buffer, and may see the same of it."""
+    buffer, size = np.linspace(1.0, 2.0, 12), draw(st.integers(1, 4))
+    views = []
+    for _ in range(2):
+        step = draw(st.sampled_from([1, 2, -1, -2]))
+        first = draw(st.integers(0, 11 - abs(step) * (size - 1)))
+        views.append(buffer[first : first + abs(step) * (size - 1) + 1][::step])
+    return buffer, *views
+
+
+@given(windows())
+@MANY
+def test_windows_on_one_buffer_are_kept_apart(drawn):
+    buffer, x, g = drawn
+    before, expected, slope = buffer.copy(), x.copy(), g.copy()
+    optimizer = RMSprop(0.1)
+    optimizer.step(expected, slope, optimizer.init(expected))
+    _, refusal = tried(lambda: optimizer.step(x, g, optimizer.init(x)))
+    if np.shares_memory(x, g):
+        assert "must not share memory" in refusal
+        unchanged(before, buffer)
+        return
+    assert not refusal
+    np.testing.assert_array_equal(x, expected)
+    np.testing.assert_array_equal(g, slope)
+
+
+def test_what_an_objective_keeps_or_resizes_is_its_own():
+    kept = []
+
+    def keeps(x):
+        kept.append(x)
+        return float(np.sum((x - 1.0) ** 2)), 2.0 * (x - 1.0)
+
+    assert minimize(keeps, np.zeros(2), jac=True).success
+    assert len({x.tobytes() for x in kept}) == len(kept) > 1
+
+    def resizes(x, grad, which):
+        grad[:] = 2.0 * (x - 1.0)
+        f = float(np.sum((x - 1.0) ** 2))
+        (x, grad)[which].resize(1000, refcheck=False)
+        return f
+
+    assert minimize(resizes, np.zeros(2), (0,), jac="inplace").success
+    with pytest.raises(ValueError, match="shape"):
+        minimize(resizes, np.zeros(2), (1,), jac="inplace")
 
 
 @given(x0=hostile_arrays(), method=st.sampled_from(["rmsprop", "rmsprop-lbfgs"]))
