@@ -1,4 +1,4 @@
-"""Goes once through every kind of kernel, at sizes that leave remainders: what `nox -s memcheck` runs under Valgrind."""
+"""Goes once through every kind of kernel, at sizes that leave remainders: `nox -s memcheck` runs it under Valgrind."""
 
 from __future__ import annotations
 
