@@ -223,8 +223,9 @@ class RMSprop(Rule):
         Parameters
         ----------
         params : ndarray, or nested dict, list, tuple or NamedTuple of ndarray
-            The arrays that `step` will update, float32 or float64, of any shape; the dtype of each is that of its
-            arithmetic. Keys of dicts are strings.
+            The arrays that `step` will update, of any shape; float32 or float64, which then is the dtype of its
+            arithmetic, or float16 or bfloat16 (of the package ml_dtypes), with arithmetic and state in float32. Keys of
+            dicts are strings.
 
         Returns
         -------
@@ -256,11 +257,11 @@ class RMSprop(Rule):
         return state
 
     def _init_on_device(self, structure: Structure, arrays: list[Any]) -> list[LeafState]:
-        from rmsprop_nb._cuda_arrays import device_array
+        from rmsprop_nb._cuda_arrays import device_vector
         from rmsprop_nb._cuda_step import new_device_leaf
 
         found = [
-            device_array(a, f"params{place}", writes=True) for a, place in zip(arrays, places(structure), strict=True)
+            device_vector(a, f"params{place}", writes=True) for a, place in zip(arrays, places(structure), strict=True)
         ]
         return [
             new_device_leaf(a, self._choose(name)[0], self._accumulates)
@@ -276,7 +277,8 @@ class RMSprop(Rule):
             As given to `init`, or others of the same nesting, shapes and dtypes. Contiguous arrays (C order) are
             updated where they are; others go through a copy.
         grads : ndarray, or nested containers of ndarray
-            Gradients, nested like params and with the same shapes and dtypes. They are not changed.
+            Gradients, nested like params and with the same shapes and dtypes, or float32 for parameters of half
+            precision. They are not changed.
         state : RMSpropState
             Of `init`, or of `RMSpropState.from_arrays`.
 
@@ -303,8 +305,9 @@ class RMSprop(Rule):
             work = plan.accumulate(work)
         limit = None if self.clip_value is None else float(self.clip_value)
         plan.update(work, rates, state._step + 1, self._scale(plan, work, count), limit)
-        for array, x in copies:
-            array[...] = x.reshape(array.shape)
+        with np.errstate(over="ignore"):  # as for the others, what is too large becomes infinite
+            for array, x in copies:
+                array[...] = x.reshape(array.shape)
         if accumulates:
             plan.forget_sums(work)
             state._accumulated = 0
