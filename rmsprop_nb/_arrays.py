@@ -46,7 +46,8 @@ def check_array(array: Any, place: str) -> NDArray[Any]:
             remedy = f"convert it with {place}.astype({place}.dtype.newbyteorder('='))"
         else:
             remedy = f"convert it with {place}.astype(np.float32), or np.float64"
-        msg = f"{place} must be float32, float64 or float16 in native byte order, got dtype {plain.dtype.str!r}; {remedy}."
+        msg = f"{place} must be float32, float64 or float16 in native byte order, got dtype {plain.dtype.str!r}; "
+        msg += f"{remedy}."
         raise TypeError(msg)
     if not plain.flags.writeable:
         msg = f"{place} must be writeable, because it is changed in place, got a read-only array; pass a copy."
@@ -104,7 +105,7 @@ def parameter_vector(array: Any, shape: tuple[int, ...], dtype: Any, place: str)
 
 
 def gradient_vector(array: Any, params: Any, dtype: Any, place: str, params_place: str) -> NDArray[Any]:
-    """Return a gradient of the shape of `params`, and of its dtype or `dtype`, as a vector of `dtype`; itself if possible."""
+    """Return a gradient of the shape of `params`, of its dtype or of `dtype`, as a vector of `dtype`."""
     plain = _check_host_array(array, place)
     _check_like(plain, params.shape, dtype if plain.dtype == dtype else params.dtype, place, params_place)
     if plain.flags.c_contiguous and plain.flags.aligned and plain.dtype == dtype:

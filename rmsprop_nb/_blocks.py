@@ -76,7 +76,7 @@ def new_leaf(array: NDArray[Any], rule: Rule, accumulates: bool) -> LeafState:
 
 
 def _apart_from(array: NDArray[Any], rank: int) -> NDArray[Any]:
-    """Make a vector of zeros with as many elements as `array`, which begins `rank` quarters of a page after it, but for whole pages.
+    """Make a vector of zeros as long as `array`, which begins `rank` quarters of a page after it, but for whole pages.
 
     Where addresses differ by little more than whole pages, processors take a load for one of what is still being
     stored, and wait: a fifth of the time of a step.

@@ -31,8 +31,8 @@ _IN_FLIGHT = 4  # copies of a table that may be on their way before the host wai
 class Many:
     """Vectors on the device that are worked on together; all are computed with in one dtype.
 
-    Work is ordered by streams alone: a table is overwritten on the stream on which the next kernel reads it, and whoever
-    goes on with a state on another stream has to order the two, for the state as for its tables.
+    Work is ordered by streams alone: a table is overwritten on the stream on which the next kernel reads it, and
+    whoever goes on with a state on another stream has to order the two, for the state as for its tables.
     """
 
     def __init__(self, sizes: Sequence[int], real: Any) -> None:
@@ -123,9 +123,7 @@ class _Mirror:
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
         self.there = cuda.device_array(shape, dtype)
-        self._pages = itertools.cycle(
-            [(cuda.pinned_array(shape, dtype), cuda.event()) for _ in range(_IN_FLIGHT)]
-        )
+        self._pages = itertools.cycle([(cuda.pinned_array(shape, dtype), cuda.event()) for _ in range(_IN_FLIGHT)])
         self._sent = b""
 
     def send(self, values: NDArray[Any], stream: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ def format_of(dtype: Any) -> str | None:
 
     That is how ml_dtypes and PyTorch describe them to others, because NumPy has no such number.
     """
-    name = "bfloat16" if dtype.str == "<V2" and dtype.names is None else dtype.name
+    name = "bfloat16" if dtype.str[1:] == "V2" and dtype.names is None else dtype.name
     return name if name in ITEMSIZE and dtype.isnative else None
 
 
@@ -49,7 +50,8 @@ if SIMULATED or not COMPILES:
 
         def words(address: Any, j: Any) -> Any:
             size = count * dtype.itemsize
-            return np.frombuffer((ctypes.c_char * size).from_address(int(address) + int(j) * size), dtype)
+            memory = (ctypes.c_char * size).from_address(int(address) + int(j) * size)
+            return np.frombuffer(memory, dtype)  # type: ignore[call-overload]
 
         def load(address: Any, j: Any) -> Any:
             found = words(address, j).copy()
@@ -144,7 +146,7 @@ def _from_bfloat16(bits: Any) -> Any:
 def _to_bfloat16(value: Any) -> Any:
     bits = _bits_of_float(value)
     high = np.uint32(bits >> np.uint32(16))
-    if value != value:
+    if math.isnan(value):
         return np.uint32(high | np.uint32(0x40))  # quiet, and not rounded to infinity
     return np.uint32(np.uint32(bits + np.uint32(0x7FFF) + (high & np.uint32(1))) >> np.uint32(16))
 
@@ -175,9 +177,9 @@ def element_access(number_format: str) -> tuple[Any, Any]:
 
 @functools.cache
 def several_access(number_format: str, count: int) -> tuple[Any, Any]:
-    """Functions ``load(address, j)`` and ``store(address, j, values)`` of the j-th `count` numbers, aligned to 16 bytes.
+    """Functions ``load(address, j)`` and ``store(address, j, values)`` of the j-th `count` numbers.
 
-    `count` is that of one access, or twice as many.
+    They begin at a multiple of 16 bytes, and are as many as one access takes, or twice as many.
     """
     itemsize = ITEMSIZE[number_format]
     load_one, store_one = _words_access(_WORDS[itemsize], 16 // max(itemsize, 4))

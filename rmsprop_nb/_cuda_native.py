@@ -37,6 +37,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 COMPILES = importlib.util.find_spec("numba_cuda") is not None
 """Whether there is a compiler for devices; without one the modules can be imported, and nothing in them be used."""
 
+
 def require_compiler() -> None:
     """Raise with the remedy unless kernels can be compiled, or simulated."""
     if SIMULATED and not config.DISABLE_JIT:

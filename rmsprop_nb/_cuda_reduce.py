@@ -24,8 +24,8 @@ __all__ = ["make_add", "make_largest", "make_sum_of_squares"]
 def make_largest(number_format: str) -> Any:
     """Make the kernel that finds the largest absolute value in each chunk of the gradients.
 
-    ``kernel[chunks, BLOCK](chunks, length, addresses, found)`` sets ``found[chunk]`` to its bit pattern, an integer; the
-    patterns of NaN are above all others.
+    ``kernel[chunks, BLOCK](chunks, length, addresses, found)`` sets ``found[chunk]`` to its bit pattern, an integer;
+    the patterns of NaN are above all others.
     """
     zero = np.dtype(f"i{real_of(number_format).itemsize}").type(0)
     return _make_reduction(number_format, zero, magnitude_bits, max)

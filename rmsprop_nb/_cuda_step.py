@@ -1,8 +1,8 @@
 """A step of the optimizer on arrays that are on a CUDA device; what `rmsprop_nb._blocks` is for those on the host.
 
-Arrays of one format are a group, which is checked in one launch and updated in one for each variant of the rule. Kernels
-are launched on the stream that the parameters name in their ``__cuda_array_interface__``, and nothing waits for them but
-the check of gradients and clip_norm, which bring a few numbers back to the host.
+Arrays of one format are a group, which is checked in one launch and updated in one for each variant of the rule.
+Kernels are launched on the stream that the parameters name in their ``__cuda_array_interface__``, and nothing waits for
+them but the check of gradients and clip_norm, which bring a few numbers back to the host.
 """
 
 from __future__ import annotations
@@ -99,10 +99,15 @@ class DevicePlan:
         ]
         self._schedules = list({id(block.rate): block.rate for block in self.blocks if callable(block.rate)}.values())
         self._state_spans = [
-            (address_of(vector), address_of(vector) + vector.size * vector.dtype.itemsize, True, f"state of params{place}")
+            (
+                address_of(vector),
+                address_of(vector) + vector.size * vector.dtype.itemsize,
+                True,
+                f"state of params{place}",
+            )
             for place, leaf in zip(places(self.structure), state._leaves, strict=True)
             for vector in leaf[1:]
-            if vector is not None and vector.size  # type: ignore[union-attr]
+            if vector is not None and vector.size
         ]
         self._known: list[Any] = []  # where the arrays were that were last found to share no memory
         self._groups: dict[Any, list[Group]] = {}

@@ -70,8 +70,8 @@ def make_bound_rule(variant: Variant, hyper: Hyper, deterministic: bool) -> Any:
 def make_update(variant: Variant, formats: tuple[str, str], adjusts: bool, deterministic: bool) -> Any:
     """Make the kernel for one variant of the rule, and for parameters and gradients of these formats.
 
-    ``kernel[blocks, threads](*addresses, n, rate, correction, scale, limit, *hyper)`` with the addresses of x, g and the
-    averages of the state, uint64 like n; state that the variant does not use may be anywhere. If it `adjusts`
+    ``kernel[blocks, threads](*addresses, n, rate, correction, scale, limit, *hyper)`` with the addresses of x, g and
+    the averages of the state, uint64 like n; state that the variant does not use may be anywhere. If it `adjusts`
     gradients, they are multiplied by `scale` and then clipped to [-limit, limit].
     """
     span = _make_span(variant, formats, adjusts, deterministic)
@@ -117,7 +117,7 @@ def launch_update(
     adjusts: bool = False,
     deterministic: bool = False,
 ) -> None:
-    """Update one array: `vectors` are its addresses and its size, and `numbers`, in double precision, those before hyper."""
+    """Update one array: `vectors` are its addresses and its size, `numbers` those before hyper, in double precision."""
     addresses, size = vectors
     kernel = make_update(variant, formats, adjusts, deterministic)
     blocks = grid(-(-size // width_of(formats[0])))

@@ -1,9 +1,9 @@
 """Runs compiled PTX without a GPU: every thread of a grid is one place in NumPy arrays.
 
 The subset is what Numba's compiler makes of this project's kernels: no textures, no shuffles. Threads that have taken
-different branches are run lowest instruction first, as far as they stay together. Every access to memory is checked: its
-bounds, its alignment, and whether another thread has touched the same place (a race), in shared memory since the last
-barrier. All threads of a block must come to the same barrier.
+different branches are run lowest instruction first, as far as they stay together. Every access to memory is checked:
+its bounds, its alignment, and whether another thread has touched the same place (a race), in shared memory since the
+last barrier. All threads of a block must come to the same barrier.
 
 PTX is described in NVIDIA's "Parallel Thread Execution ISA". Arithmetic is IEEE except for ``.approx``, which a device
 computes with fewer digits; a device may also join ``mul`` and ``add`` without ``.rn``, which is not done here.
@@ -31,7 +31,8 @@ FIRST_REACHABLE = 4096  # regions of arrays that are no arguments
 TYPES = {
     "pred": np.bool_, "b8": np.uint8, "b16": np.uint16, "b32": np.uint32, "b64": np.uint64,
     "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64,
-    "s8": np.int8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "f16": np.float16, "f32": np.float32, "f64": np.float64,
+    "s8": np.int8, "s16": np.int16, "s32": np.int32, "s64": np.int64,
+    "f16": np.float16, "f32": np.float32, "f64": np.float64,
 }  # fmt: skip
 WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 WIDER = {np.int16: np.int32, np.uint16: np.uint32, np.int32: np.int64, np.uint32: np.uint64}
@@ -142,7 +143,7 @@ def address_in(k: int, offset: int = 0) -> int:
 
 
 class Memory:
-    """The arrays that a kernel was given or may reach, each in a region of its own, and what threads have themselves."""
+    """The arrays that a kernel was given or may reach, each in its own region, and what threads have themselves."""
 
     def __init__(self, arrays: list[np.ndarray], reachable: Any, block: int, threads: int, module: Module) -> None:
         regions = [*enumerate(arrays, FIRST_REGION), *enumerate(reachable, FIRST_REACHABLE)]

@@ -1,4 +1,4 @@
-"""The update as compiled CUDA code, without a device: what it computes, by an interpreter of PTX, and its machine code."""
+"""The update as compiled CUDA code, without a device: what it computes, by an interpreter, and its machine code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def hyper_of(real):
     return Hyper.of(real, 0.9, 1e-8, 0.9, 0.01)
 
 
-# -- arrays in memory that kernels reach by address ---------------------------------------------------------------------
+# -- arrays in memory that kernels reach by address -------------------------------------------------------------------
 
 
 def to_memory(values, number_format):
@@ -356,13 +356,17 @@ def test_machine_code_of_the_update(kind, number_format, many, capability):
     variant = VARIANTS["everything" if kind == "everything" else "plain"]
     real, width = REALS[str(real_of(number_format))], width_of(number_format)
     make, signature = (make_many_update, many_signature) if many else (make_update, single_signature)
-    code = machine_code(make(variant, (number_format,) * 2, False, kind == "deterministic"), signature(real), capability)
+    code = machine_code(
+        make(variant, (number_format,) * 2, False, kind == "deterministic"), signature(real), capability
+    )
     assert code.spilled == code.stack == 0
     assert not any(opcode.startswith(("LDL", "STL", "LD.", "ST.")) for opcode in code.opcodes)
     whole = code.loops[0]
     loads = sum(count for opcode, count in whole.items() if opcode.startswith("LDG.E.128"))
     stores = sum(count for opcode, count in whole.items() if opcode.startswith("STG.E.128"))
-    averages = (1 + variant.centered + variant.momentum) * ITEMSIZE[str(real_of(number_format))] // ITEMSIZE[number_format]
+    averages = (
+        (1 + variant.centered + variant.momentum) * ITEMSIZE[str(real_of(number_format))] // ITEMSIZE[number_format]
+    )
     assert loads in (2 + averages, 2 * (2 + averages))  # some compilers unroll the loop once
     assert stores == loads // (2 + averages) * (1 + averages)
     assert not any(opcode.startswith(("LDG", "STG")) and "128" not in opcode for opcode in whole)

@@ -281,7 +281,9 @@ def test_a_step_is_taken_or_refused(x, g, momentum):
         s = real(1.0 - 0.9) * gradient * gradient
         expected = np.asarray(before_x).astype(real) - real(0.1) * (gradient / (np.sqrt(s) + real(1e-8)))
         expected = expected.astype(x.dtype)
-    np.testing.assert_allclose(np.asarray(x), expected, rtol=max(1e-6, float(np.finfo(x.dtype).eps) if x.dtype == np.float16 else 0.0))
+    np.testing.assert_allclose(
+        np.asarray(x), expected, rtol=max(1e-6, float(np.finfo(x.dtype).eps) if x.dtype == np.float16 else 0.0)
+    )
     assert np.isfinite(np.asarray(state.square_avg)).all()
 
 
