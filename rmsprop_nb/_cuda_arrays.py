@@ -16,6 +16,7 @@ from rmsprop_nb._cuda_native import SIMULATED, current_device, device_holding, r
 
 __all__ = [
     "DeviceVector",
+    "check_device",
     "check_vector",
     "copy_like",
     "device_array",
@@ -77,7 +78,7 @@ def device_vector(array: Any, place: str, *, writes: bool = False) -> DeviceVect
     if writes and read_only:
         msg = f"{place} must be writeable, because it is changed in place, got a read-only array; pass a copy."
         raise ValueError(msg)
-    _check_device(address, place)
+    check_device(address, place)
     stream = interface.get("stream")
     stream = cuda.external_stream(stream) if stream else _current_stream_of_torch(array)
     return DeviceVector(address or 0, tuple(shape), number_format, stream, array)
@@ -96,7 +97,8 @@ def _is_contiguous(array: Any) -> bool:
     return not SIMULATED and bool(cuda.as_cuda_array(array, sync=False).is_c_contiguous())
 
 
-def _check_device(address: int, place: str) -> None:
+def check_device(address: int, place: str) -> None:
+    """Raise unless the memory is on the device that kernels are launched on."""
     holds, current = device_holding(address), current_device()
     if holds != current:
         msg = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -146,7 +145,7 @@ def _from_bfloat16(bits: Any) -> Any:
 def _to_bfloat16(value: Any) -> Any:
     bits = _bits_of_float(value)
     high = np.uint32(bits >> np.uint32(16))
-    if math.isnan(value):
+    if value != value:  # noqa: PLR0124 - math.isnan takes more instructions
         return np.uint32(high | np.uint32(0x40))  # quiet, and not rounded to infinity
     return np.uint32(np.uint32(bits + np.uint32(0x7FFF) + (high & np.uint32(1))) >> np.uint32(16))
 

@@ -19,7 +19,7 @@ from numba import cuda
 
 from rmsprop_nb._blocks import Rate, check_averages, check_scheduled, new_leaf, raise_unusable
 from rmsprop_nb._cpu import bias_after
-from rmsprop_nb._cuda_arrays import DeviceVector, check_vector, device_vector, device_zeros, host_values
+from rmsprop_nb._cuda_arrays import DeviceVector, check_device, check_vector, device_vector, device_zeros, host_values
 from rmsprop_nb._cuda_many import Many
 from rmsprop_nb._cuda_memory import real_of
 from rmsprop_nb._cuda_native import address_of, require_device, set_zero
@@ -114,6 +114,8 @@ class DevicePlan:
 
     def take(self, params: Any, grads: Any) -> tuple[list[Item], list[tuple[Any, Any]]]:
         """Check params and grads; return the work of a step. Nothing has to be written back."""
+        first = self.blocks[0]
+        check_device(first.averages[0], f"state of params{first.place}")
         arrays = leaves(self.structure, params, "params")
         gradients = leaves(self.structure, grads, "grads")
         work = []

@@ -359,3 +359,5 @@ def test_examples_of_the_page_run():
     for block in blocks:
         exec(compile("\n" * text.count("\n", 0, block.start(1)) + block[1], page, "exec"), namespace)  # noqa: S102
     np.testing.assert_allclose(to_host(namespace["x"]), 0.9)
+    assert (to_host(namespace["params"]["W"]) == 0.75).all()
+    assert (to_host(namespace["params"]["b"]) == 0.5).all()

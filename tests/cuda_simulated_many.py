@@ -189,6 +189,14 @@ def test_arrays_of_another_device_are_refused(monkeypatch):
         RMSprop().init(on_device(arrays(np.float32, 0)))
 
 
+def test_a_state_of_another_device_is_refused(monkeypatch):
+    optimizer, params, grads = RMSprop(), on_device(arrays(np.float32, 0)), on_device(arrays(np.float32, 1))
+    state = optimizer.init(params)
+    monkeypatch.setattr(_cuda_arrays, "current_device", lambda: 1)
+    with pytest.raises(ValueError, match=r"state of params\['a0'\] must be on the current CUDA device, 1, but is on"):
+        optimizer.step(params, grads, state)
+
+
 def test_memory_is_looked_at_again_when_arrays_change():
     optimizer, params, grads = RMSprop(0.1), on_device(arrays(np.float32, 0)), on_device(arrays(np.float32, 1))
     state = optimizer.init(params)
