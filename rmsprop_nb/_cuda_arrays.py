@@ -60,12 +60,11 @@ def device_vector(array: Any, place: str, *, writes: bool = False) -> DeviceVect
     ValueError
         If it is not contiguous, is to be written and cannot, or is not on the current device.
     """
-    if not is_on_device(array):
+    interface = _interface(array)
+    if interface is None:
         kind = type(array).__name__
         msg = f"{place} must be on the device like the other arrays, got {kind}; move it with numba.cuda.to_device."
         raise TypeError(msg)
-    require_device()
-    interface = _interface(array)
     shape, strides, (address, read_only) = interface["shape"], interface.get("strides"), interface["data"]
     number_format = format_of(np.dtype(interface["typestr"]))
     if number_format is None:
@@ -85,9 +84,11 @@ def device_vector(array: Any, place: str, *, writes: bool = False) -> DeviceVect
 
 
 def _interface(array: Any) -> Any:
-    """The ``__cuda_array_interface__`` of an array; the simulator's have none."""
+    """The ``__cuda_array_interface__`` of an array, None for what is not on a device; the simulator's have none."""
     if not SIMULATED:
-        return array.__cuda_array_interface__
+        return getattr(array, "__cuda_array_interface__", None)
+    if not is_on_device(array):
+        return None
     contiguous, address = array.is_c_contiguous(), array.ctypes.data
     strides = None if contiguous else array.strides
     return {"shape": array.shape, "strides": strides, "typestr": array.dtype.str, "data": (address, False)}
@@ -129,6 +130,7 @@ def check_vector(found: DeviceVector, shape: tuple[int, ...], number_format: str
 
 def device_array(array: Any, place: str) -> Any:
     """Return an array of float32 or float64 on the device as Numba's, which shares its memory."""
+    require_device()
     found = device_vector(array, place)
     if found.format not in _REALS:
         msg = f"{place} must be float32 or float64, got {found.format}; convert it first."

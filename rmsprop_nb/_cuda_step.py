@@ -11,7 +11,7 @@ import itertools
 import math
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ from rmsprop_nb._state import LeafState, RMSpropState
 from rmsprop_nb._tree import leaves, names, places
 from rmsprop_nb._types import Hyper, Variant
 
-__all__ = ["DevicePlan", "new_device_leaf"]
+__all__ = ["DevicePlan", "new_device_leaves"]
 
 
 class DeviceBlock(NamedTuple):
@@ -63,15 +63,22 @@ class Group(NamedTuple):
     many: Many
 
 
-def new_device_leaf(found: DeviceVector, rule: Rule, accumulates: bool) -> LeafState:
-    """Make the state for an array of parameters, on its device."""
+def new_device_leaves(named: Sequence[tuple[str, Any]], rules: Sequence[Rule], accumulates: bool) -> list[LeafState]:
+    """Make the state for arrays of parameters, on their device."""
+    require_device()
+    found = [device_vector(array, name, writes=True) for name, array in named]
+    made = [_new_leaf(vector, rule, accumulates) for vector, rule in zip(found, rules, strict=True)]
+    cuda.synchronize()  # the streams of later steps do not wait for the one that copies
+    return made
+
+
+def _new_leaf(found: DeviceVector, rule: Rule, accumulates: bool) -> LeafState:
     like = np.empty(0, real_of(found.format))
     wanted = new_leaf(like, rule, accumulates)
     made = (None if vector is None else device_zeros(found.size, like.dtype) for vector in wanted[1:])
     leaf = LeafState(found.shape, *made)  # type: ignore[arg-type]
     if rule.initial_accumulator:
         leaf.square_avg.copy_to_device(np.full(found.size, rule.initial_accumulator, like.dtype))  # type: ignore[attr-defined]
-    cuda.synchronize()  # the streams of later steps do not wait for the one that copies
     return leaf
 
 

@@ -30,8 +30,8 @@ __all__ = [
     "make_update",
 ]
 
-BLOCK = 8 if SIMULATED else 256
-"""Threads in a block; the simulator starts a thread of Python for each."""
+BLOCK = 2 if SIMULATED else 256
+"""Threads in a block; the simulator starts a thread of Python for each, and lets them wait for each other slowly."""
 
 _MOST_BLOCKS = 132 * 8  # as many as the largest devices keep busy; each thread goes on to its next element
 

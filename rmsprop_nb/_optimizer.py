@@ -15,8 +15,8 @@ from rmsprop_nb._arrays import check_array, check_no_overlap, is_on_device
 from rmsprop_nb._blocks import Plan, Rate, new_leaf
 from rmsprop_nb._options import Rule
 from rmsprop_nb._presets import preset_options
-from rmsprop_nb._state import LeafState, RMSpropState
-from rmsprop_nb._tree import Structure, leaves, names, places, structure_of
+from rmsprop_nb._state import RMSpropState
+from rmsprop_nb._tree import leaves, names, places, structure_of
 from rmsprop_nb._validate import as_count, as_number, as_workers, check_learning_rate
 
 __all__ = ["RMSprop"]
@@ -243,7 +243,11 @@ class RMSprop(Rule):
             msg = f"params must hold at least one array, got {params!r}."
             raise ValueError(msg)
         if is_on_device(arrays[0]):
-            made = self._init_on_device(structure, arrays)
+            from rmsprop_nb._cuda_step import new_device_leaves
+
+            rules = [self._choose(name)[0] for name in names(structure)]
+            named = [(f"params{place}", a) for a, place in zip(arrays, places(structure), strict=True)]
+            made = new_device_leaves(named, rules, self._accumulates)
         else:
             named = [(f"params{place}", a) for a, place in zip(arrays, places(structure), strict=True)]
             checked = [(name, check_array(a, name)) for name, a in named]
@@ -255,18 +259,6 @@ class RMSprop(Rule):
         state = RMSpropState(structure, tuple(made))
         self._plan(state)  # what does not fit, such as rates of another shape, is seen now
         return state
-
-    def _init_on_device(self, structure: Structure, arrays: list[Any]) -> list[LeafState]:
-        from rmsprop_nb._cuda_arrays import device_vector
-        from rmsprop_nb._cuda_step import new_device_leaf
-
-        found = [
-            device_vector(a, f"params{place}", writes=True) for a, place in zip(arrays, places(structure), strict=True)
-        ]
-        return [
-            new_device_leaf(a, self._choose(name)[0], self._accumulates)
-            for a, name in zip(found, names(structure), strict=True)
-        ]
 
     def step(self, params: Any, grads: Any, state: RMSpropState) -> None:
         """Update params and state in place, once.
