@@ -297,9 +297,8 @@ class RMSprop(Rule):
             work = plan.accumulate(work)
         limit = None if self.clip_value is None else float(self.clip_value)
         plan.update(work, rates, state._step + 1, self._scale(plan, work, count), limit)
-        with np.errstate(over="ignore"):  # as for the others, what is too large becomes infinite
-            for array, x in copies:
-                array[...] = x.reshape(array.shape)
+        if copies:
+            _write_back(copies)
         if accumulates:
             plan.forget_sums(work)
             state._accumulated = 0
@@ -355,6 +354,13 @@ class RMSprop(Rule):
             if field.name == "learning_rate" or getattr(self, field.name) != field.default
         ]
         return f"RMSprop({', '.join(shown)})"
+
+
+def _write_back(copies: list[tuple[Any, Any]]) -> None:
+    """Put into arrays what was computed in copies; as in compiled code, what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        for array, x in copies:
+            array[...] = x.reshape(array.shape)
 
 
 def _as_rate(rate: Any) -> Any:
