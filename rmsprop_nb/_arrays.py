@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_array", "check_like", "check_no_overlap", "gradient_vector", "is_on_device", "parameter_vector"]
+__all__ = ["check_array", "check_no_overlap", "computed_in", "gradient_vector", "is_on_device", "parameter_vector"]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_HALVES = ("float16", "bfloat16")  # the second is that of the package ml_dtypes; NumPy has none
 _MOST_WORK = 10_000  # that an exact test for common memory may take, which in general is exponential
 
 
@@ -22,23 +23,31 @@ def is_on_device(array: Any) -> bool:
     return hasattr(array, "__cuda_array_interface__") or "cuda.simulator" in type(array).__module__
 
 
+def computed_in(dtype: Any) -> Any:
+    """The dtype of the arithmetic, and of the state, for parameters of this one; None if there is none."""
+    if dtype.name in _HALVES and dtype.isnative:
+        return _FLOATS[0]
+    return dtype if dtype in _FLOATS else None
+
+
 def check_array(array: Any, place: str) -> NDArray[Any]:
     """Return a parameter array as a plain one that shares its memory.
 
     Raises
     ------
     TypeError
-        If it is no NumPy array on the host, or not float32 or float64 in the machine's byte order.
+        If it is no NumPy array on the host, or not of floating-point numbers in the machine's byte order.
     ValueError
         If it cannot be written, or two of its elements may share memory.
     """
     plain = _check_host_array(array, place)
-    if plain.dtype not in _FLOATS:
-        if plain.dtype.newbyteorder("=") in _FLOATS:
+    if computed_in(plain.dtype) is None:
+        if computed_in(plain.dtype.newbyteorder("=")) is not None:
             remedy = f"convert it with {place}.astype({place}.dtype.newbyteorder('='))"
         else:
             remedy = f"convert it with {place}.astype(np.float32), or np.float64"
-        msg = f"{place} must be float32 or float64 in native byte order, got dtype {plain.dtype.str!r}; {remedy}."
+        msg = f"{place} must be float32, float64 or float16 in native byte order, got dtype {plain.dtype.str!r}; "
+        msg += f"{remedy}."
         raise TypeError(msg)
     if not plain.flags.writeable:
         msg = f"{place} must be writeable, because it is changed in place, got a read-only array; pass a copy."
@@ -74,7 +83,7 @@ def _may_overlap_itself(array: NDArray[Any]) -> bool:
     return False
 
 
-def check_like(array: NDArray[Any], shape: tuple[int, ...], dtype: Any, place: str, other: str) -> None:
+def _check_like(array: NDArray[Any], shape: tuple[int, ...], dtype: Any, place: str, other: str) -> None:
     """Raise unless the array has this shape and dtype, those of `other`."""
     if array.shape != shape:
         msg = f"{place} must have shape {shape}, that of {other}, got {array.shape}."
@@ -86,21 +95,22 @@ def check_like(array: NDArray[Any], shape: tuple[int, ...], dtype: Any, place: s
 
 
 def parameter_vector(array: Any, shape: tuple[int, ...], dtype: Any, place: str) -> tuple[NDArray[Any], bool]:
-    """Return parameters as a contiguous vector, and whether that is a copy, to be written back."""
+    """Return parameters as a contiguous vector of `dtype`, and whether that is a copy, to be written back."""
     plain = check_array(array, place)
-    check_like(plain, shape, dtype, place, "the params of init")
-    if plain.flags.carray:
+    converts = plain.dtype != dtype and computed_in(plain.dtype) == dtype
+    _check_like(plain, shape, plain.dtype if converts else dtype, place, "the params of init")
+    if plain.flags.carray and not converts:
         return plain.ravel().view(dtype), False
-    return np.array(plain, order="C").ravel(), True
+    return np.array(plain, dtype, order="C").ravel(), True
 
 
-def gradient_vector(array: Any, shape: tuple[int, ...], dtype: Any, place: str, params: str) -> NDArray[Any]:
-    """Return a gradient as a contiguous vector, itself if possible."""
+def gradient_vector(array: Any, params: Any, dtype: Any, place: str, params_place: str) -> NDArray[Any]:
+    """Return a gradient of the shape of `params`, of its dtype or of `dtype`, as a vector of `dtype`."""
     plain = _check_host_array(array, place)
-    check_like(plain, shape, dtype, place, params)
-    if plain.flags.c_contiguous and plain.flags.aligned:
+    _check_like(plain, params.shape, dtype if plain.dtype == dtype else params.dtype, place, params_place)
+    if plain.flags.c_contiguous and plain.flags.aligned and plain.dtype == dtype:
         return plain.ravel().view(dtype)
-    return np.array(plain, order="C").ravel()
+    return np.array(plain, dtype, order="C").ravel()
 
 
 def check_no_overlap(written: Iterable[tuple[str, NDArray[Any]]], read: Iterable[tuple[str, NDArray[Any]]]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._arrays import check_no_overlap, gradient_vector, parameter_vector
+from rmsprop_nb._arrays import check_no_overlap, computed_in, gradient_vector, parameter_vector
 from rmsprop_nb._cpu import (
     PARALLEL_MIN_SIZE,
     address,
@@ -81,12 +81,13 @@ def _apart_from(array: NDArray[Any], rank: int) -> NDArray[Any]:
     Where addresses differ by little more than whole pages, processors take a load for one of what is still being
     stored, and wait: a fifth of the time of a step.
     """
-    if array.nbytes < _PAGE:
-        return np.zeros(array.size, array.dtype)
-    buffer = np.zeros(array.nbytes + _PAGE, np.uint8)
+    dtype = computed_in(array.dtype)
+    if array.size * dtype.itemsize < _PAGE:
+        return np.zeros(array.size, dtype)
+    buffer = np.zeros(array.size * dtype.itemsize + _PAGE, np.uint8)
     start = (array.__array_interface__["data"][0] + rank * _PAGE // 4 - buffer.__array_interface__["data"][0]) % _PAGE
-    start -= start % array.itemsize
-    return buffer[start : start + array.nbytes].view(array.dtype)
+    start -= start % dtype.itemsize
+    return buffer[start : start + array.size * dtype.itemsize].view(dtype)
 
 
 class Plan:
@@ -141,7 +142,7 @@ class Plan:
             ):
                 g = gradient if len(shape) == 1 else gradient.ravel()
             else:
-                g = gradient_vector(gradient, shape, dtype, f"grads{block.place}", f"params{block.place}")
+                g = gradient_vector(gradient, array, dtype, f"grads{block.place}", f"params{block.place}")
             work.append((block, x, g))
             if known[0]() is not array:
                 other_params = True
@@ -172,7 +173,7 @@ class Plan:
 
     def _touches_written(self, gradient: Any, g: NDArray[Any]) -> bool:
         """Whether the stretch of memory of a gradient reaches into one that is written."""
-        if gradient.flags.c_contiguous:
+        if gradient.flags.carray and gradient.dtype is g.dtype:  # otherwise g may be a copy
             start = address(g)
             end = start + g.nbytes
         else:

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from rmsprop_nb._cpu import bias_after
-from rmsprop_nb._cuda_arrays import copy_like, device_array, device_zeros, largest_of, stream_of
+from rmsprop_nb._cuda_arrays import copy_like, device_array, device_zeros, stream_of
+from rmsprop_nb._cuda_many import Many
+from rmsprop_nb._cuda_native import address_of
 from rmsprop_nb._cuda_update import launch_update
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions, largest_gradient
 from rmsprop_nb._result import Result
@@ -90,6 +92,8 @@ class _Run:
         )
         if options.initial_accumulator:
             self.averages[0].copy_to_device(np.full(size, options.initial_accumulator, self.dtype), stream=self.stream)
+        self._many = Many([size], self.dtype)
+        self._many.find([(address_of(self._x), address_of(self._g))], self.stream)
         self.nit = self.nfev = 0
         self.f_best, self.f, self.gnorm = math.inf, math.nan, math.nan
 
@@ -117,7 +121,9 @@ class _Run:
 
     def _look(self, f: Any, tests: StoppingTests) -> Status | None:
         """Bring f and the largest component of the gradient to the host, and keep the best point."""
-        self.gnorm = largest_of(self._g, self.stream)  # first, because it waits for the stream on which f is computed
+        self.gnorm = self._many.largest(self.dtype.name, self.stream)[
+            0
+        ]  # first, because it waits for the stream on which f is computed
         self.f = float(f.copy_to_host().item() if hasattr(f, "copy_to_host") else f)
         if not (math.isfinite(self.f) and self.gnorm <= largest_gradient(self.dtype)):
             return Status.NONFINITE
@@ -141,8 +147,17 @@ class _Run:
         hyper = options.hyper(self.dtype)
         correction = bias_after(float(hyper.beta), self.nit + 1) if options.bias_correction else 1.0
         numbers = (rate, correction, 1.0, math.inf)  # gradients are neither scaled nor clipped
-        vectors = (self._x, self._g, *self.averages)
-        launch_update(options.variant, vectors, numbers, hyper, self.stream, deterministic=self.deterministic)
+        addresses = tuple(map(address_of, (self._x, self._g, *self.averages)))
+        formats = self.dtype.name, self.dtype.name
+        launch_update(
+            options.variant,
+            formats,
+            (addresses, self._x.size),
+            numbers,
+            hyper,
+            self.stream,
+            deterministic=self.deterministic,
+        )
 
     def result(self, status: Status) -> Result:
         """The point that met the test on the gradient, otherwise the best of those looked at."""

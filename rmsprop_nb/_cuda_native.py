@@ -1,4 +1,4 @@
-"""Leans on numba-cuda: what compiled device code needs and its public functions do not give.
+"""Leans on numba-cuda: what compiled device code and the driver give, and its public functions do not.
 
 Imported only when somebody asks for a device, because importing numba.cuda takes as long as importing Numba.
 """
@@ -16,15 +16,16 @@ from rmsprop_nb._native import from_bits, magnitude_bits
 from rmsprop_nb._rule import times
 
 __all__ = [
+    "COMPILES",
     "SIMULATED",
-    "WIDTH",
     "address_of",
+    "current_device",
     "device_function",
+    "device_holding",
     "exact_times",
-    "load_wide",
     "require_compiler",
     "require_device",
-    "store_wide",
+    "set_zero",
 ]
 
 COMPILE_ERRORS: tuple[type[Exception], ...] = (NumbaError, NotImplementedError)
@@ -35,9 +36,6 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 
 COMPILES = importlib.util.find_spec("numba_cuda") is not None
 """Whether there is a compiler for devices; without one the modules can be imported, and nothing in them be used."""
-
-WIDTH = {4: 4, 8: 2}
-"""Elements of so many bytes that one 128-bit access moves."""
 
 
 def require_compiler() -> None:
@@ -67,6 +65,41 @@ def address_of(array: Any) -> int:
     return int(array.ctypes.data) if SIMULATED else int(array.device_ctypes_pointer.value or 0)
 
 
+def device_holding(address: int) -> int:
+    """Number of the device that memory at an address belongs to.
+
+    Raises
+    ------
+    ValueError
+        If it belongs to none.
+    """
+    if SIMULATED or not address:  # arrays without elements are nowhere
+        return current_device()
+    from numba.cuda.cudadrv.driver import CudaAPIError, binding, driver
+
+    attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    try:
+        return int(driver.cuPointerGetAttribute(attribute, binding.CUdeviceptr(address)))
+    except CudaAPIError as error:
+        msg = f"no CUDA device has memory at {address:#x}: {error}"
+        raise ValueError(msg) from error
+
+
+def current_device() -> int:
+    """Number of the device that kernels are launched on."""
+    return 0 if SIMULATED else int(cuda.get_current_device().id)
+
+
+def set_zero(array: Any, stream: Any) -> None:
+    """Fill an array on the device with zeros, and wait for nothing."""
+    if SIMULATED:
+        array[...] = 0
+    elif array.size:
+        from numba.cuda.cudadrv.driver import device_memset
+
+        device_memset(array, 0, array.size * array.dtype.itemsize, stream or cuda.default_stream())
+
+
 def device_function(function: Any) -> Any:
     """Make a function callable in kernels, whether it is plain or compiled for the CPU."""
     function = getattr(function, "py_func", function)
@@ -83,57 +116,12 @@ def count_double(function: Any, arg_types: tuple[Any, ...], compute_capability: 
 if SIMULATED or not COMPILES:
     exact_times = times
 
-    def load_wide(a: Any, j: Any) -> tuple[Any, ...]:
-        """Return elements ``WIDTH*j, ...`` of a contiguous array."""
-        width = WIDTH[a.dtype.itemsize]
-        return tuple(a[width * int(j) + k] for k in range(width))
-
-    def store_wide(a: Any, j: Any, values: tuple[Any, ...]) -> None:
-        """Store what `load_wide` loads."""
-        for k, value in enumerate(values):
-            a[len(values) * int(j) + k] = value
-
 else:
-    from llvmlite import ir
-    from numba.cuda import cgutils, types
+    from numba.cuda import types
     from numba.cuda.core.errors import NumbaError as NumbaCudaError
-    from numba.cuda.extending import intrinsic, overload
+    from numba.cuda.extending import overload
 
     COMPILE_ERRORS = (*COMPILE_ERRORS, NumbaCudaError)
-
-    def _vector_pointer(context: Any, builder: Any, array_type: Any, array: Any, j: Any, width: int) -> Any:
-        base = context.make_array(array_type)(context, builder, value=array).data
-        vector = ir.VectorType(context.get_data_type(array_type.dtype), width)
-        return builder.gep(builder.bitcast(base, vector.as_pointer(getattr(base.type, "addrspace", 0))), [j]), vector
-
-    @intrinsic
-    def load_wide(typingctx: Any, a: Any, j: Any) -> Any:  # noqa: ARG001
-        """Return elements ``WIDTH*j, ...`` of a contiguous array by one 128-bit access, aligned to 16 bytes."""
-        count = WIDTH[a.dtype.bitwidth // 8]
-        signature = types.UniTuple(a.dtype, count)(a, j)
-
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer, _ = _vector_pointer(context, builder, sig.args[0], args[0], args[1], count)
-            vector = builder.load(pointer, align=16)
-            items = [builder.extract_element(vector, ir.Constant(ir.IntType(32), k)) for k in range(count)]
-            return context.make_tuple(builder, sig.return_type, items)
-
-        return signature, codegen
-
-    @intrinsic
-    def store_wide(typingctx: Any, a: Any, j: Any, values: Any) -> Any:  # noqa: ARG001
-        """Store what `load_wide` loads."""
-        signature = types.void(a, j, values)
-
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer, vector_type = _vector_pointer(context, builder, sig.args[0], args[0], args[1], values.count)
-            vector = ir.Constant(vector_type, ir.Undefined)
-            for k, item in enumerate(cgutils.unpack_tuple(builder, args[2], values.count)):
-                vector = builder.insert_element(vector, item, ir.Constant(ir.IntType(32), k))
-            builder.store(vector, pointer, align=16)
-            return context.get_dummy_value()
-
-        return signature, codegen
 
     def exact_times(a, b):  # type: ignore[no-untyped-def]
         """Product that is rounded by itself and never becomes part of a fused multiply-add."""

@@ -1,4 +1,4 @@
-"""The RMSprop update as CUDA kernels, around the same rule as on the CPU.
+"""The RMSprop update as CUDA kernels, around the same rule as on the CPU: for one array, and for many in one launch.
 
 A thread takes 128 bits of every array at a time: all loads come before the first store, which might be to the same
 memory for all that the compiler knows, and the index is unsigned, because a signed one is tested for wrapping around.
@@ -13,27 +13,33 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from rmsprop_nb._cuda_native import SIMULATED, WIDTH, address_of, device_function, exact_times, load_wide, store_wide
-from rmsprop_nb._native import magnitude_bits
+from rmsprop_nb._cuda_memory import element_access, real_of, several_access, width_of
+from rmsprop_nb._cuda_native import SIMULATED, device_function, exact_times
 from rmsprop_nb._rule import make_rule, times
 from rmsprop_nb._types import Hyper, Variant
 
 __all__ = [
+    "ADDRESSES",
     "BLOCK",
-    "add_to",
+    "NUMBERS",
     "grid",
-    "largest_bits",
     "launch_update",
     "make_bound_rule",
+    "make_many_update",
     "make_rule_function",
     "make_update",
-    "sum_of_squares",
 ]
 
-BLOCK = 8 if SIMULATED else 256
-"""Threads in a block; the simulator starts a thread of Python for each."""
+BLOCK = 2 if SIMULATED else 256
+"""Threads in a block; the simulator starts a thread of Python for each, and lets them wait for each other slowly."""
 
 _MOST_BLOCKS = 132 * 8  # as many as the largest devices keep busy; each thread goes on to its next element
+
+ADDRESSES = ("x", "g", "square_avg", "grad_avg", "momentum_buffer", "gradient_sum", "size")
+"""What stands in a row of the table of addresses of `make_many_update`; 0 for what there is not."""
+
+NUMBERS = ("rate", "correction", *Hyper._fields)
+"""What stands in a row of its table of numbers."""
 
 
 def grid(work: int) -> int:
@@ -61,49 +67,49 @@ def make_bound_rule(variant: Variant, hyper: Hyper, deterministic: bool) -> Any:
 
 
 @functools.cache
-def make_update(variant: Variant, itemsize: int, wide: bool, adjusts: bool, deterministic: bool) -> Any:
-    """Make the kernel for one variant of the rule and arrays of elements of so many bytes.
+def make_update(variant: Variant, formats: tuple[str, str], adjusts: bool, deterministic: bool) -> Any:
+    """Make the kernel for one variant of the rule, and for parameters and gradients of these formats.
 
-    ``kernel[blocks, threads](x, g, square_avg, grad_avg, momentum_buffer, rate, correction, scale, limit, *hyper)``,
-    all of one dtype and length; state that the variant does not use may have size 0. If it is `wide`, every array
-    begins at a multiple of 16 bytes. If it `adjusts` gradients, they are multiplied by `scale` and then clipped to
-    [-limit, limit].
+    ``kernel[blocks, threads](*addresses, n, rate, correction, scale, limit, *hyper)`` with the addresses of x, g and
+    the averages of the state, uint64 like n; state that the variant does not use may be anywhere. If it `adjusts`
+    gradients, they are multiplied by `scale` and then clipped to [-limit, limit].
     """
-    one = _make_one(variant, adjusts, deterministic)
-    element = _make_element(variant, one)
-    several = _make_several(one, WIDTH[itemsize])
-    width, centered, momentum = WIDTH[itemsize], variant.centered, variant.momentum
+    span = _make_span(variant, formats, adjusts, deterministic)
 
-    def update(x, g, s, m, b, rate, correction, scale, limit, beta, one_minus_beta, eps, mu, decay):  # type: ignore[no-untyped-def]
+    def update(x, g, s, m, b, n, rate, correction, scale, limit, beta, one_minus_beta, eps, mu, decay):  # type: ignore[no-untyped-def]
         numbers = rate, correction, scale, limit, Hyper(beta, one_minus_beta, eps, mu, decay)
-        i, stride, n = np.uint64(cuda.grid(1)), np.uint64(cuda.gridsize(1)), np.uint64(x.size)
-        done = np.uint64(0)
-        if wide:
-            chunks = n // np.uint64(width)
-            while i < chunks:
-                xs, gs, ss = load_wide(x, i), load_wide(g, i), load_wide(s, i)
-                ms = load_wide(m, i) if centered else gs  # which the rule has no use for then
-                bs = load_wide(b, i) if momentum else gs
-                xs, ss, ms, bs = several(xs, gs, ss, ms, bs, numbers)
-                store_wide(x, i, xs)
-                store_wide(s, i, ss)
-                if centered:
-                    store_wide(m, i, ms)
-                if momentum:
-                    store_wide(b, i, bs)
-                i += stride
-            done = chunks * np.uint64(width)
-        i = done + np.uint64(cuda.grid(1))
-        while i < n:
-            element(x, g, s, m, b, i, numbers)
-            i += stride
+        span((x, g, s, m, b), np.uint64(0), n, np.uint64(cuda.grid(1)), np.uint64(cuda.gridsize(1)), numbers)
+
+    return cuda.jit(update)
+
+
+@functools.cache
+def make_many_update(variant: Variant, formats: tuple[str, str], adjusts: bool, deterministic: bool) -> Any:
+    """Make the kernel that updates many arrays, a block of threads for each chunk of one.
+
+    ``kernel[blocks, threads](chunks, first, length, addresses, numbers, scale, limit)``: block k takes ``chunks[first +
+    k]``, which is the row of an array in the tables and which chunk of `length` elements of it; `length` is a multiple
+    of 16.
+    """
+    span = _make_span(variant, formats, adjusts, deterministic)
+
+    def update(chunks, first, length, addresses, numbers, scale, limit):  # type: ignore[no-untyped-def]
+        chunk = first + np.uint64(cuda.blockIdx.x)
+        row = chunks[chunk, 0]
+        begin = np.uint64(chunks[chunk, 1]) * length
+        end = min(begin + length, addresses[row, 6])
+        a = addresses[row, 0], addresses[row, 1], addresses[row, 2], addresses[row, 3], addresses[row, 4]
+        n = numbers[row]
+        constants = n[0], n[1], scale, limit, Hyper(n[2], n[3], n[4], n[5], n[6])
+        span(a, begin, end, np.uint64(cuda.threadIdx.x), np.uint64(cuda.blockDim.x), constants)
 
     return cuda.jit(update)
 
 
 def launch_update(
     variant: Variant,
-    vectors: tuple[Any, ...],
+    formats: tuple[str, str],
+    vectors: tuple[tuple[int, ...], int],
     numbers: tuple[float, float, float, float],
     hyper: Hyper,
     stream: Any,
@@ -111,13 +117,53 @@ def launch_update(
     adjusts: bool = False,
     deterministic: bool = False,
 ) -> None:
-    """Update x with g: `vectors` and `numbers`, in double precision, are those of `make_update`."""
-    x = vectors[0]
-    itemsize = x.dtype.itemsize
-    wide = all(address_of(a) % 16 == 0 for a in vectors if a.size)
-    kernel = make_update(variant, itemsize, wide, adjusts, deterministic)
-    blocks = grid(-(-x.size // WIDTH[itemsize]) if wide else x.size)
-    kernel[blocks, BLOCK, stream](*vectors, *map(np.dtype(x.dtype).type, numbers), *hyper)
+    """Update one array: `vectors` are its addresses and its size, `numbers` those before hyper, in double precision."""
+    addresses, size = vectors
+    kernel = make_update(variant, formats, adjusts, deterministic)
+    blocks = grid(-(-size // width_of(formats[0])))
+    numbers = map(real_of(formats[0]).type, numbers)  # type: ignore[assignment]
+    kernel[blocks, BLOCK, stream](*map(np.uint64, (*addresses, size)), *numbers, *hyper)
+
+
+def _make_span(variant: Variant, formats: tuple[str, str], adjusts: bool, deterministic: bool) -> Any:
+    """Function that updates elements `begin` to `end`, as one of `lanes` threads; `begin` is a multiple of 16."""
+    one = _make_one(variant, adjusts, deterministic)
+    element = _make_element(variant, formats, one)
+    real, width = str(real_of(formats[0])), width_of(formats[0])
+    several = _make_several(one, width)
+    load_x, store_x = several_access(formats[0], width)
+    load_g, _ = several_access(formats[1], width)
+    load, store = several_access(real, width)
+    centered, momentum = variant.centered, variant.momentum
+
+    def span(addresses, begin, end, lane, lanes, numbers):  # type: ignore[no-untyped-def]
+        x, g, s, m, b = addresses
+        all_bits = x | g | s
+        if centered:
+            all_bits |= m
+        if momentum:
+            all_bits |= b
+        if all_bits % np.uint64(16) == np.uint64(0):
+            i, last = begin // np.uint64(width) + lane, end // np.uint64(width)
+            while i < last:
+                xs, gs, ss = load_x(x, i), load_g(g, i), load(s, i)
+                ms = load(m, i) if centered else ss  # which the rule has no use for then
+                bs = load(b, i) if momentum else ss
+                xs, ss, ms, bs = several(xs, gs, ss, ms, bs, numbers)
+                store_x(x, i, xs)
+                store(s, i, ss)
+                if centered:
+                    store(m, i, ms)
+                if momentum:
+                    store(b, i, bs)
+                i += lanes
+            begin = max(begin, last * np.uint64(width))
+        i = begin + lane
+        while i < end:
+            element(x, g, s, m, b, i, numbers)
+            i += lanes
+
+    return device_function(span)
 
 
 def _make_one(variant: Variant, adjusts: bool, deterministic: bool) -> Any:
@@ -136,18 +182,22 @@ def _make_one(variant: Variant, adjusts: bool, deterministic: bool) -> Any:
     return device_function(one)
 
 
-def _make_element(variant: Variant, one: Any) -> Any:
+def _make_element(variant: Variant, formats: tuple[str, str], one: Any) -> Any:
+    load_x, store_x = element_access(formats[0])
+    load_g, _ = element_access(formats[1])
+    load, store = element_access(str(real_of(formats[0])))
+
     def element(x, g, s, m, b, i, numbers):  # type: ignore[no-untyped-def]
-        zero = x.dtype.type(0)
-        m_i = m[i] if variant.centered else zero
-        b_i = b[i] if variant.momentum else zero
-        x_i, s_i, m_i, b_i = one(x[i], g[i], s[i], m_i, b_i, numbers)
-        x[i] = x_i
-        s[i] = s_i
+        s_i = load(s, i)
+        m_i = load(m, i) if variant.centered else s_i
+        b_i = load(b, i) if variant.momentum else s_i
+        x_i, s_i, m_i, b_i = one(load_x(x, i), load_g(g, i), s_i, m_i, b_i, numbers)
+        store_x(x, i, x_i)
+        store(s, i, s_i)
         if variant.centered:
-            m[i] = m_i
+            store(m, i, m_i)
         if variant.momentum:
-            b[i] = b_i
+            store(b, i, b_i)
 
     return device_function(element)
 
@@ -160,42 +210,15 @@ def _make_several(one: Any, width: int) -> Any:
         x1, s1, m1, b1 = one(x[1], g[1], s[1], m[1], b[1], numbers)
         return (x0, x1), (s0, s1), (m0, m1), (b0, b1)
 
-    def four(x, g, s, m, b, numbers):  # type: ignore[no-untyped-def]
-        x0, s0, m0, b0 = one(x[0], g[0], s[0], m[0], b[0], numbers)
-        x1, s1, m1, b1 = one(x[1], g[1], s[1], m[1], b[1], numbers)
-        x2, s2, m2, b2 = one(x[2], g[2], s[2], m[2], b[2], numbers)
-        x3, s3, m3, b3 = one(x[3], g[3], s[3], m[3], b[3], numbers)
-        return (x0, x1, x2, x3), (s0, s1, s2, s3), (m0, m1, m2, m3), (b0, b1, b2, b3)
-
-    return device_function(two if width == 2 else four)
+    return device_function(two) if width == 2 else _doubled(_make_several(one, width // 2), width // 2)
 
 
-@cuda.jit
-def largest_bits(g, found):  # type: ignore[no-untyped-def]
-    """Raise ``found[0]`` to the bit pattern of the largest absolute value; those of NaN are above all others."""
-    i, stride, n = np.uint64(cuda.grid(1)), np.uint64(cuda.gridsize(1)), np.uint64(g.size)
-    largest = magnitude_bits(g.dtype.type(0))
-    while i < n:
-        largest = max(largest, magnitude_bits(g[i]))
-        i += stride
-    cuda.atomic.max(found, 0, largest)
+def _doubled(half: Any, n: int) -> Any:
+    """What does the same to twice as many elements."""
 
+    def whole(x, g, s, m, b, numbers):  # type: ignore[no-untyped-def]
+        x0, s0, m0, b0 = half(x[:n], g[:n], s[:n], m[:n], b[:n], numbers)
+        x1, s1, m1, b1 = half(x[n:], g[n:], s[n:], m[n:], b[n:], numbers)
+        return x0 + x1, s0 + s1, m0 + m1, b0 + b1
 
-@cuda.jit
-def add_to(total, g):  # type: ignore[no-untyped-def]
-    """Add g to `total`, element by element."""
-    i, stride, n = np.uint64(cuda.grid(1)), np.uint64(cuda.gridsize(1)), np.uint64(g.size)
-    while i < n:
-        total[i] += g[i]
-        i += stride
-
-
-@cuda.jit
-def sum_of_squares(g, sums):  # type: ignore[no-untyped-def]
-    """Set ``sums[t]``, float64, to the sum of the squares that thread t of all has seen."""
-    i, stride, n = np.uint64(cuda.grid(1)), np.uint64(cuda.gridsize(1)), np.uint64(g.size)
-    total = 0.0
-    while i < n:
-        total += np.float64(g[i]) * np.float64(g[i])
-        i += stride
-    sums[cuda.grid(1)] = total
+    return device_function(whole)

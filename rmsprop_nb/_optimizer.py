@@ -15,8 +15,8 @@ from rmsprop_nb._arrays import check_array, check_no_overlap, is_on_device
 from rmsprop_nb._blocks import Plan, Rate, new_leaf
 from rmsprop_nb._options import Rule
 from rmsprop_nb._presets import preset_options
-from rmsprop_nb._state import LeafState, RMSpropState
-from rmsprop_nb._tree import Structure, leaves, names, places, structure_of
+from rmsprop_nb._state import RMSpropState
+from rmsprop_nb._tree import leaves, names, places, structure_of
 from rmsprop_nb._validate import as_count, as_number, as_workers, check_learning_rate
 
 __all__ = ["RMSprop"]
@@ -223,8 +223,9 @@ class RMSprop(Rule):
         Parameters
         ----------
         params : ndarray, or nested dict, list, tuple or NamedTuple of ndarray
-            The arrays that `step` will update, float32 or float64, of any shape; the dtype of each is that of its
-            arithmetic. Keys of dicts are strings.
+            The arrays that `step` will update, of any shape; float32 or float64, which then is the dtype of its
+            arithmetic, or float16 or bfloat16 (of the package ml_dtypes), with arithmetic and state in float32. Keys of
+            dicts are strings.
 
         Returns
         -------
@@ -242,7 +243,11 @@ class RMSprop(Rule):
             msg = f"params must hold at least one array, got {params!r}."
             raise ValueError(msg)
         if is_on_device(arrays[0]):
-            made = self._init_on_device(structure, arrays)
+            from rmsprop_nb._cuda_step import new_device_leaves
+
+            rules = [self._choose(name)[0] for name in names(structure)]
+            named = [(f"params{place}", a) for a, place in zip(arrays, places(structure), strict=True)]
+            made = new_device_leaves(named, rules, self._accumulates)
         else:
             named = [(f"params{place}", a) for a, place in zip(arrays, places(structure), strict=True)]
             checked = [(name, check_array(a, name)) for name, a in named]
@@ -255,18 +260,6 @@ class RMSprop(Rule):
         self._plan(state)  # what does not fit, such as rates of another shape, is seen now
         return state
 
-    def _init_on_device(self, structure: Structure, arrays: list[Any]) -> list[LeafState]:
-        from rmsprop_nb._cuda_arrays import device_array
-        from rmsprop_nb._cuda_step import new_device_leaf
-
-        found = [
-            device_array(a, f"params{place}", writes=True) for a, place in zip(arrays, places(structure), strict=True)
-        ]
-        return [
-            new_device_leaf(a, self._choose(name)[0], self._accumulates)
-            for a, name in zip(found, names(structure), strict=True)
-        ]
-
     def step(self, params: Any, grads: Any, state: RMSpropState) -> None:
         """Update params and state in place, once.
 
@@ -276,7 +269,8 @@ class RMSprop(Rule):
             As given to `init`, or others of the same nesting, shapes and dtypes. Contiguous arrays (C order) are
             updated where they are; others go through a copy.
         grads : ndarray, or nested containers of ndarray
-            Gradients, nested like params and with the same shapes and dtypes. They are not changed.
+            Gradients, nested like params and with the same shapes and dtypes, or float32 for parameters of half
+            precision. They are not changed.
         state : RMSpropState
             Of `init`, or of `RMSpropState.from_arrays`.
 
@@ -303,8 +297,8 @@ class RMSprop(Rule):
             work = plan.accumulate(work)
         limit = None if self.clip_value is None else float(self.clip_value)
         plan.update(work, rates, state._step + 1, self._scale(plan, work, count), limit)
-        for array, x in copies:
-            array[...] = x.reshape(array.shape)
+        if copies:
+            _write_back(copies)
         if accumulates:
             plan.forget_sums(work)
             state._accumulated = 0
@@ -360,6 +354,13 @@ class RMSprop(Rule):
             if field.name == "learning_rate" or getattr(self, field.name) != field.default
         ]
         return f"RMSprop({', '.join(shown)})"
+
+
+def _write_back(copies: list[tuple[Any, Any]]) -> None:
+    """Put into arrays what was computed in copies; as in compiled code, what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        for array, x in copies:
+            array[...] = x.reshape(array.shape)
 
 
 def _as_rate(rate: Any) -> Any:

@@ -94,7 +94,8 @@ def vector(*values, dtype=np.float64):
 BAD_STEPS = {
     "host gradient": (lambda x: np.zeros(3), TypeError, r"grads must be on the device .* got ndarray; move it with"),
     "dtype": (lambda x: vector(1, 2, 3, dtype=np.float32), TypeError, "grads must be float64 like the params of init"),
-    "half": (lambda x: cuda.to_device(np.zeros(3, np.float16)), TypeError, "float32 or float64, got dtype float16"),
+    "half": (lambda x: cuda.to_device(np.zeros(3, np.float16)), TypeError, "grads must be float64 like .* got float16"),
+    "integers": (lambda x: cuda.to_device(np.zeros(3, int)), TypeError, "float16 or bfloat16, got dtype int64"),
     "shape": (lambda x: vector(1, 2), ValueError, r"grads must have shape \(3,\)"),
     "strides": (lambda x: cuda.to_device(np.zeros(6))[::2], ValueError, r"contiguous \(C order\), got strides"),
     "same memory": (lambda x: x, ValueError, "must not share memory"),
@@ -358,3 +359,5 @@ def test_examples_of_the_page_run():
     for block in blocks:
         exec(compile("\n" * text.count("\n", 0, block.start(1)) + block[1], page, "exec"), namespace)  # noqa: S102
     np.testing.assert_allclose(to_host(namespace["x"]), 0.9)
+    assert (to_host(namespace["params"]["W"]) == 0.75).all()
+    assert (to_host(namespace["params"]["b"]) == 0.5).all()

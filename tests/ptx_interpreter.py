@@ -1,8 +1,9 @@
 """Runs compiled PTX without a GPU: every thread of a grid is one place in NumPy arrays.
 
-The subset is what Numba's compiler makes of this project's kernels: no shared memory, no barriers, no textures. Threads
-that have taken different branches are run lowest instruction first, as far as they stay together. Every access to
-memory is checked: its bounds, its alignment, and whether another thread has touched the same word (a race).
+The subset is what Numba's compiler makes of this project's kernels: no textures, no shuffles. Threads that have taken
+different branches are run lowest instruction first, as far as they stay together. Every access to memory is checked:
+its bounds, its alignment, and whether another thread has touched the same place (a race), in shared memory since the
+last barrier. All threads of a block must come to the same barrier.
 
 PTX is described in NVIDIA's "Parallel Thread Execution ISA". Arithmetic is IEEE except for ``.approx``, which a device
 computes with fewer digits; a device may also join ``mul`` and ``add`` without ``.rn``, which is not done here.
@@ -17,17 +18,21 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Launch", "Module", "PTXError", "run"]
+__all__ = ["Launch", "Module", "PTXError", "address_in", "run"]
 
 WARP = 32
 SECTOR = 32
+GRAIN = 2  # bytes, to which races are told apart
 LOCAL = 1  # region of the local memory, of which each thread has its own
+SHARED = 2  # of which each block has its own
 FIRST_REGION = 16
+FIRST_REACHABLE = 4096  # regions of arrays that are no arguments
 
 TYPES = {
     "pred": np.bool_, "b8": np.uint8, "b16": np.uint16, "b32": np.uint32, "b64": np.uint64,
     "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64,
-    "s8": np.int8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "f32": np.float32, "f64": np.float64,
+    "s8": np.int8, "s16": np.int16, "s32": np.int32, "s64": np.int64,
+    "f16": np.float16, "f32": np.float32, "f64": np.float64,
 }  # fmt: skip
 WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 WIDER = {np.int16: np.int32, np.uint16: np.uint32, np.int32: np.int64, np.uint32: np.uint64}
@@ -74,6 +79,11 @@ class Module:
         text = re.sub(r"//[^\n]*", "", text)
         self.functions: dict[str, Function] = {}
         self.entry = ""
+        self.shared: dict[str, int] = {}  # where names begin
+        self.shared_bytes = 0
+        for align, name, size in re.findall(r"\.shared\s+\.align\s+(\d+)\s+\.b8\s+([\w$]+)\[(\d+)\]", text):
+            self.shared[name] = -(-self.shared_bytes // int(align)) * int(align)
+            self.shared_bytes = self.shared[name] + int(size)
         for match in re.finditer(r"\.(entry|func)\b([^{;]*)\{", text):
             body = text[match.end() : _closing(text, match.end())]
             head = re.sub(r"^\s*\([^)]*\)", "", match[2])  # what a function returns
@@ -127,15 +137,30 @@ def _instruction(text: str) -> Instruction:
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-class Memory:
-    """The arrays that a kernel was given, each in a region of its own, and the local memory of the threads."""
+def address_in(k: int, offset: int = 0) -> int:
+    """Address of a byte in the k-th array that a kernel is given no argument for, but may reach."""
+    return (FIRST_REACHABLE + k << 32) + offset
 
-    def __init__(self, arrays: list[np.ndarray], threads: int, local_bytes: int) -> None:
-        self.regions = {FIRST_REGION + k: a.reshape(-1).view(np.uint8) for k, a in enumerate(arrays)}
-        self.owners = {k: np.full(-(-b.size // 4), -1) for k, b in self.regions.items()}  # who has touched a word
-        self.written = {k: np.zeros(-(-b.size // 4), bool) for k, b in self.regions.items()}
+
+class Memory:
+    """The arrays that a kernel was given or may reach, each in its own region, and what threads have themselves."""
+
+    def __init__(self, arrays: list[np.ndarray], reachable: Any, block: int, threads: int, module: Module) -> None:
+        regions = [*enumerate(arrays, FIRST_REGION), *enumerate(reachable, FIRST_REACHABLE)]
+        self.regions = {k: a.reshape(-1).view(np.uint8) for k, a in regions}
+        local_bytes = max(f.local_bytes for f in module.functions.values())
         self.local = np.zeros((threads, max(local_bytes, 1)), np.uint8)
+        self.shared = np.zeros((threads // block, max(module.shared_bytes, 1)), np.uint8)
+        self.regions[SHARED] = self.shared.reshape(-1)
+        self.owners = {k: np.full(-(-b.size // GRAIN), -1) for k, b in self.regions.items()}  # who has touched a place
+        self.written = {k: np.zeros(-(-b.size // GRAIN), bool) for k, b in self.regions.items()}
+        self.block = block
         self.requests = self.sectors = self.bytes = 0
+
+    def pass_barrier(self) -> None:
+        """What was touched in shared memory may be touched by others now."""
+        self.owners[SHARED][:] = -1
+        self.written[SHARED][:] = False
 
     def load(self, where: np.ndarray, dtype: Any, width: int, threads: np.ndarray) -> np.ndarray:
         """Read `width` elements for each thread; shape (threads, width)."""
@@ -153,15 +178,19 @@ class Memory:
         found = np.zeros((threads.size, size), np.uint8)
         for region in np.unique(regions):
             here = regions == region
-            bytes_of = offsets[here][:, None] + np.arange(size)
             memory = self.local if region == LOCAL else self.regions.get(int(region))
+            room = self.shared if region == SHARED else memory
             if memory is None:
                 raise PTXError(f"access to an address in no array, {int(where[here][0]):#x}")
-            if offsets[here].min() < 0 or offsets[here].max() + size > memory.shape[-1]:
-                raise PTXError(f"out of bounds: {size} bytes at {offsets[here].max()} of {memory.shape[-1]}")
+            if offsets[here].min() < 0 or offsets[here].max() + size > room.shape[-1]:
+                raise PTXError(f"out of bounds: {size} bytes at {offsets[here].max()} of {room.shape[-1]}")
+            if region == SHARED:
+                offsets[here] += threads[here] // self.block * room.shape[-1]
+            bytes_of = offsets[here][:, None] + np.arange(size)
             place = (threads[here][:, None], bytes_of) if region == LOCAL else bytes_of
             if region != LOCAL:
-                self._count(offsets[here], size, threads[here])
+                if region != SHARED:
+                    self._count(offsets[here], size, threads[here])
                 self._look_for_race(int(region), offsets[here], size, threads[here], values is not None)
             if values is None:
                 found[here] = memory[place]
@@ -177,12 +206,13 @@ class Memory:
         self.bytes += size * threads.size
 
     def _look_for_race(self, region: int, offsets: np.ndarray, size: int, threads: np.ndarray, writes: bool) -> None:
-        words = (offsets[:, None] // 4 + np.arange(-(-size // 4))).reshape(-1)
-        who = np.repeat(threads, -(-size // 4))
+        grains = -(-size // GRAIN)
+        words = (offsets[:, None] // GRAIN + np.arange(grains)).reshape(-1)
+        who = np.repeat(threads, grains)
         owner, written = self.owners[region], self.written[region]
         others = (owner[words] != -1) & (owner[words] != who)
         if (others & (written[words] | writes)).any() or (writes and np.unique(words).size < np.unique(who).size):
-            raise PTXError(f"race: two threads touch the same word of array {region - FIRST_REGION}, and one writes")
+            raise PTXError(f"race: two threads touch the same place of region {region}, and one writes")
         owner[words] = who
         written[words] |= writes
 
@@ -218,8 +248,11 @@ class Launch:
         return self.sectors * SECTOR / self.bytes
 
 
-def run(text: str, blocks: int, threads: int, args: Any) -> Launch:
-    """Run the kernel of a PTX text, as ``kernel[blocks, threads](*args)``; contiguous arrays are changed in place."""
+def run(text: str, blocks: int, threads: int, args: Any, reachable: Any = ()) -> Launch:
+    """Run the kernel of a PTX text, as ``kernel[blocks, threads](*args)``; contiguous arrays are changed in place.
+
+    Arrays that are `reachable` have the addresses of `address_in`.
+    """
     module = Module(text)
     arrays: list[np.ndarray] = []
     numbers = list(_flattened(args, arrays))
@@ -227,7 +260,7 @@ def run(text: str, blocks: int, threads: int, args: Any) -> Launch:
     if len(numbers) != len(entry.params):
         raise PTXError(f"the kernel takes {len(entry.params)} numbers, got {len(numbers)}")
     count = blocks * threads
-    memory = Memory(arrays, count, max(f.local_bytes for f in module.functions.values()))
+    memory = Memory(arrays, reachable, threads, count, module)
     index = np.arange(count)
     special = {"%tid.x": index % threads, "%ctaid.x": index // threads, "%ntid.x": threads, "%nctaid.x": blocks}
     frame = Frame(module, entry, memory, special, count)
@@ -269,22 +302,38 @@ class Frame:
         end = len(code)
         pc = np.full(self.count, end)
         pc[threads] = 0
-        while (at := int(pc[threads].min())) < end:
-            self.active = threads[pc[threads] == at]
+        waiting = np.zeros(self.count, bool)
+        while (ready := threads[(pc[threads] < end) & ~waiting[threads]]).size or waiting.any():
+            if not ready.size:
+                self._pass_barrier(pc, waiting, threads)
+                continue
+            at = int(pc[ready].min())
+            self.active = ready[pc[ready] == at]
             while True:
                 instruction = code[at]
                 self.executed[instruction.op] += 1
-                if instruction.op in ("bra", "ret"):
+                if instruction.op in ("bra", "ret", "bar"):
                     taken = self._guarded(instruction)
-                    target = end if instruction.op == "ret" else self.function.labels[instruction.args[0]]
                     pc[self.active] = at + 1
-                    pc[taken] = target
+                    if instruction.op == "bar":
+                        waiting[taken] = True
+                    else:
+                        pc[taken] = end if instruction.op == "ret" else self.function.labels[instruction.args[0]]
                     break
                 self._execute(instruction)
                 at += 1
                 if at in joins or at == end:
                     pc[self.active] = at
                     break
+
+    def _pass_barrier(self, pc: np.ndarray, waiting: np.ndarray, threads: np.ndarray) -> None:
+        """Let all go on who wait, if those of a block wait at the same place."""
+        block = self.memory.block
+        places = np.where(waiting, pc, -1)[threads].reshape(-1, block)
+        if (places != places[:, :1]).any():
+            raise PTXError("barrier that not all threads of a block come to")
+        waiting[:] = False
+        self.memory.pass_barrier()
 
     def _guarded(self, instruction: Instruction) -> np.ndarray:
         """The active threads for which the guard holds."""
@@ -326,6 +375,8 @@ class Frame:
         if re.fullmatch(r"-?\d+|0x[0-9a-fA-F]+", operand):
             bits = int(operand, 0) % 2 ** (8 * dtype.itemsize)
             return np.full(self.active.size, bits, WORDS[dtype.itemsize]).view(dtype)
+        if operand in self.module.shared:
+            return np.full(self.active.size, (SHARED << 32) + self.module.shared[operand], np.uint64)
         if operand.startswith("__local_depot"):
             return np.full(self.active.size, LOCAL << 32, np.uint64)
         raise PTXError(f"the operand {operand} has no value")
@@ -475,6 +526,16 @@ class Frame:
         one = bits.dtype.type(1)
         mask = ((one << count) - one) << at
         self.set(i.args[0], (into & ~mask) | ((bits << at) & mask))
+
+    def _prmt(self, i: Instruction) -> None:
+        """Four bytes out of eight; the form that copies signs is not used."""
+        a, b, choice = (self.get(name, np.uint32) for name in i.args[1:])
+        eight = np.stack([a, b], 1).view(np.uint8)
+        picked = [(choice >> np.uint32(4 * k)) & np.uint32(0xF) for k in range(4)]
+        if any((p > 7).any() for p in picked):
+            raise PTXError("prmt that copies signs")
+        chosen = np.stack([np.take_along_axis(eight, p[:, None].astype(np.int64), 1)[:, 0] for p in picked], 1)
+        self.set(i.args[0], chosen.view(np.uint32)[:, 0])
 
     def _setp(self, i: Instruction) -> None:
         a, b = (self.get(name, i.type) for name in i.args[1:3])

@@ -25,7 +25,7 @@ KINDS = ("time_", "timeraw_", "track_", "peakmem_")
 LARGE_SIZES = ("n", "in_memory", "many")  # attributes of benchmarks
 # the setup of the first takes long, the next two solve many problems, and the last is about an optional peer alone;
 # and there may be no CUDA device
-LEFT_OUT = ("FirstResult", "MoreWild", "Solved", "RunOverQuantecon", "UpdateOnDevice")
+LEFT_OUT = ("FirstResult", "MoreWild", "Solved", "RunOverQuantecon", "UpdateOnDevice", "ManyArraysOnDevice")
 
 pytestmark = pytest.mark.house
 

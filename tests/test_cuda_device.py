@@ -62,6 +62,54 @@ def test_arrays_may_begin_anywhere(dtype):
     compare_steps({}, dtype, 37, begin=1)
 
 
+def compare_many(dtypes, sizes, stream=0, steps=3, **options):
+    """Take the same steps on host and device with an array of each dtype and size, at rates of their own."""
+    rng = np.random.default_rng(0)
+    names = [f"{dtype}_{n}" for dtype in dtypes for n in sizes]
+    per_block = {name: {"learning_rate": 0.01 * (1 + k)} for k, name in enumerate(names)}
+    optimizer = RMSprop(0.1, deterministic=True, per_block=per_block, **options)
+
+    def arrays():
+        return {f"{dtype}_{n}": rng.normal(size=n).astype(dtype) for dtype in dtypes for n in sizes}
+
+    def there(tree):
+        moved = {name: cuda.to_device(array, stream=stream) for name, array in tree.items()}
+        return {name: array.bind(stream) for name, array in moved.items()} if stream else moved
+
+    x = arrays()
+    device = there(x)
+    state, device_state = optimizer.init(x), optimizer.init(device)
+    for _ in range(steps):
+        g = arrays()
+        optimizer.step(x, g, state)
+        optimizer.step(device, there(g), device_state)
+    found = device_state.to_arrays()  # waits for all streams
+    for name, array in state.to_arrays().items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    for name, array in x.items():
+        np.testing.assert_array_equal(device[name].copy_to_host(), array, err_msg=name)
+
+
+def test_many_arrays_in_one_launch_have_the_bits_of_the_cpu():
+    compare_many([np.float32, np.float64], (5, 37))
+    compare_many([np.float16], (1, 37), momentum=0.9, centered=True, bias_correction=True, accumulate_steps=2, steps=4)
+
+
+def test_bfloat16_has_the_bits_of_the_cpu():
+    compare_many([pytest.importorskip("ml_dtypes").bfloat16], (1, 37))
+
+
+def test_bad_gradients_of_many_arrays_are_named():
+    x = {name: cuda.to_device(np.ones(n, np.float16)) for name, n in (("a", 3), ("b", 40))}
+    bad = np.ones(40, np.float16)
+    bad[35] = np.nan
+    optimizer = RMSprop(0.1)
+    state = optimizer.init(x)
+    with pytest.raises(FloatingPointError, match=r"grads\['b'\] must be finite, got nan at index 35"):
+        optimizer.step(x, {"a": cuda.to_device(np.ones(3, np.float16)), "b": cuda.to_device(bad)}, state)
+    assert (x["a"].copy_to_host() == 1).all()
+
+
 @njit
 def misfit(p, grad, t, y):
     f = zero = p[0] - p[0]
@@ -136,6 +184,64 @@ def test_rule_in_a_kernel_of_ones_own():
 def test_large_steps_on_streams_have_the_bits_of_the_cpu(dtype):
     for stream in (0, cuda.stream()):
         compare_steps({}, dtype, 1_000_003, stream=stream, steps=20)
+
+
+@on_real_device
+def test_large_steps_of_many_arrays_on_streams_have_the_bits_of_the_cpu():
+    for stream in (0, cuda.stream()):
+        compare_many([np.float32, np.float16], (1, 1000, 100_003, 1_000_003), stream=stream, steps=20)
+
+
+@on_real_device
+def test_clip_norm_is_that_of_the_cpu():
+    rng = np.random.default_rng(0)
+    x, g = ({name: rng.normal(size=n).astype(np.float32) for name, n in (("a", 1000), ("b", 1_000_003))} for _ in "xg")
+    optimizer = RMSprop(0.01, clip_norm=1.0)
+    device = {name: cuda.to_device(a) for name, a in x.items()}
+    optimizer.step(device, {name: cuda.to_device(a) for name, a in g.items()}, optimizer.init(device))
+    optimizer.step(x, g, optimizer.init(x))
+    for name, a in x.items():
+        np.testing.assert_allclose(device[name].copy_to_host(), a, rtol=1e-5, atol=1e-6)
+
+
+@on_real_device
+def test_arrays_on_another_device_are_refused():
+    if len(cuda.gpus) < 2:
+        pytest.skip("there is one CUDA device")
+    with cuda.gpus[1]:
+        there = cuda.to_device(np.ones(3))
+    with pytest.raises(ValueError, match="params must be on the current CUDA device, 0, but is on device 1"):
+        RMSprop().init(there)
+
+
+@on_real_device
+def test_memory_of_the_host_is_refused():
+    class Fake:
+        values = np.ones(3)
+        __cuda_array_interface__ = {**values.__array_interface__, "version": 3, "stream": None}  # noqa: RUF012
+
+    with pytest.raises(ValueError, match="no CUDA device has memory at"):
+        RMSprop().init(Fake())
+
+
+@on_real_device
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_tensors_of_half_precision(name):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch sees no CUDA device")
+    g = torch.linspace(-1.0, 1.0, 100_003, device="cuda").to(getattr(torch, name))
+    if not hasattr(g, "__cuda_array_interface__"):
+        pytest.skip("this PyTorch does not describe bfloat16")
+    x, optimizer = torch.ones_like(g), RMSprop(0.01, deterministic=True)
+    state = optimizer.init(x)
+    expected = np.ones(g.shape[0], np.float32)
+    host_state = optimizer.init(expected)
+    for _ in range(5):
+        optimizer.step(x, g, state)
+        optimizer.step(expected, g.float().cpu().numpy(), host_state)
+        expected[:] = torch.from_numpy(expected).to(g.dtype).float().numpy()
+    np.testing.assert_array_equal(x.float().cpu().numpy(), expected)
 
 
 @on_real_device

@@ -14,7 +14,10 @@ import pytest
 import rmsprop_nb
 from rmsprop_nb import RMSprop, minimize, minimize_batch
 
-TESTS = [str(Path(__file__).with_name(name)) for name in ("cuda_simulated.py", "test_cuda_device.py")]
+TESTS = [
+    str(Path(__file__).with_name(name))
+    for name in ("cuda_simulated.py", "cuda_simulated_many.py", "test_cuda_device.py")
+]
 
 
 def in_new_process(*command, **environment):

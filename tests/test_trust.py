@@ -337,14 +337,18 @@ def test_a_step_is_taken_or_refused(x, g, momentum):
     if refusal:
         unchanged(before_x, x)
         return
-    assert x.dtype == g.dtype
-    assert x.dtype in (np.float32, np.float64)
+    assert x.dtype in (np.float32, np.float64, np.float16)
+    assert g.dtype in (x.dtype, state.square_avg.dtype)
     assert x.shape == g.shape == state.square_avg.shape
-    real, gradient = x.dtype.type, np.asarray(before_g)
+    real = np.float32 if x.dtype == np.float16 else x.dtype.type
+    gradient = np.asarray(before_g).astype(real)
     with np.errstate(all="ignore"):
         s = real(1.0 - 0.9) * gradient * gradient
-        expected = np.asarray(before_x) - real(0.1) * (gradient / (np.sqrt(s) + real(1e-8)))
-    np.testing.assert_allclose(np.asarray(x), expected, rtol=1e-6)
+        expected = np.asarray(before_x).astype(real) - real(0.1) * (gradient / (np.sqrt(s) + real(1e-8)))
+        expected = expected.astype(x.dtype)
+    np.testing.assert_allclose(
+        np.asarray(x), expected, rtol=max(1e-6, float(np.finfo(x.dtype).eps) if x.dtype == np.float16 else 0.0)
+    )
     assert np.isfinite(np.asarray(state.square_avg)).all()
 
 
