@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import typeof, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache, IndexDataCacheFile
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 __all__ = [
     "PackageCache",
     "Unpackable",
+    "call_inlined",
     "call_objective",
     "copy_bytes",
     "entry_address",
@@ -76,6 +78,25 @@ def return_type(dispatcher: Any, arg_types: tuple[Any, ...]) -> Any:
     """Type that a compiled function returns for these argument types; compiles it if need be."""
     dispatcher.compile(arg_types)
     return dispatcher.overloads[arg_types].signature.return_type
+
+
+@intrinsic
+def call_inlined(typingctx: Any, fun: Any, args: Any) -> Any:
+    """Call a compiled function, and make its code part of the caller's: a call may cost more than a small objective."""
+    call = fun.get_call_type(typingctx, args.types, {})
+    signature = call.return_type(fun, args)
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        items = zip(cgutils.unpack_tuple(builder, values[1]), args.types, call.args, strict=True)
+        cast = [context.cast(builder, value, given, wanted) for value, given, wanted in items]
+        result = context.get_function(fun, call)(builder, cast)
+        entry = fun.dispatcher.overloads[call.args].fndesc.llvm_func_name
+        for instruction in itertools.chain.from_iterable(block.instructions for block in builder.function.blocks):
+            if isinstance(instruction, ir.CallInstr) and instruction.callee.name == entry:
+                instruction.attributes.add("alwaysinline")
+        return result
+
+    return signature, codegen
 
 
 @intrinsic

@@ -24,6 +24,7 @@ from rmsprop_nb._finite_diff import CALLS_PER_VARIABLE, DIFFERENCES, complex_ste
 from rmsprop_nb._jit import adapter_jit, inline_jit, is_jitted, kernel_jit, user_jit
 from rmsprop_nb._native import (
     Unpackable,
+    call_inlined,
     call_objective,
     entry_address,
     launches_threads,
@@ -170,7 +171,7 @@ def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> _Ad
 def _make_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]:
     """Build ``adapter(x, g, data) -> f`` around the user's functions."""
     if jac == "inplace":
-        return lambda x, g, data: fun(x, g, *load_args(data, args_type))
+        return lambda x, g, data: call_inlined(fun, (x, g, *load_args(data, args_type)))
     if jac == "cs":
         by_complex_step = user_jit(complex_step)
         return lambda x, g, data: by_complex_step(fun, x, g, load_args(data, args_type))
