@@ -22,7 +22,6 @@ from rmsprop_nb._descent import (
     blocked,
     first_step,
     make_tell,
-    metric_at,
     moved_to,
     set_metric,
 )
@@ -38,14 +37,13 @@ LEAST_DESCENT = 1e-10  # cosine between direction and gradient below which momen
 def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
     slope_before = p.slope0
     floor = average_squares(arrays, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
+    set_metric(arrays, floor)
     mu = sy = s_m_s = 0.0
     if moved:
-        vy, vg, v_m_v, yp, yy, sy, s_m_s = _go(arrays, p.a, floor)
+        vy, vg, v_m_v, yp, yy, sy, s_m_s = _go(arrays, p.a)
         mu = _momentum(vy, vg, v_m_v, yp, yy)
-    else:
-        set_metric(arrays, floor)
-        if accepted:
-            copy(arrays.g_eval, arrays.g)
+    elif accepted:
+        copy(arrays.g_eval, arrays.g)
     p.fresh = 0 if moved else 1
     slope, gg, vv, v_m_v = _set_direction(arrays, mu)
     if not slope < -LEAST_DESCENT * math.sqrt(gg * vv):
@@ -113,19 +111,19 @@ def _set_direction(arrays, mu):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _go(arrays, a, floor):  # type: ignore[no-untyped-def]
-    """Go to the accepted point, set M; return the inner products of v, the step s, the gradient's change y and p = g/M.
+def _go(arrays, a):  # type: ignore[no-untyped-def]
+    """Go to the accepted point; return the inner products of v, the step s, the gradient's change y and p = g/M.
 
     With bounds, those for the momentum are taken over the variables that are free at the new point; when these are not
     those that were free before, v.y is returned as 0, for momentum from another subspace is worth nothing.
     """
     x, g, g_new = arrays.x, arrays.g, arrays.g_eval
-    v, lower, upper = arrays.momentum_buffer, arrays.lower, arrays.upper
+    v, metric, lower, upper = arrays.momentum_buffer, arrays.metric, arrays.lower, arrays.upper
     step = x.dtype.type(a)
     vy = vg = v_m_v = yp = yy = sy = s_m_s = changed = 0.0
     for i in range(x.size):
         x_new = moved_to(arrays, i, step)
-        vi, gi, mi = np.float64(v[i]), np.float64(g_new[i]), np.float64(metric_at(arrays, i, floor))
+        vi, gi, mi = np.float64(v[i]), np.float64(g_new[i]), np.float64(metric[i])
         y = gi - np.float64(g[i])
         s = np.float64(x_new) - np.float64(x[i])
         x[i] = x_new

@@ -78,6 +78,9 @@ class Problem:
         return n * CALLS_PER_VARIABLE.get(self.jac, 0) if isinstance(self.jac, str) else 0
 
 
+_SINGLE, _DOUBLE = (types.Array(real, 1, "C") for real in (float32, float64))
+
+
 # -- compiled ---------------------------------------------------------------------------------------------------------
 
 
@@ -135,7 +138,7 @@ def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
         return None
     try:
         words, references, args_type = pack(_adapter_args(problem))
-        array_type = types.Array(float32 if dtype == np.float32 else float64, 1, "C")
+        array_type = _SINGLE if dtype == np.float32 else _DOUBLE
         adapter = _compile_adapter(problem.fun, problem.jac, args_type, array_type)
     except (Unpackable, NumbaError, NotImplementedError) as error:
         logger.debug("the loop runs interpreted, because the objective cannot be compiled into it: %s", error)
