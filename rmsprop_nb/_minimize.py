@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import math
 import sys
@@ -226,10 +225,9 @@ class Share(NamedTuple):
         return None if self.data is None else as_data("data", self.data)
 
 
-@functools.cache
-def known_options(options: type) -> tuple[str, ...]:
+def known_options(options: type[AnyOptions]) -> tuple[str, ...]:
     """The names of a method's options."""
-    return tuple(field.name for field in dataclasses.fields(options))
+    return _OPTION_NAMES[options]
 
 
 def solve(
@@ -331,3 +329,5 @@ def _print_summary(result: OptimizeResult) -> None:
 
 METHODS: dict[str, type[AnyOptions]] = {"rmsprop": RmspropOptions, "rmsprop-lbfgs": LbfgsOptions}
 """The methods, each with the class of its options."""
+
+_OPTION_NAMES = {options: tuple(field.name for field in dataclasses.fields(options)) for options in METHODS.values()}
