@@ -34,7 +34,7 @@ TABLES = {  # benchmark: what its numbers are
     "ratios.UpdateOverPeer.track_time": "One update over that of another library, called from Python",
     "ratios.StepOverPeer.track_time": "`RMSprop.step`, with all its checks, over one update of another library",
     "ratios.LoopOverHand.track_evaluation": "An evaluation in the compiled loop over one in a loop written by hand",
-    "specialised.LoopOverSpecialised.track_evaluation": "An evaluation over one in the loop compiled around its objective",
+    "specialised.LoopOverSpecialised.track_evaluation": "The loop over the same one compiled around its objective",
     "specialised.LbfgsOverTraffic.track_iteration": "An iteration of rmsprop-lbfgs over the words it moves, in memory",
     "specialised.Chunks.track_long_over_short": "An evaluation in a run of many chunks over one in a short run",
     "ratios.LoopOverPeer.track_iteration": "An iteration of the textbook rule over one in another library's loop",
@@ -43,7 +43,6 @@ TABLES = {  # benchmark: what its numbers are
     "ratios.RunOverQuantecon.track_time": "A whole run on Rosenbrock's function over QuantEcon's compiled Nelder-Mead",
     "ratios.Differences.track_over_scipy": "A gradient by differences over SciPy's",
     "fits.Fits.track_over_evaluations": "A batch of 20,000 decay fits over its evaluations alone",
-    "fits.Fits.track_over_evaluations_in_turn": "The same over evaluations that wait for one another",
     "fits.FitsOverPeers.track_ratio": "A decay fit in a batch over one of another library",
 }
 

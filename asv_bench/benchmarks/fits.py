@@ -43,16 +43,6 @@ def misfit_and_gradient(p, t, y):
 
 
 @njit(error_model="numpy", nogil=True)
-def evaluate_in_turn(points, counts, t, curves):
-    """The same where each evaluation waits for the one before, as those of any optimizer do."""
-    grad, p = np.empty(3), np.empty(3)
-    for b in range(len(points)):
-        p[:] = points[b]
-        for _ in range(counts[b]):
-            p[0] += 0.0 * misfit(p, grad, t, curves[b])
-
-
-@njit(error_model="numpy", nogil=True)
 def only_evaluate(points, counts, t, curves):
     """What no optimizer can save: the evaluations."""
     grad = np.empty(3)
@@ -94,14 +84,6 @@ class Fits:
             lambda: only_evaluate(self.result.x, self.result.nfev, TIMES, self.curves),
         )
 
-    def track_over_evaluations_in_turn(self, method):
-        """The floor above lets the processor begin an evaluation before the last is done; this one does not."""
-        evaluate_in_turn(self.result.x[:1], self.result.nfev[:1], TIMES, self.curves)
-        return compare(
-            lambda: fit_all(self.curves, method),
-            lambda: evaluate_in_turn(self.result.x, self.result.nfev, TIMES, self.curves),
-        )
-
     def track_two_threads_over_one(self, method):
         """Aim: 0.56; the floor is the next one."""
         return ratio(lambda: fit_all(self.curves, method, workers=2), lambda: fit_all(self.curves, method))
@@ -117,7 +99,7 @@ class Fits:
                 lambda: [only_evaluate(*part) for part in parts],
             )
 
-    track_over_evaluations.unit = track_over_evaluations_in_turn.unit = "of the evaluations' time"
+    track_over_evaluations.unit = "of the evaluations' time"
     track_two_threads_over_one.unit = track_two_threads_over_one_of_evaluations.unit = "of one thread's time"
 
 

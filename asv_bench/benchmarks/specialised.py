@@ -82,7 +82,7 @@ class LoopOverSpecialised:
 
 
 class Chunks:
-    """What it costs to come back to Python every 20 ms, and how soon a limit of time is noticed for that. Floor: none."""
+    """What it costs to come back to Python every 20 ms, and how soon that ends a run. Floor: 1, and nothing."""
 
     params = ((2, 100),)
     param_names = ("n",)
