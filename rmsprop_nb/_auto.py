@@ -16,7 +16,15 @@ import math
 import numpy as np
 
 from rmsprop_nb._cpu import copy
-from rmsprop_nb._descent import ask, blocked, first_step, make_tell, moved_to, set_metric
+from rmsprop_nb._descent import (
+    ask,
+    average_squares,
+    blocked,
+    first_step,
+    make_tell,
+    moved_to,
+    set_metric,
+)
 from rmsprop_nb._jit import inline_jit, reduction_jit
 
 __all__ = ["ask", "tell"]
@@ -28,7 +36,8 @@ LEAST_DESCENT = 1e-10  # cosine between direction and gradient below which momen
 @inline_jit
 def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
     slope_before = p.slope0
-    set_metric(arrays, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
+    floor = average_squares(arrays, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
+    set_metric(arrays, floor)
     mu = sy = s_m_s = 0.0
     if moved:
         vy, vg, v_m_v, yp, yy, sy, s_m_s = _go(arrays, p.a)

@@ -22,7 +22,17 @@ from rmsprop_nb._native import from_bits, magnitude_bits
 from rmsprop_nb._stopping import keep_best, stop_after_iteration, usable
 from rmsprop_nb._types import Phase, Status
 
-__all__ = ["ask", "blocked", "first_step", "make_tell", "moved_to", "set_metric", "tiny"]
+__all__ = [
+    "ask",
+    "average_squares",
+    "blocked",
+    "first_step",
+    "make_tell",
+    "metric_at",
+    "moved_to",
+    "set_metric",
+    "tiny",
+]
 
 _START, _SEARCH, _TAKE_BEST = int(Phase.START), int(Phase.SEARCH), int(Phase.TAKE_BEST)
 _RUNNING, _NONFINITE, _UNBOUNDED = int(Status.RUNNING), int(Status.NONFINITE), int(Status.UNBOUNDED)
@@ -60,7 +70,7 @@ def make_tell(name: str, choose_direction: Any) -> Any:
         p = record[0]
         p.pending = 0
         p.nfev += 1
-        largest = max_abs(arrays.g_eval)
+        largest, slope = _gradient_and_slope(arrays, p.a)
         finite = usable(f, largest, settings.tests.largest_gradient)
         if finite and f < p.f_best:
             _move(arrays, p.a, arrays.x_best)
@@ -71,7 +81,7 @@ def make_tell(name: str, choose_direction: Any) -> Any:
             p.f_floor = -RUNAWAY * max(1.0, abs(f))
             outcome = ACCEPT
         else:
-            outcome = _end_trial(arrays, p, f, finite, settings)
+            outcome = _end_trial(arrays, p, f, slope if finite else math.nan, finite, settings)
         if p.status == _RUNNING and outcome in (ACCEPT, FAILED):
             accepted = outcome == ACCEPT
             moved = accepted and p.phase != _START
@@ -87,11 +97,10 @@ def make_tell(name: str, choose_direction: Any) -> Any:
 
 
 @inline_jit
-def _end_trial(arrays, p, f, finite, settings):  # type: ignore[no-untyped-def]
+def _end_trial(arrays, p, f, slope, finite, settings):  # type: ignore[no-untyped-def]
     """Let the search judge the trial; an outcome that ends the run is put into the status."""
     if p.phase == _TAKE_BEST:
         return ACCEPT
-    slope = _slope(arrays, p.a) if finite else math.nan
     outcome = end_trial(p, f, slope, finite, _f_noise(arrays.x) * abs(p.f), settings.curvature)
     if outcome == TAKE_BEST:
         p.phase = _TAKE_BEST  # its gradient is no longer known: evaluate once more
@@ -174,12 +183,12 @@ def tiny(x):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def set_metric(arrays, g, hyper, forget):  # type: ignore[no-untyped-def]
-    """S <- beta*S + (1 - beta)*g*g, from S = 0 if `forget`, and M = sqrt(S) + eps*max(sqrt(S)).
+def average_squares(arrays, g, hyper, forget):  # type: ignore[no-untyped-def]
+    """S <- beta*S + (1 - beta)*g*g, from S = 0 if `forget`; return eps*max(sqrt(S)), which M has beside sqrt(S).
 
     eps is relative here, so that scaling f changes nothing.
     """
-    square_avg, metric = arrays.square_avg, arrays.metric
+    square_avg = arrays.square_avg
     beta = square_avg.dtype.type(0) if forget else hyper.beta
     largest = magnitude_bits(square_avg.dtype.type(0))
     for i in range(g.size):
@@ -187,9 +196,22 @@ def set_metric(arrays, g, hyper, forget):  # type: ignore[no-untyped-def]
         square_avg[i] = s
         bits = magnitude_bits(s)
         largest = max(largest, bits)
-    floor = metric.dtype.type(hyper.eps * math.sqrt(from_bits(largest)) + tiny(metric))
-    for i in range(metric.size):
-        metric[i] = math.sqrt(square_avg[i]) + floor
+    return square_avg.dtype.type(hyper.eps * math.sqrt(from_bits(largest)) + tiny(square_avg))
+
+
+@inline_jit
+def metric_at(arrays, i, floor):  # type: ignore[no-untyped-def]
+    """Element i of M = sqrt(S) + floor, which is kept."""
+    m = arrays.metric.dtype.type(math.sqrt(arrays.square_avg[i])) + floor
+    arrays.metric[i] = m
+    return m
+
+
+@inline_jit
+def set_metric(arrays, floor):  # type: ignore[no-untyped-def]
+    """M <- sqrt(S) + floor; who goes over all elements anyway takes `metric_at`."""
+    for i in range(arrays.metric.size):
+        metric_at(arrays, i, floor)
 
 
 @inline_jit
@@ -208,16 +230,19 @@ def blocked(x, direction, lower, upper):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _slope(arrays, a):  # type: ignore[no-untyped-def]
-    """Derivative of f along the (projected) path at `a`."""
+def _gradient_and_slope(arrays, a):  # type: ignore[no-untyped-def]
+    """Max-norm of the gradient at the trial point (see `max_abs`), and the slope of f along the (projected) path there.
+
+    One pass for both: they read the same vector.
+    """
     x, v, g, lower, upper = arrays.x, arrays.momentum_buffer, arrays.g_eval, arrays.lower, arrays.upper
-    total = 0.0
-    if lower.size == 0:
-        for i in range(v.size):
-            total += np.float64(g[i]) * np.float64(v[i])
-        return total
+    largest = magnitude_bits(g.dtype.type(0))
+    slope = 0.0
     step = x.dtype.type(a)
-    for i in range(v.size):
-        if not blocked(x[i] + step * v[i], v[i], lower[i], upper[i]):
-            total += np.float64(g[i]) * np.float64(v[i])
-    return total
+    for i in range(g.size):
+        bits = magnitude_bits(g[i])
+        largest = max(largest, bits)
+        if lower.size and blocked(x[i] + step * v[i], v[i], lower[i], upper[i]):
+            continue
+        slope += np.float64(g[i]) * np.float64(v[i])
+    return np.float64(from_bits(largest)), slope

@@ -14,8 +14,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmsprop_nb._cpu import copy, dot
-from rmsprop_nb._descent import blocked, first_step, make_tell, moved_to, set_metric
+from rmsprop_nb._cpu import copy
+from rmsprop_nb._descent import (
+    average_squares,
+    blocked,
+    first_step,
+    make_tell,
+    metric_at,
+    moved_to,
+    set_metric,
+)
 from rmsprop_nb._jit import inline_jit, reduction_jit
 
 __all__ = ["tell"]
@@ -25,21 +33,20 @@ LEAST_CURVATURE = 1e-22  # s.y relative to y.y below which a pair says nothing
 
 @inline_jit
 def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
-    set_metric(arrays, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
+    floor = average_squares(arrays, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
     if moved:
-        _go(arrays, p)
+        _go(arrays, p, floor)
     else:
+        set_metric(arrays, floor)
         p.pairs = 0
         if accepted:
             copy(arrays.g_eval, arrays.g)
     p.fresh = 1 if p.pairs == 0 else 0
-    _two_loops(arrays, p)
-    slope = dot(arrays.g, arrays.momentum_buffer)
+    slope = _set_direction(arrays, p)
     if not slope < 0.0 and p.pairs > 0:
         p.pairs = 0
         p.fresh = 1
-        _two_loops(arrays, p)
-        slope = dot(arrays.g, arrays.momentum_buffer)
+        slope = _set_direction(arrays, p)
     if p.pairs > 0:
         p.a = 1.0
     elif moved:
@@ -53,11 +60,11 @@ tell = make_tell("rmsprop-lbfgs", _choose_direction)
 
 
 @inline_jit
-def _go(arrays, p):  # type: ignore[no-untyped-def]
+def _go(arrays, p, floor):  # type: ignore[no-untyped-def]
     """Go to the accepted point; put the pair over the oldest, unless f is not convex along the step."""
     memory = arrays.steps.shape[0]
-    slot = (p.newest + 1) % memory
-    sy, yy = _store_pair(arrays, arrays.steps[slot], arrays.gradient_changes[slot], p.a)
+    slot = _newer(p.newest, memory)
+    sy, yy = _store_pair(arrays, arrays.steps[slot], arrays.gradient_changes[slot], p.a, floor)
     if sy > LEAST_CURVATURE * yy:
         p.newest = slot
         p.pairs = min(p.pairs + 1, memory)
@@ -66,13 +73,25 @@ def _go(arrays, p):  # type: ignore[no-untyped-def]
         p.pairs -= 1  # the oldest pair has just been overwritten
 
 
+@inline_jit
+def _newer(slot, memory):  # type: ignore[no-untyped-def]
+    """The slot after this one; a division would take longer than a short vector."""
+    return slot + 1 if slot + 1 < memory else 0
+
+
+@inline_jit
+def _older(slot, memory):  # type: ignore[no-untyped-def]
+    return slot - 1 if slot > 0 else memory - 1
+
+
 @reduction_jit
-def _store_pair(arrays, s, y, a):  # type: ignore[no-untyped-def]
-    """Go to the accepted point; keep the step and the gradient's change, and return s.y and y.y."""
+def _store_pair(arrays, s, y, a, floor):  # type: ignore[no-untyped-def]
+    """Go to the accepted point and set M; keep the step and the gradient's change, and return s.y and y.y."""
     x, g, g_new = arrays.x, arrays.g, arrays.g_eval
     step = x.dtype.type(a)
     sy = yy = 0.0
     for i in range(x.size):
+        metric_at(arrays, i, floor)
         x_new = moved_to(arrays, i, step)
         s[i] = x_new - x[i]
         y[i] = g_new[i] - g[i]
@@ -83,47 +102,96 @@ def _store_pair(arrays, s, y, a):  # type: ignore[no-untyped-def]
     return sy, yy
 
 
+# -- v <- -H g on the free variables, in as few passes over memory as the inner products allow -------------------------
+
+
 @inline_jit
-def _two_loops(arrays, p):  # type: ignore[no-untyped-def]
-    """v <- -H g, on the free variables."""
-    v, g, metric = arrays.momentum_buffer, arrays.g, arrays.metric
-    memory = arrays.steps.shape[0]
+def _set_direction(arrays, p):  # type: ignore[no-untyped-def]
+    """v <- -H g; return g.v."""
+    if p.pairs == 0:
+        return _scaled_descent(arrays)
+    slot, memory = p.newest, arrays.steps.shape[0]
+    steps, changes, sums, v = arrays.steps, arrays.gradient_changes, arrays.pair_sums, arrays.momentum_buffer
+    gamma = sums[slot, 0] / _dot_in_metric(changes[slot], arrays.metric)
+    product = _begin(arrays, steps[slot])
+    for _ in range(p.pairs - 1):
+        older = _older(slot, memory)
+        sums[slot, 1] = product / sums[slot, 0]
+        product = _add(v, changes[slot], -sums[slot, 1], steps[older])
+        slot = older
+    sums[slot, 1] = product / sums[slot, 0]
+    product = _scale(v, changes[slot], -sums[slot, 1], gamma, arrays.metric)
+    for _ in range(p.pairs - 1):
+        newer = _newer(slot, memory)
+        product = _add(v, steps[slot], sums[slot, 1] - product / sums[slot, 0], changes[newer])
+        slot = newer
+    return _end(arrays, steps[slot], sums[slot, 1] - product / sums[slot, 0])
+
+
+@inline_jit
+def _kept_free(arrays, i, w):  # type: ignore[no-untyped-def]
+    """Element i of a direction, 0 for a variable at a bound that moves out of the box or is held by its gradient."""
+    if arrays.lower.size:
+        x, lower, upper = arrays.x[i], arrays.lower[i], arrays.upper[i]
+        if blocked(x, w, lower, upper) or blocked(x, -arrays.g[i], lower, upper):
+            return type(w)(0)
+    return w
+
+
+@reduction_jit
+def _scaled_descent(arrays):  # type: ignore[no-untyped-def]
+    """v <- -g/M; return g.v."""
+    v, g = arrays.momentum_buffer, arrays.g
+    slope = 0.0
     for i in range(v.size):
-        v[i] = -g[i]
-    _keep_free(arrays)
-    for k in range(p.pairs):
-        slot = (p.newest - k) % memory
-        c = dot(arrays.steps[slot], v) / arrays.pair_sums[slot, 0]
-        arrays.pair_sums[slot, 1] = c
-        _add(v, arrays.gradient_changes[slot], -c)
-    gamma = v.dtype.type(1)
-    if p.pairs > 0:
-        newest = p.newest
-        gamma = v.dtype.type(arrays.pair_sums[newest, 0] / _dot_in_metric(arrays.gradient_changes[newest], metric))
+        v[i] = _kept_free(arrays, i, -g[i] / arrays.metric[i])
+        slope += np.float64(g[i]) * np.float64(v[i])
+    return slope
+
+
+@reduction_jit
+def _begin(arrays, s):  # type: ignore[no-untyped-def]
+    """v <- -g; return s.v."""
+    v, g = arrays.momentum_buffer, arrays.g
+    product = 0.0
     for i in range(v.size):
-        v[i] = gamma * v[i] / metric[i]
-    for k in range(p.pairs - 1, -1, -1):
-        slot = (p.newest - k) % memory
-        c = dot(arrays.gradient_changes[slot], v) / arrays.pair_sums[slot, 0]
-        _add(v, arrays.steps[slot], arrays.pair_sums[slot, 1] - c)
-    _keep_free(arrays)
+        v[i] = _kept_free(arrays, i, -g[i])
+        product += np.float64(s[i]) * np.float64(v[i])
+    return product
 
 
-@inline_jit
-def _keep_free(arrays):  # type: ignore[no-untyped-def]
-    """Let no variable at a bound move out of the box, nor one that its gradient holds there."""
-    x, v, g, lower, upper = arrays.x, arrays.momentum_buffer, arrays.g, arrays.lower, arrays.upper
-    for i in range(lower.size):
-        if blocked(x[i], v[i], lower[i], upper[i]) or blocked(x[i], -g[i], lower[i], upper[i]):
-            v[i] = 0
-
-
-@inline_jit
-def _add(v, direction, c):  # type: ignore[no-untyped-def]
-    """v <- v + c*direction."""
+@reduction_jit
+def _add(v, direction, c, other):  # type: ignore[no-untyped-def]
+    """v <- v + c*direction; return other.v."""
     c = v.dtype.type(c)
+    product = 0.0
     for i in range(v.size):
         v[i] = v[i] + c * direction[i]
+        product += np.float64(other[i]) * np.float64(v[i])
+    return product
+
+
+@reduction_jit
+def _scale(v, y, c, gamma, metric):  # type: ignore[no-untyped-def]
+    """v <- gamma*(v + c*y)/M; return y.v."""
+    c, gamma = v.dtype.type(c), v.dtype.type(gamma)
+    product = 0.0
+    for i in range(v.size):
+        v[i] = gamma * (v[i] + c * y[i]) / metric[i]
+        product += np.float64(y[i]) * np.float64(v[i])
+    return product
+
+
+@reduction_jit
+def _end(arrays, s, c):  # type: ignore[no-untyped-def]
+    """v <- v + c*s; return g.v."""
+    v, g = arrays.momentum_buffer, arrays.g
+    c = v.dtype.type(c)
+    slope = 0.0
+    for i in range(v.size):
+        v[i] = _kept_free(arrays, i, v[i] + c * s[i])
+        slope += np.float64(g[i]) * np.float64(v[i])
+    return slope
 
 
 @reduction_jit

@@ -94,8 +94,8 @@ def drive(
     monitor: Monitor,
 ) -> NDArray[np.float64]:
     """Run until a test is met; the status is left in the state. Returns the recorded rows, `TRACE_COLUMNS`."""
-    p = state.progress
-    p.status, p.nit, p.nfev = _RUNNING, 0, 0
+    p = state.record[0]  # by name in brackets: attributes of a record are slow
+    p["status"], p["nit"], p["nfev"] = _RUNNING, 0, 0
     advance = (
         _compiled(algorithm, state, objective)
         if isinstance(objective, CompiledObjective)
@@ -105,11 +105,11 @@ def drive(
     try:
         run_chunks(taking_turns(advance, objective, settings), state, settings, monitor, rows)
     except StopRun as stop:
-        p.status = int(stop.status)
+        p["status"] = int(stop.status)
     except KeyboardInterrupt:
-        if not math.isfinite(p.f_best):
+        if not math.isfinite(p["f_best"]):
             raise  # nothing to return yet
-        p.status = int(Status.INTERRUPTED)
+        p["status"] = int(Status.INTERRUPTED)
     return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
 
 
@@ -117,7 +117,7 @@ def run_chunks(
     advance: Advance, state: RunState, settings: Any, monitor: Monitor, rows: list[NDArray[np.float64]]
 ) -> None:
     """Call `advance` until the state has a status; append what it recorded to `rows`."""
-    p = state.record[0]  # by name in brackets: attributes of a record are slow
+    p = state.record[0]
     start = time.perf_counter()
     pause = monitor.on_iteration is not None
     largest = LARGEST_RECORDED_CHUNK if monitor.stride or monitor.schedule else LARGEST_CHUNK

@@ -225,9 +225,9 @@ class Share(NamedTuple):
         return None if self.data is None else as_data("data", self.data)
 
 
-def known_options(options: type) -> tuple[str, ...]:
+def known_options(options: type[AnyOptions]) -> tuple[str, ...]:
     """The names of a method's options."""
-    return tuple(field.name for field in dataclasses.fields(options))
+    return _OPTION_NAMES[options]
 
 
 def solve(
@@ -287,27 +287,27 @@ def _callback_in_scipy_form(callback: Any) -> Callable[[NDArray[Any], float], No
 
 def outcome(state: RunState) -> tuple[Status, tuple[NDArray[Any], float, NDArray[Any]]]:
     """The status, and x, f, g of the point to return: the one that met the test on the gradient, otherwise the best."""
-    p, arrays = state.progress, state.arrays
-    status = Status(int(p.status))
-    if not np.isfinite(p.f_best):
-        return status, (arrays.x, float(p.f), arrays.g_eval)
+    p, arrays = state.record[0], state.arrays
+    status, f = Status(int(p["status"])), float(p["f"])
+    if not math.isfinite(p["f_best"]):
+        return status, (arrays.x, f, arrays.g_eval)
     if (
         status is Status.GTOL
     ):  # a resumed search may have ended at x after trials elsewhere, whose gradient is in g_eval
-        return status, (arrays.x, float(p.f), arrays.g_eval if state.kind[0] == "textbook" else arrays.g)
-    return status, (arrays.x_best, float(p.f_best), arrays.g_best)
+        return status, (arrays.x, f, arrays.g_eval if state.kind[0] == "textbook" else arrays.g)
+    return status, (arrays.x_best, float(p["f_best"]), arrays.g_best)
 
 
 def _result(problem: Problem, state: RunState) -> OptimizeResult:
-    p = state.progress
+    nit, nfev = (int(state.record[0][name]) for name in ("nit", "nfev"))
     status, (x, f, g) = outcome(state)
     return Result(
         x=x.copy(),
-        fun=float(f),
+        fun=f,
         jac=g.copy(),
-        nit=int(p.nit),
-        nfev=int(p.nfev) * (1 + problem.calls_per_gradient(x.size)),
-        njev=int(p.nfev),
+        nit=nit,
+        nfev=nfev * (1 + problem.calls_per_gradient(x.size)),
+        njev=nfev,
         status=int(status),
         success=status.success,
         message=MESSAGES[status],
@@ -329,3 +329,5 @@ def _print_summary(result: OptimizeResult) -> None:
 
 METHODS: dict[str, type[AnyOptions]] = {"rmsprop": RmspropOptions, "rmsprop-lbfgs": LbfgsOptions}
 """The methods, each with the class of its options."""
+
+_OPTION_NAMES = {options: tuple(field.name for field in dataclasses.fields(options)) for options in METHODS.values()}

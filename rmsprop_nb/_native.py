@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import typeof, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache, IndexDataCacheFile
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 __all__ = [
     "PackageCache",
     "Unpackable",
+    "call_inlined",
     "call_objective",
     "copy_bytes",
     "entry_address",
@@ -76,6 +78,25 @@ def return_type(dispatcher: Any, arg_types: tuple[Any, ...]) -> Any:
     """Type that a compiled function returns for these argument types; compiles it if need be."""
     dispatcher.compile(arg_types)
     return dispatcher.overloads[arg_types].signature.return_type
+
+
+@intrinsic
+def call_inlined(typingctx: Any, fun: Any, args: Any) -> Any:
+    """Call a compiled function, and make its code part of the caller's: a call may cost more than a small objective."""
+    call = fun.get_call_type(typingctx, args.types, {})
+    signature = call.return_type(fun, args)
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        items = zip(cgutils.unpack_tuple(builder, values[1]), args.types, call.args, strict=True)
+        cast = [context.cast(builder, value, given, wanted) for value, given, wanted in items]
+        result = context.get_function(fun, call)(builder, cast)
+        entry = fun.dispatcher.overloads[call.args].fndesc.llvm_func_name
+        for instruction in itertools.chain.from_iterable(block.instructions for block in builder.function.blocks):
+            if isinstance(instruction, ir.CallInstr) and instruction.callee.name == entry:
+                instruction.attributes.add("alwaysinline")
+        return result
+
+    return signature, codegen
 
 
 @intrinsic
@@ -163,8 +184,11 @@ def _from_bits(bits):  # type: ignore[no-untyped-def]
 # -- packing args: Python writes words, compiled code reads them back --------------------------------------------------
 
 
-def _is_scalar(ty: Any) -> bool:
-    return isinstance(ty, types.Number | types.Boolean | types.NPDatetime | types.NPTimedelta)
+@functools.lru_cache(maxsize=1024)
+def _scalar_dtype(ty: Any) -> Any:
+    """The dtype of a number or the like; None for other types. Numba takes long to say."""
+    scalar = isinstance(ty, types.Number | types.Boolean | types.NPDatetime | types.NPTimedelta)
+    return numpy_support.as_dtype(ty) if scalar else None
 
 
 def _is_constant(ty: Any) -> bool:
@@ -172,14 +196,15 @@ def _is_constant(ty: Any) -> bool:
     return isinstance(ty, types.NoneType | types.Dispatcher)
 
 
+@functools.lru_cache(maxsize=1024)
 def _words(ty: Any) -> int:
     """Number of 8-byte words that a value of type `ty` takes."""
     if isinstance(ty, types.BaseTuple):
         return sum(map(_words, ty.types))
     if isinstance(ty, types.Array):
         return 2 + 2 * ty.ndim
-    if _is_scalar(ty):
-        return -(-numpy_support.as_dtype(ty).itemsize // _WORD)
+    if (dtype := _scalar_dtype(ty)) is not None:
+        return -(-dtype.itemsize // _WORD)
     if _is_constant(ty):
         return 0
     msg = f"values of Numba type {ty} cannot be packed"
@@ -248,7 +273,9 @@ def word_offsets(args_type: Any, start: int = 0) -> list[int]:
 
 
 def _pack_into(words: NDArray[np.int64], ty: Any, value: Any, references: list[Any]) -> None:
-    if isinstance(ty, types.BaseTuple):
+    if (dtype := _scalar_dtype(ty)) is not None:
+        words.view(np.uint8)[: dtype.itemsize].view(dtype)[0] = value
+    elif isinstance(ty, types.BaseTuple):
         start = 0
         for item_type, item in zip(ty.types, value, strict=True):
             stop = start + _words(item_type)
@@ -257,9 +284,6 @@ def _pack_into(words: NDArray[np.int64], ty: Any, value: Any, references: list[A
     elif isinstance(ty, types.Array):
         words[:] = [value.itemsize, value.ctypes.data, *value.shape, *value.strides]
         references.append(value)
-    elif _is_scalar(ty):
-        raw = np.asarray(value, dtype=numpy_support.as_dtype(ty)).tobytes()
-        words.view(np.uint8)[: len(raw)] = np.frombuffer(raw, np.uint8)
     else:
         references.append(value)
 

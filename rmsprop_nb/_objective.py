@@ -24,6 +24,7 @@ from rmsprop_nb._finite_diff import CALLS_PER_VARIABLE, DIFFERENCES, complex_ste
 from rmsprop_nb._jit import adapter_jit, inline_jit, is_jitted, kernel_jit, user_jit
 from rmsprop_nb._native import (
     Unpackable,
+    call_inlined,
     call_objective,
     entry_address,
     launches_threads,
@@ -75,6 +76,9 @@ class Problem:
     def calls_per_gradient(self, n: int) -> int:
         """Number of calls of `fun` that one gradient takes, beside the one for f itself."""
         return n * CALLS_PER_VARIABLE.get(self.jac, 0) if isinstance(self.jac, str) else 0
+
+
+_SINGLE, _DOUBLE = (types.Array(real, 1, "C") for real in (float32, float64))
 
 
 # -- compiled ---------------------------------------------------------------------------------------------------------
@@ -134,7 +138,7 @@ def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
         return None
     try:
         words, references, args_type = pack(_adapter_args(problem))
-        array_type = types.Array(float32 if dtype == np.float32 else float64, 1, "C")
+        array_type = _SINGLE if dtype == np.float32 else _DOUBLE
         adapter = _compile_adapter(problem.fun, problem.jac, args_type, array_type)
     except (Unpackable, NumbaError, NotImplementedError) as error:
         logger.debug("the loop runs interpreted, because the objective cannot be compiled into it: %s", error)
@@ -170,7 +174,7 @@ def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> _Ad
 def _make_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]:
     """Build ``adapter(x, g, data) -> f`` around the user's functions."""
     if jac == "inplace":
-        return lambda x, g, data: fun(x, g, *load_args(data, args_type))
+        return lambda x, g, data: call_inlined(fun, (x, g, *load_args(data, args_type)))
     if jac == "cs":
         by_complex_step = user_jit(complex_step)
         return lambda x, g, data: by_complex_step(fun, x, g, load_args(data, args_type))

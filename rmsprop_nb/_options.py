@@ -138,11 +138,11 @@ class RmspropOptions(Rule, Options):
         super().__post_init__()
 
     def _refuse_contradictions(self) -> None:
-        for field in dataclasses.fields(self) if self.auto else ():
-            value = getattr(self, field.name)
-            if field.name in _TEXTBOOK_ONLY and value != field.default:
+        for name in _TEXTBOOK_ONLY if self.auto else ():
+            value = getattr(self, name)
+            if value != getattr(RmspropOptions, name):  # the default
                 msg = (
-                    f"{field.name}={value!r} has no meaning with learning_rate='auto', which chooses momentum itself; "
+                    f"{name}={value!r} has no meaning with learning_rate='auto', which chooses momentum itself; "
                     "give learning_rate a number or a schedule for the textbook rule."
                 )
                 raise ValueError(msg)

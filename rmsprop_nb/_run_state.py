@@ -50,7 +50,11 @@ class RunState:
         self.kind = kind
         self.arrays = arrays
         self.record = np.zeros(1, PROGRESS_DTYPE) if record is None else record
-        self.progress: Any = self.record.view(np.recarray)[0]
+
+    @property
+    def progress(self) -> Any:
+        """The record with attributes, which are slow: whoever needs a few numbers often takes ``record[0]["nit"]``."""
+        return self.record.view(np.recarray)[0]
 
     @property
     def step(self) -> int:

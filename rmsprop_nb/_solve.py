@@ -90,7 +90,7 @@ def _new_state(problem: Problem, x: NDArray[Any], options: AnyOptions) -> RunSta
             pair_sums=np.zeros((memory, 2)),
         ),
     )
-    state.progress.f, state.progress.f_best = np.nan, np.inf
+    state.record["f"], state.record["f_best"] = np.nan, np.inf
     return state
 
 

@@ -38,7 +38,7 @@ def stop_after_iteration(p, x, tests):  # type: ignore[no-untyped-def]
         p.status = _F_TARGET
     elif p.step > 0 and abs(p.f_prev - p.f) <= tests.ftol * max(abs(p.f_prev), abs(p.f), 1.0):
         p.status = _FTOL
-    elif p.step > 0 and p.dx <= tests.xtol * max(max_abs(x), 1.0):
+    elif tests.xtol >= 0.0 and p.step > 0 and p.dx <= tests.xtol * max(max_abs(x), 1.0):  # a pass over x if it is on
         p.status = _XTOL
     elif p.since_best >= tests.patience:
         p.status = _STALLED

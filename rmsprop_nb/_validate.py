@@ -158,15 +158,14 @@ def as_number(
     name: str, value: Any, low: float, high: float, *, open_low: bool = False, open_high: bool = False
 ) -> float:
     """Return `value` as a float after checking its range."""
-    interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
-    rule = f"{name} must be a number in {interval}"
     try:
         number = float(value) if not isinstance(value, str) else math.nan
     except (TypeError, ValueError):
         number = math.nan
     inside = low <= number <= high and not (open_low and number == low) and not (open_high and number == high)
     if not inside:
-        msg = f"{rule}, got {value!r}."
+        interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+        msg = f"{name} must be a number in {interval}, got {value!r}."
         raise ValueError(msg)
     return number
 

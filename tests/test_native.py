@@ -107,6 +107,22 @@ def test_new_process_with_a_new_objective_compiles_no_kernel():
     assert {name.rpartition(".")[2] for name in compiled} == {"adapter", "_store"}
 
 
+@pytest.mark.parametrize("n", [1, 3, 40])
+def test_function_with_a_signature_of_its_own_gets_what_it_takes(n):
+    """Any layout, and an integer as a real number: what a call would convert, code made part of the caller gets too."""
+
+    def scaled(x, grad, scale):
+        grad[:] = scale * x
+        return 0.5 * np.sum(scale * x * x)
+
+    results = [
+        minimize(fun, np.arange(1.0, n + 1.0), (2,), jac="inplace", options={"maxiter": 3})
+        for fun in (njit("f8(f8[:], f8[:], f8)")(scaled), scaled)
+    ]
+    np.testing.assert_allclose(results[0].x, results[1].x, rtol=1e-12)
+    assert results[0].nfev == results[1].nfev
+
+
 @pytest.mark.slow
 def test_change_in_another_file_is_no_reason_to_run_old_code(tmp_path):
     package = copied_package(tmp_path)
