@@ -218,3 +218,44 @@ def test_logistic_regression(l2, method):
     assert result.fun == pytest.approx(f, abs=w.size * GTOL**2 / k)
     np.testing.assert_allclose(result.x, w, rtol=0.0, atol=2.0 * np.sqrt(w.size) * GTOL / k)
     assert np.mean((X @ result.x[:-1] + result.x[-1] > 0.0) == y) > 0.97
+
+
+# -- features as they were measured: columns whose sizes differ by factors of 10^5 -------------------------------------
+
+
+@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+@pytest.mark.parametrize("l2", [1e-1, 1e-3])
+def test_logistic_regression_on_raw_features(l2, method):
+    X, y = datasets.load_breast_cancer()
+    w, f, k = by_newton(X, y, l2)
+    result = minimize(njit(logistic_loss), np.zeros(w.size), (X, y, l2), method, "inplace")
+    assert result.status == Status.GTOL
+    # in exact arithmetic, f is at most |g|^2/(2k) above the minimum
+    assert f - 1e-12 <= result.fun <= f + w.size * GTOL**2 / k
+    assert np.mean((X @ result.x[:-1] + result.x[-1] > 0.0) == y) > 0.95
+
+
+@njit
+def ridge_loss(w, grad, A, y, l2):
+    """Half the mean squared residual, and a penalty on all weights but the last."""
+    r = A @ w - y
+    grad[:] = A.T @ r / y.size
+    grad[:-1] += l2 * w[:-1]
+    return 0.5 * (r @ r) / y.size + 0.5 * l2 * (w[:-1] @ w[:-1])
+
+
+@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+def test_ridge_regression_on_raw_features(method):
+    X, labels = datasets.load_breast_cancer()
+    A, y, l2 = np.column_stack([X, np.ones(len(X))]), labels.astype(float), 1e-3
+    penalty = np.append(np.full(X.shape[1], l2), 0.0)
+    # the minimum by QR, of columns of length 1
+    rows = np.vstack([A / np.sqrt(y.size), np.diag(np.sqrt(penalty))])
+    lengths = np.linalg.norm(rows, axis=0)
+    target = np.append(y / np.sqrt(y.size), np.zeros(penalty.size))
+    w = np.linalg.lstsq(rows / lengths, target)[0] / lengths
+    minimum = 0.5 * np.sum((rows @ w - target) ** 2)
+    result = minimize(ridge_loss, np.zeros(w.size), (A, y, l2), method, "inplace")
+    assert result.status == Status.GTOL
+    k = np.linalg.svd(rows, compute_uv=False)[-1] ** 2
+    assert minimum - 1e-12 <= result.fun <= minimum + w.size * GTOL**2 / k
