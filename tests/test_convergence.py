@@ -138,6 +138,15 @@ def test_condition(method, log_condition):
     assert result.nit <= 500
 
 
+@pytest.mark.parametrize("options, beta", [({}, 0.99), ({"learning_rate": 1e-3, "maxiter": 20}, 0.9)])
+def test_average_is_longer_where_the_rate_chooses_itself(options, beta):
+    def run(**more):
+        return minimize(rosenbrock, [-1.2, 1.0], jac=rosenbrock_grad, options=options | more).x
+
+    np.testing.assert_array_equal(run(), run(beta=beta))
+    assert (run() != run(beta=0.95)).any()
+
+
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
 INF = np.inf
@@ -259,3 +268,38 @@ def test_ridge_regression_on_raw_features(method):
     assert result.status == Status.GTOL
     k = np.linalg.svd(rows, compute_uv=False)[-1] ** 2
     assert minimum - 1e-12 <= result.fun <= minimum + w.size * GTOL**2 / k
+
+
+# -- many variables ---------------------------------------------------------------------------------------------------
+
+
+@njit
+def loaded_chain(x, grad):
+    """Springs whose stiffness ranges over four decades, tied to 1 and to their neighbours; f is summed in double."""
+    f = 0.0
+    for i in range(x.size):
+        k = 10.0 ** (4.0 * (i % 1000) / 1000.0)
+        f += 0.5 * k * (np.float64(x[i]) - 1.0) ** 2
+        grad[i] = k * (np.float64(x[i]) - 1.0)
+    for i in range(x.size - 1):
+        stretch = np.float64(x[i + 1]) - np.float64(x[i])
+        f += 0.5 * stretch**2
+        grad[i + 1] += stretch
+        grad[i] -= stretch
+    return f
+
+
+@pytest.mark.parametrize("n", [10**4, 10**6])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+def test_many_variables(method, dtype, n):
+    x0 = np.random.default_rng(5).normal(size=n).astype(dtype)
+    grad = np.empty(n, dtype)
+    result = minimize(loaded_chain, x0, jac="inplace", method=method)
+    f = loaded_chain(result.x, grad)
+    if dtype == np.float64:
+        assert result.status == Status.GTOL
+    # next to 1 the numbers of float32 are 6e-8 apart, which times the largest stiffness is a slope of 6e-4
+    assert np.abs(grad).max() <= (GTOL if result.success else 1e-2)
+    assert f <= 1e-6  # of about n*500 at the start
+    assert result.status in (Status.GTOL, Status.PRECISION_LOSS)
