@@ -138,7 +138,7 @@ def test_condition(method, log_condition):
     assert result.nit <= 500
 
 
-@pytest.mark.parametrize("options, beta", [({}, 0.99), ({"learning_rate": 1e-3, "maxiter": 20}, 0.9)])
+@pytest.mark.parametrize(("options", "beta"), [({}, 0.99), ({"learning_rate": 1e-3, "maxiter": 20}, 0.9)])
 def test_average_is_longer_where_the_rate_chooses_itself(options, beta):
     def run(**more):
         return minimize(rosenbrock, [-1.2, 1.0], jac=rosenbrock_grad, options=options | more).x
