@@ -108,8 +108,13 @@ def test_float32_comes_as_close_as_it_can(problem, method):
     result = minimize(problem.fun, np.array(problem.x0, np.float32), jac=problem.jac, method=method)
     assert result.status in (Status.GTOL, Status.PRECISION_LOSS)
     assert result.x.dtype == np.float32
-    # eight units in the last place of f, in exact arithmetic at the point that was found
-    assert abs(problem.fun(result.x.astype(np.float64)) - problem.fmin) <= 1e-6 * max(1.0, abs(problem.fmin))
+    # eight units in the last place of f, in exact arithmetic at the point that was found; or one in that of x, which
+    # is 1/16 where Brown's function has its minimum
+    spacings = [np.diag(np.spacing(np.abs(np.array(m, np.float32))).astype(np.float64)) for m in problem.minima]
+    shifted = [np.array(m) + d for m, rows in zip(problem.minima, spacings, strict=True) for d in rows]
+    rounding = max(map(problem.fun, shifted)) - problem.fmin
+    f = problem.fun(result.x.astype(np.float64))
+    assert abs(f - problem.fmin) <= 1e-6 * max(1.0, abs(problem.fmin)) + rounding
 
 
 @pytest.mark.parametrize("seed", range(10))
