@@ -6,7 +6,9 @@
 These are the recurrences of textbook RMSprop with momentum. The learning rate a comes from a Wolfe line search; the
 momentum mu from the conjugate-gradient formula of Y.-H. Dai and C.-X. Kou, "A nonlinear conjugate gradient algorithm
 with an optimal property and an improved Wolfe line search", SIAM J. Optim. 23 (2013), eq. 1.12 and 2.7, in the inner
-product that M defines. With bounds, momentum lives on the variables that are free, and begins anew when these change.
+product that M defines. Momentum begins anew where successive gradients are far from orthogonal: M. J. D. Powell,
+"Restart procedures for the conjugate gradient method", Math. Program. 12 (1977). With bounds, momentum lives on the
+variables that are free: one that leaves a bound begins without.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from rmsprop_nb._jit import inline_jit, reduction_jit
 __all__ = ["ask", "tell"]
 
 LEAST_MOMENTUM = 0.4  # eta of Dai and Kou
+LARGEST_OVERLAP = 0.2  # |g.(g_before/M)| relative to g.(g/M) above which momentum is dropped
 LEAST_DESCENT = 1e-10  # cosine between direction and gradient below which momentum is dropped
 
 
@@ -40,8 +43,8 @@ def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-
     set_metric(arrays, floor)
     mu = sy = s_m_s = 0.0
     if moved:
-        vy, vg, v_m_v, yp, yy, sy, s_m_s = _go(arrays, p.a)
-        mu = _momentum(vy, vg, v_m_v, yp, yy)
+        vy, vg, v_m_v, yp, yy, gp, sy, s_m_s = _go(arrays, p.a)
+        mu = _momentum(vy, vg, v_m_v, yp, yy, gp)
     elif accepted:
         copy(arrays.g_eval, arrays.g)
     p.fresh = 0 if moved else 1
@@ -60,9 +63,10 @@ tell = make_tell("rmsprop", _choose_direction)
 
 
 @inline_jit
-def _momentum(vy, vg, v_m_v, yp, yy):  # type: ignore[no-untyped-def]
-    """Dai and Kou's formula in the metric M; 0 where the curvature along v is not positive."""
-    if not vy > 0.0:
+def _momentum(vy, vg, v_m_v, yp, yy, gp):  # type: ignore[no-untyped-def]
+    """Dai and Kou's formula in the metric M; 0 where f is not convex along v, or where Powell's test says restart."""
+    overlap = gp - yp
+    if not vy > 0.0 or abs(overlap) > LARGEST_OVERLAP * gp:
         return 0.0
     mu = (yp - yy * vg / vy) / vy
     mu = max(mu, LEAST_MOMENTUM * vg / max(v_m_v, 1e-300))
@@ -114,13 +118,12 @@ def _set_direction(arrays, mu):  # type: ignore[no-untyped-def]
 def _go(arrays, a):  # type: ignore[no-untyped-def]
     """Go to the accepted point; return the inner products of v, the step s, the gradient's change y and p = g/M.
 
-    With bounds, those for the momentum are taken over the variables that are free at the new point; when these are not
-    those that were free before, v.y is returned as 0, for momentum from another subspace is worth nothing.
+    With bounds, those for the momentum are taken over the variables that are free at the new point.
     """
     x, g, g_new = arrays.x, arrays.g, arrays.g_eval
     v, metric, lower, upper = arrays.momentum_buffer, arrays.metric, arrays.lower, arrays.upper
     step = x.dtype.type(a)
-    vy = vg = v_m_v = yp = yy = sy = s_m_s = changed = 0.0
+    vy = vg = v_m_v = yp = yy = gp = sy = s_m_s = 0.0
     for i in range(x.size):
         x_new = moved_to(arrays, i, step)
         vi, gi, mi = np.float64(v[i]), np.float64(g_new[i]), np.float64(metric[i])
@@ -130,15 +133,14 @@ def _go(arrays, a):  # type: ignore[no-untyped-def]
         g[i] = g_new[i]
         sy += s * y
         s_m_s += s * s * mi
-        if lower.size:
-            held = blocked(x_new, -g_new[i], lower[i], upper[i])
-            changed += 0.0 if held == (vi == 0.0) else 1.0
-            if held:
-                continue
-        scaled = y / mi
+        if lower.size and blocked(x_new, -g_new[i], lower[i], upper[i]):
+            continue
+        inverse = 1.0 / mi
+        p = inverse * gi
         vy += vi * y
         vg += vi * gi
         v_m_v += vi * vi * mi
-        yp += scaled * gi
-        yy += scaled * y
-    return (0.0 if changed > 0.0 else vy), vg, v_m_v, yp, yy, sy, s_m_s
+        yp += y * p
+        yy += y * inverse * y
+        gp += gi * p
+    return vy, vg, v_m_v, yp, yy, gp, sy, s_m_s

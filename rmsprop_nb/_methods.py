@@ -69,9 +69,9 @@ def rmsprop(
     learning_rate : "auto", float or callable, default "auto"
         "auto": RMSprop with momentum whose learning rate and momentum choose themselves (see Notes). A positive number,
         or a schedule ``step -> rate`` with step counted from 0: the textbook rule and nothing else.
-    beta : float, default 0.9
-        Decay of the average of squared gradients, in [0, 1). Called alpha in PyTorch, rho in Keras, decay in optax, and
-        beta_2 where it stands beside momentum.
+    beta : float, optional
+        Decay of the average of squared gradients, in [0, 1): 0.9, or 0.99 with learning_rate="auto". Called alpha in
+        PyTorch, rho in Keras, decay in optax, and beta_2 where it stands beside momentum.
     eps : float, default 1e-8
         Keeps the division safe. Added to sqrt(S); with learning_rate="auto" relative to the largest sqrt(S).
     momentum : float, optional
@@ -149,7 +149,8 @@ def rmsprop(
         v <- mu*v - g/M                         x <- x + a*v
 
     where a comes from a line search for the Wolfe conditions [2]_ and mu is the momentum of Dai and Kou's conjugate
-    gradient method [3]_ in the metric M. With bounds the search follows the projection of the line onto the box [4]_.
+    gradient method [3]_ in the metric M, or 0 where successive gradients are far from orthogonal [5]_. With bounds the
+    search follows the projection of the line onto the box [4]_.
 
     References
     ----------
@@ -157,6 +158,7 @@ def rmsprop(
     .. [2] W. W. Hager, H. Zhang, SIAM J. Optim. 16 (2005), 170-192, section 4.
     .. [3] Y.-H. Dai, C.-X. Kou, SIAM J. Optim. 23 (2013), 296-320.
     .. [4] M. W. Ferry, P. E. Gill, E. Wong, M. Zhang, Optim. Methods Softw. 39 (2024), 1-30.
+    .. [5] M. J. D. Powell, Math. Program. 12 (1977), 241-254.
 
     Examples
     --------

@@ -17,6 +17,7 @@ __all__ = ["LbfgsOptions", "Options", "RmspropOptions", "Rule", "largest_gradien
 
 _NEVER = np.iinfo(np.int64).max
 _DEFAULT_MAXITER = 15_000
+_BETA, _AUTO_BETA = 0.9, 0.99  # conjugate directions want a metric that changes slowly
 _LARGEST_RATIO = 1e3  # between the root of the largest number and the largest gradient taken
 
 # What a learning rate that chooses itself leaves no room for.
@@ -80,7 +81,7 @@ class Options(Watched):
 class Rule:
     """Numbers and switches of the textbook rule, but for the learning rate; `rmsprop` documents each."""
 
-    beta: float = 0.9
+    beta: Any = _BETA
     eps: float = 1e-8
     momentum: float | None = 0.0
     nesterov: bool = False
@@ -129,12 +130,15 @@ class RmspropOptions(Rule, Options):
     """Options of method "rmsprop"."""
 
     learning_rate: float | str | Callable[[int], float] = "auto"
+    beta: float | None = None
     momentum: float | None = None
     parallel: bool = False
     check_every: int = 32
 
     def __post_init__(self) -> None:
         check_learning_rate(self.learning_rate)
+        if self.beta is None:
+            object.__setattr__(self, "beta", _AUTO_BETA if self.auto else _BETA)
         super().__post_init__()
 
     def _refuse_contradictions(self) -> None:

@@ -24,7 +24,7 @@ __all__ = ["AnyOptions", "algorithm_of", "run", "settings_of", "starting_state"]
 AnyOptions = RmspropOptions | LbfgsOptions
 
 # How much of the slope a line search may leave: little for conjugate directions, much where a unit step is the rule.
-CG_CURVATURE = 0.4
+CG_CURVATURE = 0.1
 LBFGS_CURVATURE = 0.9
 
 
