@@ -294,7 +294,7 @@ def loaded_chain(x, grad):
     return f
 
 
-@pytest.mark.parametrize("n", [10**4, 10**6])
+@pytest.mark.parametrize("n", [10**5, pytest.param(10**6, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
 def test_many_variables(method, dtype, n):
