@@ -1,30 +1,24 @@
-"""Many problems on a CUDA device: each thread minimizes one, with the ask and tell of the CPU, in a single launch.
-
-All vectors of a problem stand in the thread's local memory, which for few variables means registers. Data of the
-problems are laid out with the problem as the last axis, so that the threads of a warp read neighbouring words.
-"""
+"""Many problems on a CUDA device: from a job to launches, and back to results."""
 
 from __future__ import annotations
 
-import functools
-import math
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda, float32, float64, from_dtype, typeof, types
+from numba import cuda, float32, from_dtype, typeof, types
 from numpy.typing import NDArray
 
 from rmsprop_nb._batch_loop import BatchResults
 from rmsprop_nb._batch_run import Job
-from rmsprop_nb._cuda_native import COMPILE_ERRORS, SIMULATED, count_double, device_function, require_device
-from rmsprop_nb._loop import Algorithm
+from rmsprop_nb._cuda_native import COMPILE_ERRORS, SIMULATED, count_double, require_device, resident_threads
+from rmsprop_nb._cuda_problem import RECORD_DTYPE, Shape, make_column_kernel, make_local_kernel
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._solve import AnyOptions, algorithm_of, settings_of, starting_state
-from rmsprop_nb._types import PROGRESS_DTYPE, Arrays, Hyper, Settings, Status, StoppingTests
+from rmsprop_nb._types import Status
 
-__all__ = ["LOCAL_BYTES", "arguments", "kernel_for", "run_on_device", "warn_of_double"]
+__all__ = ["Plan", "arguments", "plan_of", "run_on_device", "warn_of_double", "workspace"]
 
 BLOCK = 8 if SIMULATED else 128
 """Threads in a block; the simulator starts a thread of Python for each."""
@@ -32,182 +26,57 @@ BLOCK = 8 if SIMULATED else 128
 LARGEST_LAUNCH = 2**20
 """Problems in a launch; between two launches Ctrl-C is answered."""
 
+LOCAL_SIZE = 4 if SIMULATED else 32
+"""Most variables of a problem whose vectors are local arrays."""
+
 LOCAL_BYTES = 16 * 1024
-"""Most local memory that the vectors of a problem may take; the driver sets it aside for every thread there can be."""
+"""Most local memory that they may take; the driver sets it aside for every thread there can be."""
 
-_RUNNING, _GTOL = int(Status.RUNNING), int(Status.GTOL)
-_INTERRUPTED = int(Status.INTERRUPTED)
-# Every number of a record has eight bytes; said to be aligned, they are read and written whole.
-_RECORD_DTYPE = np.dtype((np.record, PROGRESS_DTYPE.descr)) if SIMULATED else np.dtype(PROGRESS_DTYPE.descr, align=True)
-_RECORD = _RECORD_DTYPE if SIMULATED else from_dtype(_RECORD_DTYPE)
+_RUNNING, _INTERRUPTED = int(Status.RUNNING), int(Status.INTERRUPTED)
 
 
-class Shape(NamedTuple):
-    """What the vectors of a thread follow from."""
-
-    n: int
-    double: bool
-    centered: bool
-    momentum: bool
-    searches: bool
-    memory: int
-
-    @property
-    def places(self) -> tuple[int, int, int, int]:
-        """How many vectors there are, and which are grad_avg, momentum_buffer and metric; 0 for an unused one."""
-        places, count = [], 7
-        for used in (self.centered, self.momentum, self.searches):
-            places.append(count if used else 0)
-            count += used
-        return count, places[0], places[1], places[2]
-
-    @property
-    def local_bytes(self) -> int:
-        """Bytes of the vectors of a thread."""
-        return (self.places[0] + 2 * self.memory) * self.n * (8 if self.double else 4) + 16 * self.memory
+# -- what is launched -------------------------------------------------------------------------------------------------
 
 
-def _shape(problem: Problem, x: NDArray[Any], options: AnyOptions) -> Shape:
-    arrays = starting_state(problem, x, options).arrays
-    centered, momentum, searches = (bool(a.size) for a in (arrays.grad_avg, arrays.momentum_buffer, arrays.metric))
-    return Shape(x.size, x.dtype == np.float64, centered, momentum, searches, len(arrays.steps))
+class Plan(NamedTuple):
+    """A kernel, and whether it takes a workspace."""
+
+    kernel: Any
+    shape: Shape
+    columns: bool
 
 
-# -- the kernel -------------------------------------------------------------------------------------------------------
-
-
-def make_batch_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple[int, ...]) -> Any:
-    """Make the kernel for an objective, a method and numbers of axes of the problems' data.
-
-    ``kernel[blocks, threads](starts, args, rows, numbers, bounds, first_record, results)``; the data of problem b are
-    ``row[..., b]`` for each of `rows`, and `numbers` are what `_numbers` returns.
-    """
-    ask, tell = device_function(algorithm.ask), device_function(algorithm.tell)
-    evaluate = _make_evaluate(device_function(fun), ranks)
-    real = float64 if shape.double else float32
-    n, memory, n_pairs = shape.n, max(shape.memory, 1), shape.n if shape.memory else 1
-    count, centered, momentum, metric = shape.places
-
-    def kernel(starts, args, rows, numbers, bounds, first_record, results):  # type: ignore[no-untyped-def]
-        hyper, reals, counts, rates, accumulator = numbers
-        tests = StoppingTests(reals[0], reals[1], reals[2], reals[3], counts[0], counts[1], counts[2], reals[4])
-        settings = Settings(Hyper(*hyper), tests, rates, reals[5], 1)
-        lower, upper = bounds
-        x_found, f_found, g_found, nit, nfev, status = results
-        v = cuda.local.array((count, n), real)
-        steps, changes = cuda.local.array((memory, n_pairs), real), cuda.local.array((memory, n_pairs), real)
-        pair_sums = cuda.local.array((memory, 2), float64)
-        record = cuda.local.array(1, _RECORD)
-        arrays = Arrays(
-            v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[centered], v[momentum], v[metric], lower, upper,
-            steps, changes, pair_sums,
-        )  # fmt: skip
-        x, x_best, p = arrays.x, arrays.x_best, record[0]
-        problem = cuda.grid(1)
-        while problem < starts.shape[0]:
-            record[0] = first_record[0]
-            for i in range(n):
-                for k in range(count):
-                    v[k, i] = 0
-                arrays.g_eval[i] = math.nan  # an element that the objective never fills is seen
-                arrays.square_avg[i] = accumulator
-                x[i] = starts[problem, i]
-                if lower.size:
-                    x[i] = min(max(x[i], lower[i]), upper[i])
-                x_best[i] = x[i]
-            while p.status == _RUNNING:
-                ask(arrays, record, settings)
-                f = evaluate(arrays.x_eval, arrays.g_eval, args, rows, problem)
-                tell(arrays, record, f, settings)
-            best = p.status != _GTOL and math.isfinite(p.f_best)
-            for i in range(n):
-                x_found[problem, i] = x_best[i] if best else x[i]
-                g_found[problem, i] = arrays.g_best[i] if best else arrays.g_eval[i]
-            f_found[problem] = p.f_best if best else p.f
-            nit[problem] = p.nit
-            nfev[problem] = p.nfev
-            status[problem] = p.status
-            problem += cuda.gridsize(1)
-
-    return cuda.jit(kernel)
-
-
-def _make_evaluate(fun: Any, ranks: tuple[int, ...]) -> Any:
-    """``evaluate(x, g, args, rows, b)``: call fun with args and the data of problem b, one array of them after another.
-
-    Tuples of different arrays cannot be looped over in compiled code, so each array has a function of its own.
-    """
-
-    def call(x, g, args, rows, b):  # type: ignore[no-untyped-def]  # noqa: ARG001
-        return fun(x, g, *args)
-
-    evaluate = device_function(call)
-    for rank in reversed(ranks):
-        evaluate = device_function(_with_next_row(evaluate, rank))
-    return evaluate
-
-
-def _with_next_row(rest: Any, rank: int) -> Callable[..., Any]:
-    def of_numbers(x, g, args, rows, b):  # type: ignore[no-untyped-def]
-        return rest(x, g, (*args, rows[0][b]), rows[1:], b)
-
-    def of_vectors(x, g, args, rows, b):  # type: ignore[no-untyped-def]
-        return rest(x, g, (*args, rows[0][:, b]), rows[1:], b)
-
-    def of_matrices(x, g, args, rows, b):  # type: ignore[no-untyped-def]
-        return rest(x, g, (*args, rows[0][:, :, b]), rows[1:], b)
-
-    return (of_numbers, of_vectors, of_matrices)[rank - 1]
-
-
-# -- a run ------------------------------------------------------------------------------------------------------------
-
-
-def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None]) -> None:
-    """Run the problems that `results` says have not been run."""
-    require_device()
-    kernel = kernel_for(job)
-    if job.starts.dtype == np.float32 and not SIMULATED:
-        warn_of_double(job, cuda.get_current_device().compute_capability)
-    todo = np.flatnonzero(results.status == _INTERRUPTED)
-    on_done(len(job.starts) - len(todo))
-    try:
-        for begin in range(0, len(todo), LARGEST_LAUNCH):
-            which = todo[begin : begin + LARGEST_LAUNCH]
-            found = tuple(cuda.to_device(a[which]) for a in results)
-            _launch(kernel, len(which), (*_to_device(arguments(job.part(which))), found))
-            for target, source in zip(results, found, strict=True):
-                target[which] = source.copy_to_host()
-            on_done(len(which))
-    except KeyboardInterrupt:
-        pass
-
-
-def kernel_for(job: Job) -> Any:
+def plan_of(job: Job) -> Plan:
     """The kernel for a batch, or a clear error if there is none."""
+    _check(job)
     problem = job.problem
-    if problem.jac != "inplace":
+    shape = _shape(problem, job.starts[0], job.options)
+    columns = shape.n > LOCAL_SIZE or shape.bytes > LOCAL_BYTES
+    algorithm, ranks = algorithm_of(job.options, parallel=False), tuple(row.ndim for row in job.rows)
+    if columns:
+        kernel = make_column_kernel(problem.fun, algorithm, shape._replace(n=0), ranks)
+    else:
+        kernel = make_local_kernel(problem.fun, algorithm, shape, ranks)
+    return Plan(kernel, shape, columns)
+
+
+def _check(job: Job) -> None:
+    if job.problem.jac != "inplace":
         msg = (
             "device='cuda' needs jac='inplace', fun(x, grad, *args) -> f, because a device allocates nothing; "
-            f"got jac={problem.jac!r}."
+            f"got jac={job.problem.jac!r}."
         )
         raise ValueError(msg)
     for k, row in enumerate(job.rows):
         if row.ndim > 3:
             msg = f"batch_args[{k}] must have at most 3 axes with device='cuda', got shape {row.shape}."
             raise ValueError(msg)
-    shape = _shape(problem, job.starts[0], job.options)
-    if shape.local_bytes > LOCAL_BYTES:
-        msg = (
-            f"device='cuda' has room for {LOCAL_BYTES} bytes of vectors a problem, and n={shape.n} needs "
-            f"{shape.local_bytes}; use device='cpu', or minimize one such problem with x0 on the device."
-        )
-        raise ValueError(msg)
-    algorithm = algorithm_of(job.options, parallel=False)
-    return _kept_kernel(problem.fun, algorithm, shape, tuple(row.ndim for row in job.rows))
 
 
-_kept_kernel = functools.lru_cache(maxsize=256)(make_batch_kernel)
+def _shape(problem: Problem, x: NDArray[Any], options: AnyOptions) -> Shape:
+    arrays = starting_state(problem, x, options).arrays
+    centered, momentum, searches = (bool(a.size) for a in (arrays.grad_avg, arrays.momentum_buffer, arrays.metric))
+    return Shape(x.size, x.dtype == np.float64, centered, momentum, searches, len(arrays.steps))
 
 
 def warn_of_double(job: Job, compute_capability: tuple[int, int]) -> None:
@@ -231,15 +100,24 @@ def warn_of_double(job: Job, compute_capability: tuple[int, int]) -> None:
         warnings.warn(msg, RuntimeWarning, stacklevel=4)
 
 
-def arguments(job: Job) -> tuple[Any, ...]:
-    """What a kernel takes before the results, on the host."""
-    starts, options = job.starts, job.options
-    new = starting_state(job.problem, starts[0], options)
+# -- what it is given -------------------------------------------------------------------------------------------------
+
+
+def arguments(job: Job, results: BatchResults) -> tuple[Any, ...]:
+    """What a kernel is given, on the host, but for a workspace."""
+    options = job.options
+    new = starting_state(job.problem, job.starts[0], options)
     bounds = new.arrays.lower, new.arrays.upper
-    laid_out = tuple(np.ascontiguousarray(np.moveaxis(row, 0, -1)) for row in job.rows)
-    record = new.record.astype(_RECORD_DTYPE)
+    rows = tuple(map(_problem_last, job.rows))
+    record = new.record.astype(RECORD_DTYPE)
     record["status"] = _RUNNING
-    return starts, job.problem.args, laid_out, _numbers(options, starts[0]), bounds, record
+    numbers = _numbers(options, job.starts[0])
+    return _problem_last(job.starts), job.problem.args, rows, numbers, bounds, record, tuple(map(_problem_last, results))
+
+
+def _problem_last(a: NDArray[Any]) -> NDArray[Any]:
+    """A copy whose last axis is the problem."""
+    return np.moveaxis(a, 0, -1).copy(order="C")
 
 
 def _numbers(options: AnyOptions, x: NDArray[Any]) -> tuple[Any, ...]:
@@ -252,6 +130,62 @@ def _numbers(options: AnyOptions, x: NDArray[Any]) -> tuple[Any, ...]:
     return tuple(settings.hyper), tuple(map(float, reals)), tuple(map(int, counts)), settings.rates, accumulator
 
 
+def workspace(shape: Shape, threads: int, empty: Callable[..., Any]) -> tuple[Any, ...]:
+    """Room for the vectors of so many threads, made by `empty`."""
+    real = np.float64 if shape.double else np.float32
+    memory, n_pairs = shape.pairs
+    return (
+        empty((shape.places[0], shape.n, threads), real),
+        empty((memory, n_pairs, threads), real),
+        empty((memory, n_pairs, threads), real),
+        empty((memory, 2, threads), np.float64),
+    )
+
+
+# -- a run ------------------------------------------------------------------------------------------------------------
+
+
+def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None]) -> None:
+    """Run the problems that `results` says have not been run."""
+    require_device()
+    plan = plan_of(job)
+    if job.starts.dtype == np.float32 and not SIMULATED:
+        warn_of_double(job, cuda.get_current_device().compute_capability)
+    todo = np.flatnonzero(results.status == _INTERRUPTED)
+    on_done(len(job.starts) - len(todo))
+    try:
+        for begin in range(0, len(todo), LARGEST_LAUNCH):
+            _run_part(plan, job, results, todo[begin : begin + LARGEST_LAUNCH])
+            on_done(len(todo[begin : begin + LARGEST_LAUNCH]))
+    except KeyboardInterrupt:
+        pass
+
+
+def _run_part(plan: Plan, job: Job, results: BatchResults, which: NDArray[np.intp]) -> None:
+    """Run some of the problems, and once more those that wait for a thread whose objective has raised."""
+    while which.size:
+        part = BatchResults(*(a[which] for a in results))
+        given = _to_device(arguments(job.part(which), part))
+        grid = -(-which.size // BLOCK), BLOCK
+        if plan.columns:
+            grid = _grid(plan.shape, which.size)
+            given = (*given, workspace(plan.shape, grid[0] * grid[1], cuda.device_array))
+        _launch(plan.kernel, grid, given)
+        for target, source in zip(results, given[6], strict=True):
+            target[which] = np.moveaxis(source.copy_to_host(), -1, 0)
+        which = which[results.status[which] == _INTERRUPTED]
+
+
+def _grid(shape: Shape, count: int) -> tuple[int, int]:
+    """Blocks and threads that the device keeps at work and half of its free memory has room for."""
+    free, _ = cuda.current_context().get_memory_info()
+    threads = int(min(count, resident_threads(), free // 2 // shape.bytes))
+    if threads == 0:
+        msg = f"a problem of {shape.n} variables needs {shape.bytes} bytes of vectors, and the device has {free} free."
+        raise MemoryError(msg)
+    return (1, threads) if threads < BLOCK else (-(-threads // BLOCK), BLOCK)
+
+
 def _to_device(value: Any) -> Any:
     """The same with every array on the device, within tuples too."""
     if isinstance(value, tuple):
@@ -259,9 +193,9 @@ def _to_device(value: Any) -> Any:
     return cuda.to_device(value) if isinstance(value, np.ndarray) else value
 
 
-def _launch(kernel: Any, count: int, arguments: tuple[Any, ...]) -> None:
+def _launch(kernel: Any, grid: tuple[int, int], arguments: tuple[Any, ...]) -> None:
     try:
-        kernel[-(-count // BLOCK), BLOCK](*arguments)
+        kernel[grid](*arguments)
         cuda.synchronize()
     except COMPILE_ERRORS as error:
         msg = (

@@ -24,6 +24,7 @@ __all__ = [
     "load_wide",
     "require_compiler",
     "require_device",
+    "resident_threads",
     "store_wide",
 ]
 
@@ -62,6 +63,14 @@ def require_device() -> None:
         raise RuntimeError(msg)
 
 
+def resident_threads() -> int:
+    """Most threads that the device has at work at the same time."""
+    if SIMULATED:
+        return 16  # few, so that they have to take one problem after another
+    device = cuda.get_current_device()
+    return int(device.MULTIPROCESSOR_COUNT * device.MAX_THREADS_PER_MULTI_PROCESSOR)
+
+
 def address_of(array: Any) -> int:
     """Address of the first element of an array on the device."""
     return int(array.ctypes.data) if SIMULATED else int(array.device_ctypes_pointer.value or 0)
@@ -93,11 +102,16 @@ if SIMULATED or not COMPILES:
         for k, value in enumerate(values):
             a[len(values) * int(j) + k] = value
 
+    def beginning(a: Any, size: Any) -> Any:
+        """Return the first elements of a vector."""
+        return a[:size]
+
 else:
     from llvmlite import ir
     from numba.cuda import cgutils, types
     from numba.cuda.core.errors import NumbaError as NumbaCudaError
     from numba.cuda.extending import intrinsic, overload
+    from numba.cuda.np import arrayobj
 
     COMPILE_ERRORS = (*COMPILE_ERRORS, NumbaCudaError)
 
@@ -132,6 +146,25 @@ else:
                 vector = builder.insert_element(vector, item, ir.Constant(ir.IntType(32), k))
             builder.store(vector, pointer, align=16)
             return context.get_dummy_value()
+
+        return signature, codegen
+
+    @intrinsic
+    def beginning(typingctx: Any, a: Any, size: Any) -> Any:  # noqa: ARG001
+        """Return the first elements of a contiguous vector, of which the compiler cannot tell how many there may be.
+
+        It unrolls every loop over an array whose length is bounded, until registers spill.
+        """
+        signature = a(a, types.intp)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            whole = context.make_array(sig.args[0])(context, builder, value=args[0])
+            part = context.make_array(sig.return_type)(context, builder)
+            arrayobj.populate_array(
+                part, data=whole.data, shape=[args[1]], strides=cgutils.unpack_tuple(builder, whole.strides, 1),
+                itemsize=whole.itemsize, meminfo=None,
+            )  # fmt: skip
+            return part._getvalue()
 
         return signature, codegen
 

@@ -136,6 +136,8 @@ class Memory:
         self.written = {k: np.zeros(-(-b.size // 4), bool) for k, b in self.regions.items()}
         self.local = np.zeros((threads, max(local_bytes, 1)), np.uint8)
         self.requests = self.sectors = self.bytes = 0
+        self.moved = dict.fromkeys(self.regions, 0)  # sectors of each array, and the fewest that would have done
+        self.least = dict.fromkeys(self.regions, 0)
 
     def load(self, where: np.ndarray, dtype: Any, width: int, threads: np.ndarray) -> np.ndarray:
         """Read `width` elements for each thread; shape (threads, width)."""
@@ -161,7 +163,7 @@ class Memory:
                 raise PTXError(f"out of bounds: {size} bytes at {offsets[here].max()} of {memory.shape[-1]}")
             place = (threads[here][:, None], bytes_of) if region == LOCAL else bytes_of
             if region != LOCAL:
-                self._count(offsets[here], size, threads[here])
+                self._count(int(region), offsets[here], size, threads[here])
                 self._look_for_race(int(region), offsets[here], size, threads[here], values is not None)
             if values is None:
                 found[here] = memory[place]
@@ -169,11 +171,15 @@ class Memory:
                 memory[place] = values.view(np.uint8).reshape(threads.size, size)[here]
         return found.view(dtype) if values is None else None
 
-    def _count(self, offsets: np.ndarray, size: int, threads: np.ndarray) -> None:
+    def _count(self, region: int, offsets: np.ndarray, size: int, threads: np.ndarray) -> None:
         """Requests of warps, and the sectors of 32 bytes that they touch."""
         warps = threads // WARP
-        self.requests += np.unique(warps).size
-        self.sectors += np.unique(warps * 2**40 + offsets // SECTOR).size
+        distinct = np.unique(np.unique(warps * 2**40 + offsets) // 2**40, return_counts=True)[1]
+        sectors = np.unique(warps * 2**40 + offsets // SECTOR).size
+        self.moved[region] += sectors
+        self.least[region] += int(np.sum(-(-distinct * size // SECTOR)))
+        self.requests += distinct.size
+        self.sectors += sectors
         self.bytes += size * threads.size
 
     def _look_for_race(self, region: int, offsets: np.ndarray, size: int, threads: np.ndarray, writes: bool) -> None:
@@ -211,6 +217,7 @@ class Launch:
     requests: int
     sectors: int
     bytes: int
+    spread: tuple[float, ...]  # for each array, sectors over the fewest that could hold what a warp asked for
 
     @property
     def sectors_over_least(self) -> float:
@@ -235,7 +242,8 @@ def run(text: str, blocks: int, threads: int, args: Any) -> Launch:
         frame.params[name] = np.full(count, number)
     with np.errstate(all="ignore"):
         frame.run(index)
-    return Launch(frame.executed, memory.requests, memory.sectors, memory.bytes)
+    spread = tuple(moved / max(memory.least[region], 1) for region, moved in memory.moved.items())
+    return Launch(frame.executed, memory.requests, memory.sectors, memory.bytes, spread)
 
 
 def _flattened(value: Any, arrays: list[np.ndarray]) -> Any:

@@ -1,0 +1,206 @@
+"""The compiled kernels of batches without a device: what they compute, what they touch, and their machine code."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import warnings
+
+import numpy as np
+import pytest
+from cuda_offline import ARCHITECTURES, device_of, machine_code, ptx
+from numba import cuda, float32, njit, typeof
+from ptx_interpreter import run
+
+from rmsprop_nb import Status, _cuda_batch, minimize_batch
+from rmsprop_nb._batch_loop import BatchResults
+from rmsprop_nb._batch_run import Job
+from rmsprop_nb._cuda_native import count_double
+from rmsprop_nb._objective import Problem
+from rmsprop_nb._options import LbfgsOptions, RmspropOptions
+
+TEXTBOOK = RmspropOptions(learning_rate=0.05, maxiter=20)
+OPTIONS = {"textbook": TEXTBOOK, "auto": RmspropOptions(), "lbfgs": LbfgsOptions(memory=4)}
+METHODS = {
+    "textbook": ("rmsprop", {"learning_rate": 0.05, "maxiter": 20}),
+    "auto": ("rmsprop", {}),
+    "lbfgs": ("rmsprop-lbfgs", {"memory": 4}),
+}
+FORMS = {"local": 32, "columns": 0}  # and up to how many variables vectors are local then
+
+
+@njit
+def misfit(p, grad, t, weight, y):
+    f = zero = p[0] - p[0]
+    for i in range(grad.size):
+        grad[i] = zero
+    for i in range(t.size):
+        e = math.exp(-p[1] * t[i])
+        r = p[0] * e + p[2] - y[i]
+        f += weight * r * r
+        grad[0] += weight * (r + r) * e
+        grad[1] -= weight * (r + r) * p[0] * t[i] * e
+        grad[2] += weight * (r + r)
+    return f
+
+
+@njit
+def bowl(x, grad):
+    f = x[0] - x[0]
+    for i in range(x.size):
+        f += x[i] * x[i]
+        grad[i] = x[i] + x[i]
+    return f
+
+
+def make_job(options, dtype=np.float64, count=256):
+    rng = np.random.default_rng(0)
+    t = np.linspace(0.0, 4.0, 6).astype(dtype)
+    y = (2.0 * np.exp(-1.3 * t) + 0.5 + 0.01 * rng.normal(size=(count, 6))).astype(dtype)
+    starts = np.tile(np.array([1.0, 1.0, 0.0], dtype), (count, 1))
+    return Job(problem_of(misfit, dtype, t), starts, (np.ones(count, dtype), y), options)
+
+
+def problem_of(fun, dtype, *args):
+    none = np.empty(0, dtype)
+    return Problem(fun, "inplace", args, none, none, None)
+
+
+def bowls(n, options, dtype=np.float64, count=4):
+    starts = (0.5 + 0.01 * np.arange(count * n).reshape(count, n)).astype(dtype)
+    return Job(problem_of(bowl, dtype), starts, (), options)
+
+
+def planned(job, threads, form=None):
+    """The kernel for a job and what it is given; `form` is that of the vectors, if it is not left to the size."""
+    with pytest.MonkeyPatch.context() as patch:
+        if form is not None:
+            patch.setattr(_cuda_batch, "LOCAL_SIZE", FORMS[form])
+        plan = _cuda_batch.plan_of(job)
+    arguments = _cuda_batch.arguments(job, BatchResults.empty(job.starts))
+    if plan.columns:
+        arguments = (*arguments, _cuda_batch.workspace(plan.shape, threads, np.zeros))
+    return plan, arguments
+
+
+def compiled(job, threads, form=None):
+    plan, arguments = planned(job, threads, form)
+    return text_of(plan.kernel, tuple(map(typeof, arguments))), arguments
+
+
+@functools.cache
+def text_of(kernel, arg_types):
+    return ptx(kernel, arg_types)
+
+
+def found_by(arguments):
+    return BatchResults(*(np.moveaxis(a, -1, 0) for a in arguments[6]))
+
+
+# -- what is computed -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_batch_finds_what_the_cpu_finds(name):
+    job = make_job(OPTIONS[name])
+    text, arguments = compiled(job, 256, "local")
+    run(text, 2, 128, arguments)
+    found = found_by(arguments)
+    method, options = METHODS[name]
+    expected = minimize_batch(
+        misfit, job.starts, job.problem.args, batch_args=job.rows, jac="inplace", method=method, options=options
+    )
+    # rounding differs, and what is near a minimum amplifies it: f and the status say more than the path
+    np.testing.assert_array_equal(found.status, expected.status)
+    np.testing.assert_allclose(found.fun, expected.fun, rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(found.x, expected.x, atol=1e-3)
+    assert abs(found.nfev.mean() / expected.nfev.mean() - 1.0) < 0.02
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_vectors_in_a_workspace_have_the_bits_of_local_ones(name):
+    """Also when threads take one problem after another."""
+    job = make_job(dataclasses.replace(OPTIONS[name], maxiter=6), count=5)
+    text, local = compiled(job, 8, "local")
+    run(text, 1, 8, local)
+    text, columns = compiled(job, 3, "columns")
+    run(text, 1, 3, columns)
+    for field, a, b in zip(BatchResults._fields, found_by(columns), found_by(local), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=field)
+
+
+def test_batch_of_float32_converges():
+    job = make_job(RmspropOptions(gtol=1e-3), np.float32, 64)
+    text, arguments = compiled(job, 64)
+    run(text, 1, 64, arguments)
+    found = found_by(arguments)
+    assert (found.status == 0).all()
+    assert found.x.dtype == np.float32
+    assert (np.abs(found.jac) <= 1e-3).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_warps_touch_no_more_sectors_than_they_need(form):
+    """As long as the problems of a warp are at the same place: starts, data, results and columns."""
+    for dtype in (np.float32, np.float64):
+        job = make_job(RmspropOptions(learning_rate=1e-3, gtol=0.0, maxiter=3), dtype)
+        text, arguments = compiled(job, 128, form)
+        counted = run(text, 2 if form == "local" else 1, 128, arguments)
+        assert (found_by(arguments).status == Status.MAXITER).all()
+        touched = [spread for spread in counted.spread if spread]
+        assert len(touched) == (12 if form == "local" else 13)
+        assert touched == [1.0] * len(touched)
+
+
+@njit
+def raises_below_zero(x, grad):
+    if x[0] < 0.0:
+        raise ValueError
+    grad[0] = x[0] + x[0] - 2.0
+    return (x[0] - 1.0) ** 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_objective_that_raises_ends_its_thread(form):
+    """The problems that the thread had before it are not begun; they are run by another launch."""
+    none = np.empty(0)
+    starts = np.array([[2.0], [-1.0], [3.0], [4.0], [5.0], [6.0]])
+    job = Job(Problem(raises_below_zero, "inplace", (), none, none, None), starts, (), TEXTBOOK)
+    text, arguments = compiled(job, 2, form)
+    run(text, 6 // 2 if form == "local" else 1, 2, arguments)
+    ended, raised, waiting = int(Status.MAXITER), int(Status.EXCEPTION), int(Status.INTERRUPTED)
+    expected = [ended, raised, ended, ended, ended, ended]
+    if form == "columns":
+        expected[3::2] = [waiting, waiting]
+    found = found_by(arguments)
+    np.testing.assert_array_equal(found.status, expected)
+    np.testing.assert_array_equal(np.isnan(found.x[:, 0]), found.status != ended)
+
+
+# -- machine code -----------------------------------------------------------------------------------------------------
+
+
+KERNELS = [
+    ("textbook", 16, np.float32),
+    ("textbook", 32, np.float64),
+    ("textbook", 33, np.float32),
+    ("auto", 32, np.float64),
+    ("auto", 33, np.float32),
+    ("lbfgs", 32, np.float32),
+    ("lbfgs", 33, np.float64),
+]
+
+
+@pytest.mark.parametrize(("capability", "of"), zip(ARCHITECTURES, KERNELS, strict=True), ids=str)
+def test_no_kernel_spills(capability, of):
+    """At the sizes where the form of the vectors changes."""
+    name, n, dtype = of
+    plan, arguments = planned(bowls(n, OPTIONS[name], dtype), 128)
+    assert plan.columns == (n == 33)
+    code = machine_code(plan.kernel, tuple(map(typeof, arguments)), capability)
+    assert code.spilled == 0
+    if plan.columns or n == 16:
+        assert code.stack == 0  # nothing is in local memory
+    else:
+        assert code.stack <= plan.shape.bytes + 512  # the vectors, and what else has an index
