@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda, float32, from_dtype, typeof, types
+from numba import cuda
 from numpy.typing import NDArray
 
 from rmsprop_nb._batch_loop import BatchResults
 from rmsprop_nb._batch_run import Job
-from rmsprop_nb._cuda_native import COMPILE_ERRORS, SIMULATED, count_double, require_device, resident_threads
+from rmsprop_nb._cuda_native import SIMULATED, require_device, resident_threads
+from rmsprop_nb._cuda_objective import check_arguments, check_objective
 from rmsprop_nb._cuda_problem import RECORD_DTYPE, Shape, make_column_kernel, make_local_kernel
 from rmsprop_nb._objective import Problem
-from rmsprop_nb._solve import AnyOptions, algorithm_of, settings_of, starting_state
+from rmsprop_nb._solve import AnyOptions, algorithm_of, batch_settings, starting_state
 from rmsprop_nb._types import Status
 
-__all__ = ["Plan", "arguments", "plan_of", "run_on_device", "warn_of_double", "workspace"]
+__all__ = ["Plan", "arguments", "plan_of", "run_on_device", "workspace"]
 
 BLOCK = 8 if SIMULATED else 128
 """Threads in a block; the simulator starts a thread of Python for each."""
@@ -67,37 +67,13 @@ def _check(job: Job) -> None:
             f"got jac={job.problem.jac!r}."
         )
         raise ValueError(msg)
-    for k, row in enumerate(job.rows):
-        if row.ndim > 3:
-            msg = f"batch_args[{k}] must have at most 3 axes with device='cuda', got shape {row.shape}."
-            raise ValueError(msg)
+    check_arguments(job)
 
 
 def _shape(problem: Problem, x: NDArray[Any], options: AnyOptions) -> Shape:
     arrays = starting_state(problem, x, options).arrays
     centered, momentum, searches = (bool(a.size) for a in (arrays.grad_avg, arrays.momentum_buffer, arrays.metric))
     return Shape(x.size, x.dtype == np.float64, centered, momentum, searches, len(arrays.steps))
-
-
-def warn_of_double(job: Job, compute_capability: tuple[int, int]) -> None:
-    """Warn if an objective of float32 computes in float64, as it does when it meets a literal number."""
-    vector = types.Array(float32, 1, "C")
-    rows = (
-        from_dtype(row.dtype) if row.ndim == 1 else types.Array(from_dtype(row.dtype), row.ndim - 1, "A")
-        for row in job.rows
-    )
-    arg_types = (vector, vector, *map(typeof, job.problem.args), *rows)
-    try:
-        count = count_double(job.problem.fun, arg_types, compute_capability)
-    except COMPILE_ERRORS:
-        return  # the launch says it better
-    if count:
-        msg = (
-            f"fun computes in float64 ({count} instructions), though x is float32: a number such as 2 or 0.5, or an "
-            "argument of float64, makes it so, and most devices are far slower at that. Write x.dtype.type(2), and "
-            "give float32 arguments."
-        )
-        warnings.warn(msg, RuntimeWarning, stacklevel=4)
 
 
 # -- what it is given -------------------------------------------------------------------------------------------------
@@ -112,7 +88,15 @@ def arguments(job: Job, results: BatchResults) -> tuple[Any, ...]:
     record = new.record.astype(RECORD_DTYPE)
     record["status"] = _RUNNING
     numbers = _numbers(options, job.starts[0])
-    return _problem_last(job.starts), job.problem.args, rows, numbers, bounds, record, tuple(map(_problem_last, results))
+    return (
+        _problem_last(job.starts),
+        job.problem.args,
+        rows,
+        numbers,
+        bounds,
+        record,
+        tuple(map(_problem_last, results)),
+    )
 
 
 def _problem_last(a: NDArray[Any]) -> NDArray[Any]:
@@ -122,7 +106,7 @@ def _problem_last(a: NDArray[Any]) -> NDArray[Any]:
 
 def _numbers(options: AnyOptions, x: NDArray[Any]) -> tuple[Any, ...]:
     """The settings in the form that a kernel is given: tuples of equal things."""
-    settings = settings_of(options, x)
+    settings = batch_settings(options, x)
     tests = settings.tests
     reals = (tests.gtol, tests.ftol, tests.xtol, tests.f_target, tests.largest_gradient, settings.curvature)
     counts = (tests.maxiter, tests.maxfev, tests.patience)
@@ -149,8 +133,8 @@ def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None
     """Run the problems that `results` says have not been run."""
     require_device()
     plan = plan_of(job)
-    if job.starts.dtype == np.float32 and not SIMULATED:
-        warn_of_double(job, cuda.get_current_device().compute_capability)
+    if not SIMULATED:
+        check_objective(job, "A" if plan.columns else "C", cuda.get_current_device().compute_capability)
     todo = np.flatnonzero(results.status == _INTERRUPTED)
     on_done(len(job.starts) - len(todo))
     try:
@@ -164,7 +148,7 @@ def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None
 def _run_part(plan: Plan, job: Job, results: BatchResults, which: NDArray[np.intp]) -> None:
     """Run some of the problems, and once more those that wait for a thread whose objective has raised."""
     while which.size:
-        part = BatchResults(*(a[which] for a in results))
+        part = BatchResults._make(a[which] for a in results)
         given = _to_device(arguments(job.part(which), part))
         grid = -(-which.size // BLOCK), BLOCK
         if plan.columns:
@@ -190,16 +174,9 @@ def _to_device(value: Any) -> Any:
     """The same with every array on the device, within tuples too."""
     if isinstance(value, tuple):
         return tuple(map(_to_device, value))
-    return cuda.to_device(value) if isinstance(value, np.ndarray) else value
+    return cuda.to_device(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
 
 
 def _launch(kernel: Any, grid: tuple[int, int], arguments: tuple[Any, ...]) -> None:
-    try:
-        kernel[grid](*arguments)
-        cuda.synchronize()
-    except COMPILE_ERRORS as error:
-        msg = (
-            "fun cannot be compiled for the device, which has no np.dot or @, no array expressions, no allocation and "
-            f"few functions of NumPy; loops and the functions of math will do. The compiler says: {error}"
-        )
-        raise TypeError(msg) from error
+    kernel[grid](*arguments)
+    cuda.synchronize()

@@ -19,6 +19,9 @@ __all__ = [
     "SIMULATED",
     "WIDTH",
     "address_of",
+    "beginning",
+    "compiled_for",
+    "count_double",
     "device_function",
     "exact_times",
     "load_wide",
@@ -82,10 +85,16 @@ def device_function(function: Any) -> Any:
     return function if SIMULATED else cuda.jit(device=True)(function)
 
 
-def count_double(function: Any, arg_types: tuple[Any, ...], compute_capability: tuple[int, int]) -> int:
-    """Number of instructions in a compiled device function that compute in double precision."""
-    function = getattr(function, "py_func", function)
-    text, _ = cuda.compile(function, arg_types, device=True, abi="numba", cc=compute_capability)
+def compiled_for(function: Any, arg_types: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, Any]:
+    """PTX of a device function, and the type that it returns."""
+    text, returned = cuda.compile(
+        getattr(function, "py_func", function), arg_types, device=True, abi="numba", cc=capability
+    )
+    return str(text), returned
+
+
+def count_double(text: str) -> int:
+    """Number of instructions in PTX that compute in double precision."""
     return len(re.findall(r"\b(?:add|sub|mul|fma|div|sqrt|rcp|neg|abs|cvt)\S*\.f64\b", text))
 
 

@@ -22,7 +22,7 @@ from rmsprop_nb._types import PROGRESS_DTYPE, Arrays, Hyper, Settings, Status, S
 __all__ = ["RECORD_DTYPE", "Shape", "make_column_kernel", "make_local_kernel"]
 
 UNROLLED = 16
-"""Most variables for which the length of local vectors is compiled in; unrolled loops over more want too many registers."""
+"""Most variables for which the length of local vectors is compiled in; longer loops, unrolled, spill registers."""
 
 _RUNNING, _GTOL, _EXCEPTION = int(Status.RUNNING), int(Status.GTOL), int(Status.EXCEPTION)
 

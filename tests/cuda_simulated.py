@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numba import cuda
 
-from rmsprop_nb import RMSprop, RMSpropState, Status, minimize, minimize_batch, schedules
+from rmsprop_nb import RMSprop, RMSpropState, Status, load, minimize, minimize_batch, schedules
 from rmsprop_nb.cuda import device_rule
 
 rng = np.random.default_rng(0)
@@ -154,6 +154,7 @@ BATCH = {"jac": "inplace", "batch_args": (rng.random(19) + 0.5, Y)}
 RUNS = {
     "textbook": {"options": {"learning_rate": 0.05, "maxiter": 12, "momentum": 0.5, "centered": True, "eps": 0.1}},
     "bias": {"options": {"learning_rate": 0.05, "maxiter": 12, "bias_correction": True, "initial_accumulator": 0.5}},
+    "schedule": {"options": {"learning_rate": schedules.exponential_decay(0.1, 5, 0.5), "maxiter": 12}},
     "auto": {},
     "lbfgs": {"method": "rmsprop-lbfgs", "options": {"memory": 3}},
     "bounds": {"bounds": [(0.0, 1.5), (0.9, 1.2), (0.0, None)]},
@@ -192,6 +193,31 @@ def test_begun_batches_go_on():
     np.testing.assert_array_equal(found.x, whole.x)
 
 
+def valley(x, grad):
+    f = x[0] - x[0]
+    for i in range(x.size):
+        f += (i + 1) * x[i] * x[i]
+        grad[i] = 2 * (i + 1) * x[i]
+    return f
+
+
+@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+def test_vectors_in_a_workspace_give_the_results_of_the_host(method):
+    """There are more problems than threads, so that each column is used again."""
+    starts = rng.normal(size=(19, 6))
+    run = {"jac": "inplace", "method": method, "bounds": [(-1.0, 1.0)] * 5 + [(0.1, 1.0)], "options": {"maxiter": 8}}
+    expected = minimize_batch(valley, starts, **run)
+    found = minimize_batch(valley, starts, **run, device="cuda")
+    for name in ("x", "fun", "jac", "nit", "nfev", "status"):
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def test_checkpoint_has_what_the_device_found(tmp_path):
+    path = tmp_path / "batch"
+    found = minimize_batch(valley, np.ones((3, 2)), jac="inplace", device="cuda", checkpoint=path)
+    np.testing.assert_array_equal(load(path).x, found.x)
+
+
 def of_matrix(x, grad, a):
     f = x[0] - x[0]
     for i in range(x.size):
@@ -213,14 +239,25 @@ def test_data_may_be_matrices():
         ({"device": "gpu"}, "device must be 'cpu' or 'cuda', got 'gpu'"),
         ({"workers": 2}, "workers must be 1 with device='cuda'"),
         ({"jac": True}, "device='cuda' needs jac='inplace'.* got jac=True"),
+        ({"jac": "2-point"}, "device='cuda' needs jac='inplace'.* got jac='2-point'"),
         ({"batch_args": (np.zeros((19, 2, 2, 2)),)}, "at most 3 axes"),
+        ({"batch_args": (np.full(19, "a"),)}, "must be numbers in at most 3 axes"),
+        ({"options": {"learning_rate": lambda k: 0.1, "maxiter": 10**7}}, "schedule needs maxiter of at most 1000000"),
+        ({"options": {"learning_rate": lambda k: -0.1}}, "must be finite and not negative, got -0.1 at step 0"),
+        ({"options": {"maxtime": 1.0}}, "maxtime"),
     ],
-    ids=["device", "workers", "jac", "axes"],
+    ids=["device", "workers", "jac", "differences", "axes", "text", "long", "negative", "maxtime"],
 )
 def test_bad_batches_are_refused(run, message):
     given = {"X0": STARTS, "device": "cuda", **BATCH, **run}
     with pytest.raises(ValueError, match=message):
         minimize_batch(misfit, given.pop("X0"), (T,), **given)
+
+
+@pytest.mark.parametrize("args", [("text",), ([1.0],), ((1.0, {}),)], ids=["text", "list", "dict"])
+def test_arguments_that_no_device_takes_are_refused(args):
+    with pytest.raises(TypeError, match=r"args\[0\] must be a number, an array of numbers or a tuple of these"):
+        minimize_batch(misfit, STARTS, args, **BATCH, device="cuda")
 
 
 # -- one problem on the device ----------------------------------------------------------------------------------------

@@ -5,24 +5,19 @@ from __future__ import annotations
 import math
 import re
 import sys
-import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cuda_offline import ARCHITECTURES, device_of, machine_code, ptx
-from numba import cuda, float32, float64, njit, typeof, types
+from cuda_offline import ARCHITECTURES, machine_code, ptx
+from numba import cuda, float32, float64, types
 from numba.cuda.cudadrv.driver import Stream
 from ptx_interpreter import PTXError, run
 
-from rmsprop_nb import _cuda_arrays, _cuda_batch, minimize_batch
-from rmsprop_nb._batch_loop import BatchResults
-from rmsprop_nb._batch_run import Job
+from rmsprop_nb import _cuda_arrays
 from rmsprop_nb._cpu import make_update as make_host_update
-from rmsprop_nb._cuda_native import WIDTH, count_double
+from rmsprop_nb._cuda_native import WIDTH
 from rmsprop_nb._cuda_update import add_to, largest_bits, make_update, sum_of_squares
-from rmsprop_nb._objective import Problem
-from rmsprop_nb._options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._types import Hyper, Variant
 from rmsprop_nb.cuda import device_rule
 
