@@ -18,6 +18,7 @@ import numpy as np
 from rmsprop_nb._cpu import copy
 from rmsprop_nb._descent import ask, blocked, first_step, make_tell, moved_to, set_metric
 from rmsprop_nb._jit import inline_jit, reduction_jit
+from rmsprop_nb._team import team_sums
 
 __all__ = ["ask", "tell"]
 
@@ -28,22 +29,22 @@ LEAST_DESCENT = 1e-10  # cosine between direction and gradient below which momen
 @inline_jit
 def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
     slope_before = p.slope0
-    set_metric(arrays, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
+    set_metric(arrays, arrays.g_eval if accepted else arrays.g, settings, not accepted)
     mu = sy = s_m_s = 0.0
     if moved:
-        vy, vg, v_m_v, yp, yy, sy, s_m_s = _go(arrays, p.a)
-        mu = _momentum(vy, vg, v_m_v, yp, yy)
+        vy, vg, v_m_v, yp, yy, sy, s_m_s, changed = team_sums(settings.team, _go(arrays, p.a))
+        mu = 0.0 if changed > 0.0 else _momentum(vy, vg, v_m_v, yp, yy)
     elif accepted:
         copy(arrays.g_eval, arrays.g)
     p.fresh = 0 if moved else 1
-    slope, gg, vv, v_m_v = _set_direction(arrays, mu)
+    slope, gg, vv, v_m_v = team_sums(settings.team, _set_direction(arrays, mu))
     if not slope < -LEAST_DESCENT * math.sqrt(gg * vv):
         p.fresh = 1
-        slope, gg, vv, v_m_v = _set_direction(arrays, 0.0)
+        slope, gg, vv, v_m_v = team_sums(settings.team, _set_direction(arrays, 0.0))
     if moved:
         p.a = _first_trial(p.a, slope_before, slope, sy, s_m_s, v_m_v)
     else:
-        p.a = first_step(arrays, p, accepted)
+        p.a = first_step(arrays, p, accepted, settings.team)
     return slope
 
 
@@ -105,8 +106,9 @@ def _set_direction(arrays, mu):  # type: ignore[no-untyped-def]
 def _go(arrays, a):  # type: ignore[no-untyped-def]
     """Go to the accepted point; return the inner products of v, the step s, the gradient's change y and p = g/M.
 
-    With bounds, those for the momentum are taken over the variables that are free at the new point; when these are not
-    those that were free before, v.y is returned as 0, for momentum from another subspace is worth nothing.
+    With bounds, those for the momentum are taken over the variables that are free at the new point. The last number
+    returned is how many of them were not free before, or the other way round: momentum from another subspace is worth
+    nothing.
     """
     x, g, g_new = arrays.x, arrays.g, arrays.g_eval
     v, metric, lower, upper = arrays.momentum_buffer, arrays.metric, arrays.lower, arrays.upper
@@ -132,4 +134,4 @@ def _go(arrays, a):  # type: ignore[no-untyped-def]
         v_m_v += vi * vi * mi
         yp += scaled * gi
         yy += scaled * y
-    return (0.0 if changed > 0.0 else vy), vg, v_m_v, yp, yy, sy, s_m_s
+    return vy, vg, v_m_v, yp, yy, sy, s_m_s, changed

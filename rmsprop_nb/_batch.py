@@ -87,7 +87,8 @@ def minimize_batch(
         `concurrent.futures.ProcessPoolExecutor` or of MPI's or Dask's executors; it is not closed.
     device : {"cpu", "cuda"}, default "cpu"
         Where to run. On a CUDA device each thread minimizes a problem, all in one launch; `fun` has to have the form
-        ``jac="inplace"`` and compile for the device, see docs/cuda.md.
+        ``jac="inplace"`` and compile for the device. A block of threads shares each problem if the first of `args` is
+        a `rmsprop_nb.cuda.Team`. See docs/cuda.md.
     progress : bool, default False
         Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
     checkpoint : str or path-like, optional

@@ -13,9 +13,11 @@ from rmsprop_nb._batch_loop import BatchResults
 from rmsprop_nb._batch_run import Job
 from rmsprop_nb._cuda_native import SIMULATED, require_device, resident_threads
 from rmsprop_nb._cuda_objective import check_arguments, check_objective
-from rmsprop_nb._cuda_problem import RECORD_DTYPE, Shape, make_column_kernel, make_local_kernel
+from rmsprop_nb._cuda_problem import RECORD_DTYPE, Shape, make_block_kernel, make_column_kernel, make_local_kernel
+from rmsprop_nb._cuda_team import LARGEST_TEAM
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._solve import AnyOptions, algorithm_of, batch_settings, starting_state
+from rmsprop_nb._team import Team
 from rmsprop_nb._types import Status
 
 __all__ = ["Plan", "arguments", "plan_of", "run_on_device", "workspace"]
@@ -39,11 +41,12 @@ _RUNNING, _INTERRUPTED = int(Status.RUNNING), int(Status.INTERRUPTED)
 
 
 class Plan(NamedTuple):
-    """A kernel, and whether it takes a workspace."""
+    """A kernel, whether it takes a workspace, and threads to a problem."""
 
     kernel: Any
     shape: Shape
     columns: bool
+    team: int
 
 
 def plan_of(job: Job) -> Plan:
@@ -53,11 +56,19 @@ def plan_of(job: Job) -> Plan:
     shape = _shape(problem, job.starts[0], job.options)
     columns = shape.n > LOCAL_SIZE or shape.bytes > LOCAL_BYTES
     algorithm, ranks = algorithm_of(job.options, parallel=False), tuple(row.ndim for row in job.rows)
+    if _is_cooperative(problem):
+        kernel = make_block_kernel(problem.fun, algorithm, shape._replace(n=0), ranks)
+        return Plan(kernel, shape, True, min(LARGEST_TEAM, 2 ** (shape.n.bit_length() - 1)))
     if columns:
         kernel = make_column_kernel(problem.fun, algorithm, shape._replace(n=0), ranks)
     else:
         kernel = make_local_kernel(problem.fun, algorithm, shape, ranks)
-    return Plan(kernel, shape, columns)
+    return Plan(kernel, shape, columns, 1)
+
+
+def _is_cooperative(problem: Problem) -> bool:
+    """Whether a block of threads evaluates the objective together."""
+    return bool(problem.args) and isinstance(problem.args[0], Team)
 
 
 def _check(job: Job) -> None:
@@ -84,13 +95,15 @@ def arguments(job: Job, results: BatchResults) -> tuple[Any, ...]:
     options = job.options
     new = starting_state(job.problem, job.starts[0], options)
     bounds = new.arrays.lower, new.arrays.upper
-    rows = tuple(map(_problem_last, job.rows))
+    cooperative = _is_cooperative(job.problem)
+    args = job.problem.args[1:] if cooperative else job.problem.args
+    rows = tuple(map(np.ascontiguousarray if cooperative else _problem_last, job.rows))
     record = new.record.astype(RECORD_DTYPE)
     record["status"] = _RUNNING
     numbers = _numbers(options, job.starts[0])
     return (
         _problem_last(job.starts),
-        job.problem.args,
+        args,
         rows,
         numbers,
         bounds,
@@ -114,16 +127,14 @@ def _numbers(options: AnyOptions, x: NDArray[Any]) -> tuple[Any, ...]:
     return tuple(settings.hyper), tuple(map(float, reals)), tuple(map(int, counts)), settings.rates, accumulator
 
 
-def workspace(shape: Shape, threads: int, empty: Callable[..., Any]) -> tuple[Any, ...]:
-    """Room for the vectors of so many threads, made by `empty`."""
+def workspace(plan: Plan, threads: int, empty: Callable[..., Any]) -> tuple[Any, ...]:
+    """Room for the vectors of so many threads, made by `empty`; the threads of a team share theirs."""
+    shape, count = plan.shape, threads // plan.team
     real = np.float64 if shape.double else np.float32
     memory, n_pairs = shape.pairs
-    return (
-        empty((shape.places[0], shape.n, threads), real),
-        empty((memory, n_pairs, threads), real),
-        empty((memory, n_pairs, threads), real),
-        empty((memory, 2, threads), np.float64),
-    )
+    sizes = (shape.places[0], shape.n), (memory, n_pairs), (memory, n_pairs)
+    vectors = tuple(empty((*size, count) if plan.team == 1 else (count, *size), real) for size in sizes)
+    return (*vectors, empty((memory, 2, threads), np.float64))
 
 
 # -- a run ------------------------------------------------------------------------------------------------------------
@@ -134,7 +145,9 @@ def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None
     require_device()
     plan = plan_of(job)
     if not SIMULATED:
-        check_objective(job, "A" if plan.columns else "C", cuda.get_current_device().compute_capability)
+        check_objective(
+            job, "A" if plan.columns and plan.team == 1 else "C", cuda.get_current_device().compute_capability
+        )
     todo = np.flatnonzero(results.status == _INTERRUPTED)
     on_done(len(job.starts) - len(todo))
     try:
@@ -152,22 +165,25 @@ def _run_part(plan: Plan, job: Job, results: BatchResults, which: NDArray[np.int
         given = _to_device(arguments(job.part(which), part))
         grid = -(-which.size // BLOCK), BLOCK
         if plan.columns:
-            grid = _grid(plan.shape, which.size)
-            given = (*given, workspace(plan.shape, grid[0] * grid[1], cuda.device_array))
+            grid = _grid(plan, which.size)
+            given = (*given, workspace(plan, grid[0] * grid[1], cuda.device_array))
         _launch(plan.kernel, grid, given)
         for target, source in zip(results, given[6], strict=True):
             target[which] = np.moveaxis(source.copy_to_host(), -1, 0)
         which = which[results.status[which] == _INTERRUPTED]
 
 
-def _grid(shape: Shape, count: int) -> tuple[int, int]:
+def _grid(plan: Plan, count: int) -> tuple[int, int]:
     """Blocks and threads that the device keeps at work and half of its free memory has room for."""
     free, _ = cuda.current_context().get_memory_info()
-    threads = int(min(count, resident_threads(), free // 2 // shape.bytes))
-    if threads == 0:
+    shape = plan.shape
+    at_work = int(min(count, resident_threads() // plan.team, free // 2 // shape.bytes))
+    if at_work == 0:
         msg = f"a problem of {shape.n} variables needs {shape.bytes} bytes of vectors, and the device has {free} free."
         raise MemoryError(msg)
-    return (1, threads) if threads < BLOCK else (-(-threads // BLOCK), BLOCK)
+    if plan.team > 1:
+        return at_work, plan.team
+    return (1, at_work) if at_work < BLOCK else (-(-at_work // BLOCK), BLOCK)
 
 
 def _to_device(value: Any) -> Any:

@@ -12,6 +12,7 @@ from numba import float32, float64, from_dtype, typeof, types
 
 from rmsprop_nb._batch_run import Job
 from rmsprop_nb._cuda_native import compiled_for, count_double
+from rmsprop_nb._team import Team
 
 __all__ = ["check_arguments", "check_objective"]
 
@@ -22,7 +23,7 @@ CONSTRUCTS = (
     (r"No implementation of function Function\(<class 'str'>\)", "strings"),
     (r"Dict|\w*List(?:Type)?\[|build_(?:list|map|set)|reflected (?:list|set)", "lists, dicts or sets"),
     (r"unicode|build_string", "strings"),
-    (r"\A(?:.*\n)?No implementation of function Function\(<built-in function (dot|vdot|zeros|empty|array|where)>", "np.{}"),
+    (r"\A(?:.*\n)?No implementation of function Function\(<built-in function (dot|zeros|empty|array|where)>", "np.{}"),
     (r"\A(?:.*\n)?No implementation of function Function\(<function (?!_)(\w+) at", "{}"),
     (r"try_status|Exception matching", "try and except"),
     (r"addrspace\(4\)", "@"),
@@ -39,7 +40,7 @@ ADVICE = (
 def check_arguments(job: Job) -> None:
     """Raise unless the device can be given the arguments."""
     for k, arg in enumerate(job.problem.args):
-        if not _is_sendable(arg):
+        if not (_is_sendable(arg) or (k == 0 and isinstance(arg, Team))):
             msg = (
                 f"args[{k}] must be a number, an array of numbers or a tuple of these with device='cuda', got "
                 f"{type(arg).__name__}."
@@ -66,7 +67,7 @@ def check_objective(job: Job, layout: str, capability: tuple[int, int]) -> None:
     """Compile the objective for vectors of this layout; raise if that fails, warn if float32 becomes float64."""
     single = job.starts.dtype == np.float32
     vector = types.Array(float32 if single else float64, 1, layout)
-    arg_types = (vector, vector, *map(typeof, job.problem.args), *map(_type_of_row, job.rows))
+    arg_types = (vector, vector, *map(_type_of_arg, job.problem.args), *map(_type_of_row, job.rows))
     try:
         text, returned = compiled_for(job.problem.fun, arg_types, capability)
     except Exception as error:  # KeyError, AttributeError and others, for one construct or another
@@ -82,6 +83,10 @@ def check_objective(job: Job, layout: str, capability: tuple[int, int]) -> None:
             "give float32 arguments."
         )
         warnings.warn(msg, RuntimeWarning, stacklevel=5)
+
+
+def _type_of_arg(arg: Any) -> Any:
+    return typeof(Team(0, 1, np.zeros(1)) if isinstance(arg, Team) else arg)
 
 
 def _type_of_row(row: Any) -> Any:

@@ -1,8 +1,9 @@
 """Kernels that minimize the problems of a batch, made of the ask and tell of the CPU.
 
-A thread works on one problem at a time. Its vectors stand in local memory, or are columns of a workspace in global
-memory whose last axis is the thread, so that the threads of a warp touch neighbouring words. Starts, data and results
-have the problem as their last axis for the same reason.
+A thread, or a block of them, works on one problem at a time. The vectors of a thread stand in local memory, or are
+columns of a workspace in global memory whose last axis is the thread, so that the threads of a warp touch neighbouring
+words. Starts, data and results have the problem as their last axis for the same reason. The threads of a block share
+the vectors of its problem, which are rows of a workspace: element i belongs to thread i modulo their number.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ import numpy as np
 from numba import cuda, float32, float64, from_dtype
 
 from rmsprop_nb._cuda_native import SIMULATED, beginning, device_function
+from rmsprop_nb._cuda_team import LARGEST_TEAM, make_evaluate_together
 from rmsprop_nb._loop import Algorithm
+from rmsprop_nb._team import Team
 from rmsprop_nb._types import PROGRESS_DTYPE, Arrays, Hyper, Settings, Status, StoppingTests
 
-__all__ = ["RECORD_DTYPE", "Shape", "make_column_kernel", "make_local_kernel"]
+__all__ = ["RECORD_DTYPE", "Shape", "make_block_kernel", "make_column_kernel", "make_local_kernel"]
+
+PLACES = 2 * LARGEST_TEAM
 
 UNROLLED = 16
 """Most variables for which the length of local vectors is compiled in; longer loops, unrolled, spill registers."""
@@ -70,7 +75,7 @@ def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple
     ``starts[:, b]``, its data are ``row[..., b]`` for each of `rows`, of so many axes as `ranks` says, and x and the
     gradient are laid out like the starts. `numbers` are the settings, see `_settings`.
     """
-    solve, arrays_of = _make_solve(fun, algorithm, ranks), _make_arrays_of(shape)
+    solve, arrays_of = _make_solve(_make_evaluate(fun, ranks), algorithm), _make_arrays_of(shape)
     real = float64 if shape.double else float32
     n, count, memory, n_pairs = shape.n, shape.places[0], *shape.pairs
     unrolls = n <= UNROLLED
@@ -85,7 +90,7 @@ def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple
         if problem < starts.shape[1]:
             arrays = arrays_of(vectors, steps, changes, pair_sums, bounds, n if unrolls else starts.shape[0])
             record[0] = first_record[0]
-            solve(arrays, record, starts, args, rows, numbers, results, problem)
+            solve(arrays, arrays, record, starts, args, rows, numbers, None, results, problem)
 
     return cuda.jit(local_kernel)
 
@@ -97,7 +102,7 @@ def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tupl
     It takes what that of `make_local_kernel` takes, and a workspace ``(vectors, steps, changes, pair_sums)`` whose last
     axis is the thread. The length of the vectors is not compiled in.
     """
-    solve, arrays_of = _make_solve(fun, algorithm, ranks), _make_arrays_of(shape)
+    solve, arrays_of = _make_solve(_make_evaluate(fun, ranks), algorithm), _make_arrays_of(shape)
 
     def column_kernel(starts, args, rows, numbers, bounds, first_record, results, workspace):  # type: ignore[no-untyped-def]
         vectors, steps, changes, pair_sums = workspace
@@ -108,10 +113,46 @@ def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tupl
         )
         while problem < starts.shape[1]:
             record[0] = first_record[0]
-            solve(arrays, record, starts, args, rows, numbers, results, problem)
+            solve(arrays, arrays, record, starts, args, rows, numbers, None, results, problem)
             problem += cuda.gridsize(1)
 
     return cuda.jit(column_kernel)
+
+
+@functools.lru_cache(maxsize=256)
+def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple[int, ...]) -> Any:
+    """Make the kernel of blocks that take one problem after another, whose vectors are rows of a workspace.
+
+    The objective is given a Team after the gradient. Data have the problem as their first axis; the workspace has the
+    block as its first, but for the sums, of which each thread has its own. There are at most as many threads in a block
+    as variables, and a power of two.
+    """
+    evaluate = make_evaluate_together(_make_evaluate(fun, ranks, together=True))
+    solve, arrays_of = _make_solve(evaluate, algorithm), _make_arrays_of(shape)
+
+    def block_kernel(starts, args, rows, numbers, bounds, first_record, results, workspace):  # type: ignore[no-untyped-def]
+        vectors, steps, changes, pair_sums = workspace
+        record = cuda.local.array(1, _RECORD)
+        places = cuda.shared.array(PLACES, float64)
+        rank, size = np.int64(cuda.threadIdx.x), np.int64(cuda.blockDim.x)
+        team = Team(rank, size, places)  # type: ignore[arg-type]
+        problem = block = cuda.blockIdx.x
+        lower, upper = bounds
+        x_found, f_found, g_found, nit, nfev, status = results
+        n = starts.shape[0]
+        whole = arrays_of(vectors[block], steps[block], changes[block], pair_sums[:, :, 0], bounds, n)
+        share = arrays_of(
+            vectors[block, :, rank::size], steps[block, :, rank::size], changes[block, :, rank::size],
+            pair_sums[:, :, cuda.grid(1)], (lower[rank::size], upper[rank::size]), (n - rank + size - 1) // size,
+        )  # fmt: skip
+        found = x_found[rank::size], f_found, g_found[rank::size], nit, nfev, status
+        while problem < starts.shape[1]:
+            record[0] = first_record[0]
+            if not solve(whole, share, record, starts[rank::size], args, rows, numbers, team, found, problem):
+                break
+            problem += cuda.gridDim.x
+
+    return cuda.jit(block_kernel)
 
 
 # -- device functions -------------------------------------------------------------------------------------------------
@@ -133,34 +174,39 @@ def _make_arrays_of(shape: Shape) -> Any:
     return device_function(arrays_of)
 
 
-def _make_solve(fun: Any, algorithm: Algorithm, ranks: tuple[int, ...]) -> Any:
-    """``solve(arrays, record, starts, args, rows, numbers, results, b)``: minimize problem b and store what is found.
+def _make_solve(evaluate: Any, algorithm: Algorithm) -> Any:
+    """``solve(whole, arrays, ..., b)``: minimize problem b, store what is found, and return whether that went well.
 
-    An objective that raises ends its thread. So a problem is marked as one that has raised until its end is known.
+    The objective is given vectors of `whole`, everything else works on `arrays`, a thread's share of these. An
+    objective that raises ends its thread. So a problem is marked as one that has raised until its end is known.
     """
     ask, tell = device_function(algorithm.ask), device_function(algorithm.tell)
-    evaluate = _make_evaluate(device_function(fun), ranks)
     settings_of, begin, store = device_function(_settings), device_function(_begin), device_function(_store)
 
-    def solve(arrays, record, starts, args, rows, numbers, results, b):  # type: ignore[no-untyped-def]
-        settings = settings_of(numbers)
-        results[5][b] = _EXCEPTION
+    def solve(whole, arrays, record, starts, args, rows, numbers, team, results, b):  # type: ignore[no-untyped-def]
+        settings = settings_of(numbers, team)
+        speaks = team is None or team.rank == 0
+        if speaks:
+            results[5][b] = _EXCEPTION
         begin(arrays, starts, numbers[4], b)
         p = record[0]
         while p.status == _RUNNING:
             ask(arrays, record, settings)
-            f = evaluate(arrays.x_eval, arrays.g_eval, args, rows, b)
+            lives, f = evaluate(whole.x_eval, whole.g_eval, team, args, rows, b)
+            if not lives:
+                return False
             tell(arrays, record, f, settings)
-        store(arrays, p, results, b)
+        store(arrays, p, results, b, speaks)
+        return True
 
     return device_function(solve)
 
 
-def _settings(numbers):  # type: ignore[no-untyped-def]
+def _settings(numbers, team):  # type: ignore[no-untyped-def]
     """Settings from ``(hyper, reals, counts, rates, accumulator)``: a kernel takes tuples of equal things."""
     hyper, reals, counts, rates, _ = numbers
     tests = StoppingTests(reals[0], reals[1], reals[2], reals[3], counts[0], counts[1], counts[2], reals[4])
-    return Settings(Hyper(*hyper), tests, rates, reals[5], 1)
+    return Settings(Hyper(*hyper), tests, rates, reals[5], 1, team)
 
 
 def _begin(arrays, starts, accumulator, b):  # type: ignore[no-untyped-def]
@@ -177,42 +223,60 @@ def _begin(arrays, starts, accumulator, b):  # type: ignore[no-untyped-def]
         arrays.square_avg[i] = accumulator
 
 
-def _store(arrays, p, results, b):  # type: ignore[no-untyped-def]
+def _store(arrays, p, results, b, speaks):  # type: ignore[no-untyped-def]
     """The point that met the test on the gradient, otherwise the best."""
     x_found, f_found, g_found, nit, nfev, status = results
     best = p.status != _GTOL and math.isfinite(p.f_best)
     for i in range(arrays.x.size):
         x_found[i, b] = arrays.x_best[i] if best else arrays.x[i]
         g_found[i, b] = arrays.g_best[i] if best else arrays.g_eval[i]
-    f_found[b] = p.f_best if best else p.f
-    nit[b] = p.nit
-    nfev[b] = p.nfev
-    status[b] = p.status
+    if speaks:
+        f_found[b] = p.f_best if best else p.f
+        nit[b] = p.nit
+        nfev[b] = p.nfev
+        status[b] = p.status
 
 
-def _make_evaluate(fun: Any, ranks: tuple[int, ...]) -> Any:
-    """``evaluate(x, g, args, rows, b)``: call fun with args and the data of problem b, one array of them after another.
+def _make_evaluate(fun: Any, ranks: tuple[int, ...], together: bool = False) -> Any:
+    """``evaluate(x, g, team, args, rows, b)``: call fun with args and the data of problem b, one array after another.
 
-    Tuples of different arrays cannot be looped over in compiled code, so each array has a function of its own.
+    It returns whether all is well, and f; or only f, for a block of threads that evaluate `together` and are given a
+    Team. Tuples of different arrays cannot be looped over in compiled code, so each array has a function of its own.
     """
+    fun = device_function(fun)
 
-    def call(x, g, args, rows, b):  # type: ignore[no-untyped-def]  # noqa: ARG001
-        return fun(x, g, *args)
+    def call(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        return True, fun(x, g, *args)
 
-    evaluate = device_function(call)
+    def call_together(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        return fun(x, g, team, *args)
+
+    evaluate = device_function(call_together if together else call)
+    with_next = _with_next_first if together else _with_next_last
     for rank in reversed(ranks):
-        evaluate = device_function(_with_next_row(evaluate, rank))
+        evaluate = device_function(with_next(evaluate, rank))
     return evaluate
 
 
-def _with_next_row(rest: Any, rank: int) -> Callable[..., Any]:
-    def of_numbers(x, g, args, rows, b):  # type: ignore[no-untyped-def]
-        return rest(x, g, (*args, rows[0][b]), rows[1:], b)
+def _with_next_last(rest: Any, rank: int) -> Callable[..., Any]:
+    """Take one array of data whose last axis is the problem."""
 
-    def of_vectors(x, g, args, rows, b):  # type: ignore[no-untyped-def]
-        return rest(x, g, (*args, rows[0][:, b]), rows[1:], b)
+    def of_numbers(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]
+        return rest(x, g, team, (*args, rows[0][b]), rows[1:], b)
 
-    def of_matrices(x, g, args, rows, b):  # type: ignore[no-untyped-def]
-        return rest(x, g, (*args, rows[0][:, :, b]), rows[1:], b)
+    def of_vectors(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]
+        return rest(x, g, team, (*args, rows[0][:, b]), rows[1:], b)
+
+    def of_matrices(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]
+        return rest(x, g, team, (*args, rows[0][:, :, b]), rows[1:], b)
 
     return (of_numbers, of_vectors, of_matrices)[rank - 1]
+
+
+def _with_next_first(rest: Any, _rank: int) -> Callable[..., Any]:
+    """Take one array of data whose first axis is the problem."""
+
+    def of_any(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]
+        return rest(x, g, team, (*args, rows[0][b]), rows[1:], b)
+
+    return of_any

@@ -20,6 +20,7 @@ from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
 from rmsprop_nb._linesearch import ACCEPT, FAILED, TAKE_BEST, UNBOUNDED, begin_search, end_trial
 from rmsprop_nb._native import from_bits, magnitude_bits
 from rmsprop_nb._stopping import keep_best, stop_after_iteration, usable
+from rmsprop_nb._team import team_largest, team_sum
 from rmsprop_nb._types import Phase, Status
 
 __all__ = ["ask", "blocked", "first_step", "make_tell", "moved_to", "set_metric", "tiny"]
@@ -60,7 +61,7 @@ def make_tell(name: str, choose_direction: Any) -> Any:
         p = record[0]
         p.pending = 0
         p.nfev += 1
-        largest = max_abs(arrays.g_eval)
+        largest = team_largest(settings.team, max_abs(arrays.g_eval))
         finite = usable(f, largest, settings.tests.largest_gradient)
         if finite and f < p.f_best:
             _move(arrays, p.a, arrays.x_best)
@@ -78,7 +79,7 @@ def make_tell(name: str, choose_direction: Any) -> Any:
             if moved:
                 _count_step(arrays, p, f, settings)
             slope = choose_direction(arrays, p, settings, accepted, moved)
-            p.gnorm = gradient_norm(arrays, arrays.g, largest if accepted else p.gnorm)
+            p.gnorm = gradient_norm(arrays, arrays.g, largest if accepted else p.gnorm, settings.team)
             _begin_iteration(arrays, p, slope, settings)
         if p.status == _RUNNING and p.nfev >= settings.tests.maxfev:
             p.status = _MAXFEV
@@ -91,7 +92,7 @@ def _end_trial(arrays, p, f, finite, settings):  # type: ignore[no-untyped-def]
     """Let the search judge the trial; an outcome that ends the run is put into the status."""
     if p.phase == _TAKE_BEST:
         return ACCEPT
-    slope = _slope(arrays, p.a) if finite else math.nan
+    slope = team_sum(settings.team, _slope(arrays, p.a)) if finite else math.nan
     outcome = end_trial(p, f, slope, finite, _f_noise(arrays.x) * abs(p.f), settings.curvature)
     if outcome == TAKE_BEST:
         p.phase = _TAKE_BEST  # its gradient is no longer known: evaluate once more
@@ -116,7 +117,7 @@ def _count_step(arrays, p, f, settings):  # type: ignore[no-untyped-def]
     p.f = f
     if settings.tests.xtol >= 0.0:
         _move(arrays, p.a, arrays.x_eval)  # once more, because the objective may have scribbled on it
-        p.dx = max_abs_difference(arrays.x, arrays.x_eval)
+        p.dx = team_largest(settings.team, max_abs_difference(arrays.x, arrays.x_eval))
 
 
 @inline_jit
@@ -125,7 +126,7 @@ def _begin_iteration(arrays, p, slope, settings):  # type: ignore[no-untyped-def
     p.phase = _SEARCH
     stagnates = _stagnates(p, arrays.x)
     begin_search(p, slope)
-    stop_after_iteration(p, arrays.x, settings.tests)
+    stop_after_iteration(p, arrays.x, settings)
     if p.status in (_RUNNING, _MAXITER, _MAXFEV) and (stagnates or not slope < 0.0):  # says more than a limit
         p.status = _PRECISION_LOSS
 
@@ -144,10 +145,11 @@ def _stagnates(p, x):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def first_step(arrays, p, accepted):  # type: ignore[no-untyped-def]
+def first_step(arrays, p, accepted, team):  # type: ignore[no-untyped-def]
     """First step along a direction about which nothing is known; ever smaller after failures."""
     size = FIRST_STEP if accepted else 10.0 ** (-4 * (p.restarts + 1))
-    return size * max(1.0, max_abs(arrays.x)) / max(max_abs(arrays.momentum_buffer), tiny(arrays.x))
+    largest_x, largest_v = team_largest(team, max_abs(arrays.x)), team_largest(team, max_abs(arrays.momentum_buffer))
+    return size * max(1.0, largest_x) / max(largest_v, tiny(arrays.x))
 
 
 # -- vector operations ------------------------------------------------------------------------------------------------
@@ -174,12 +176,12 @@ def tiny(x):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def set_metric(arrays, g, hyper, forget):  # type: ignore[no-untyped-def]
+def set_metric(arrays, g, settings, forget):  # type: ignore[no-untyped-def]
     """S <- beta*S + (1 - beta)*g*g, from S = 0 if `forget`, and M = sqrt(S) + eps*max(sqrt(S)).
 
     eps is relative here, so that scaling f changes nothing.
     """
-    square_avg, metric = arrays.square_avg, arrays.metric
+    square_avg, metric, hyper = arrays.square_avg, arrays.metric, settings.hyper
     beta = square_avg.dtype.type(0) if forget else hyper.beta
     largest = magnitude_bits(square_avg.dtype.type(0))
     for i in range(g.size):
@@ -187,7 +189,8 @@ def set_metric(arrays, g, hyper, forget):  # type: ignore[no-untyped-def]
         square_avg[i] = s
         bits = magnitude_bits(s)
         largest = max(largest, bits)
-    floor = metric.dtype.type(hyper.eps * math.sqrt(from_bits(largest)) + tiny(metric))
+    largest_s = team_largest(settings.team, from_bits(largest))
+    floor = metric.dtype.type(hyper.eps * math.sqrt(largest_s) + tiny(metric))
     for i in range(metric.size):
         metric[i] = math.sqrt(square_avg[i]) + floor
 

@@ -17,6 +17,7 @@ import numpy as np
 from rmsprop_nb._cpu import copy, dot
 from rmsprop_nb._descent import blocked, first_step, make_tell, moved_to, set_metric
 from rmsprop_nb._jit import inline_jit, reduction_jit
+from rmsprop_nb._team import team_sum, team_sums
 
 __all__ = ["tell"]
 
@@ -25,27 +26,28 @@ LEAST_CURVATURE = 1e-22  # s.y relative to y.y below which a pair says nothing
 
 @inline_jit
 def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
-    set_metric(arrays, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
+    team = settings.team
+    set_metric(arrays, arrays.g_eval if accepted else arrays.g, settings, not accepted)
     if moved:
-        _go(arrays, p)
+        _go(arrays, p, team)
     else:
         p.pairs = 0
         if accepted:
             copy(arrays.g_eval, arrays.g)
     p.fresh = 1 if p.pairs == 0 else 0
-    _two_loops(arrays, p)
-    slope = dot(arrays.g, arrays.momentum_buffer)
+    _two_loops(arrays, p, team)
+    slope = team_sum(team, dot(arrays.g, arrays.momentum_buffer))
     if not slope < 0.0 and p.pairs > 0:
         p.pairs = 0
         p.fresh = 1
-        _two_loops(arrays, p)
-        slope = dot(arrays.g, arrays.momentum_buffer)
+        _two_loops(arrays, p, team)
+        slope = team_sum(team, dot(arrays.g, arrays.momentum_buffer))
     if p.pairs > 0:
         p.a = 1.0
     elif moved:
         p.a = 2.0 * p.a
     else:
-        p.a = first_step(arrays, p, accepted)
+        p.a = first_step(arrays, p, accepted, team)
     return slope
 
 
@@ -53,11 +55,11 @@ tell = make_tell("rmsprop-lbfgs", _choose_direction)
 
 
 @inline_jit
-def _go(arrays, p):  # type: ignore[no-untyped-def]
+def _go(arrays, p, team):  # type: ignore[no-untyped-def]
     """Go to the accepted point; put the pair over the oldest, unless f is not convex along the step."""
     memory = arrays.steps.shape[0]
     slot = (p.newest + 1) % memory
-    sy, yy = _store_pair(arrays, arrays.steps[slot], arrays.gradient_changes[slot], p.a)
+    sy, yy = team_sums(team, _store_pair(arrays, arrays.steps[slot], arrays.gradient_changes[slot], p.a))
     if sy > LEAST_CURVATURE * yy:
         p.newest = slot
         p.pairs = min(p.pairs + 1, memory)
@@ -84,7 +86,7 @@ def _store_pair(arrays, s, y, a):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _two_loops(arrays, p):  # type: ignore[no-untyped-def]
+def _two_loops(arrays, p, team):  # type: ignore[no-untyped-def]
     """v <- -H g, on the free variables."""
     v, g, metric = arrays.momentum_buffer, arrays.g, arrays.metric
     memory = arrays.steps.shape[0]
@@ -93,18 +95,19 @@ def _two_loops(arrays, p):  # type: ignore[no-untyped-def]
     _keep_free(arrays)
     for k in range(p.pairs):
         slot = (p.newest - k) % memory
-        c = dot(arrays.steps[slot], v) / arrays.pair_sums[slot, 0]
+        c = team_sum(team, dot(arrays.steps[slot], v)) / arrays.pair_sums[slot, 0]
         arrays.pair_sums[slot, 1] = c
         _add(v, arrays.gradient_changes[slot], -c)
     gamma = v.dtype.type(1)
     if p.pairs > 0:
         newest = p.newest
-        gamma = v.dtype.type(arrays.pair_sums[newest, 0] / _dot_in_metric(arrays.gradient_changes[newest], metric))
+        yy = team_sum(team, _dot_in_metric(arrays.gradient_changes[newest], metric))
+        gamma = v.dtype.type(arrays.pair_sums[newest, 0] / yy)
     for i in range(v.size):
         v[i] = gamma * v[i] / metric[i]
     for k in range(p.pairs - 1, -1, -1):
         slot = (p.newest - k) % memory
-        c = dot(arrays.gradient_changes[slot], v) / arrays.pair_sums[slot, 0]
+        c = team_sum(team, dot(arrays.gradient_changes[slot], v)) / arrays.pair_sums[slot, 0]
         _add(v, arrays.steps[slot], arrays.pair_sums[slot, 1] - c)
     _keep_free(arrays)
 

@@ -11,7 +11,7 @@ import pytest
 from numba import cuda
 
 from rmsprop_nb import RMSprop, RMSpropState, Status, load, minimize, minimize_batch, schedules
-from rmsprop_nb.cuda import device_rule
+from rmsprop_nb.cuda import Team, device_rule, team_sum
 
 rng = np.random.default_rng(0)
 PARAMS = {"W": rng.normal(size=(3, 4)), "b": [rng.normal(size=5).astype(np.float32), np.array(2.0)]}
@@ -210,6 +210,48 @@ def test_vectors_in_a_workspace_give_the_results_of_the_host(method):
     found = minimize_batch(valley, starts, **run, device="cuda")
     for name in ("x", "fun", "jac", "nit", "nfev", "status"):
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def chain(x, grad, team, target):
+    """Each thread adds up a part of f, and fills a part of the gradient."""
+    mean = team_sum(team, sum_of_share(x, team)) / x.size
+    f = 0.0
+    for i in range(team.rank, x.size, team.size):
+        d = x[i] - target[i]
+        f += d * d
+        grad[i] = d + d
+    if team.rank == 0:
+        f += mean * mean
+    team_sum(team, 0.0)  # all have written their part of the gradient
+    for i in range(team.rank, x.size, team.size):
+        grad[i] += (mean + mean) / x.size
+    return f
+
+
+def sum_of_share(x, team):
+    total = 0.0
+    for i in range(team.rank, x.size, team.size):
+        total += x[i]
+    return total
+
+
+TEAMS = {
+    "textbook": {"options": {"learning_rate": 0.05, "maxiter": 4, "momentum": 0.5, "eps": 0.1}},
+    "auto": {"options": {"maxiter": 3}},
+    "lbfgs": {"method": "rmsprop-lbfgs", "options": {"memory": 2, "maxiter": 3, "xtol": 1e-9}},
+    "bounds": {"bounds": [(-1.0, 0.5)] * 5, "options": {"maxiter": 3}},
+}
+
+
+@pytest.mark.parametrize("run", TEAMS.values(), ids=TEAMS)
+def test_teams_find_what_one_thread_finds(run):
+    """Sums are added up in another order, so not to the last digit."""
+    run = {"jac": "inplace", "batch_args": (rng.normal(size=(2, 5)),), **run}
+    expected = minimize_batch(chain, np.ones((2, 5)), (Team(),), **run)
+    found = minimize_batch(chain, np.ones((2, 5)), (Team(),), **run, device="cuda")
+    np.testing.assert_array_equal(found.status, expected.status)
+    for name in ("x", "fun", "jac"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
 
 
 def test_checkpoint_has_what_the_device_found(tmp_path):

@@ -1,8 +1,9 @@
 """Runs compiled PTX without a GPU: every thread of a grid is one place in NumPy arrays.
 
-The subset is what Numba's compiler makes of this project's kernels: no shared memory, no barriers, no textures. Threads
-that have taken different branches are run lowest instruction first, as far as they stay together. Every access to
-memory is checked: its bounds, its alignment, and whether another thread has touched the same word (a race).
+The subset is what Numba's compiler makes of this project's kernels: no warp operations, no textures. Threads that have
+taken different branches are run lowest instruction first, as far as they stay together. Every access to memory is
+checked: its bounds, its alignment, and whether another thread has touched the same word without a barrier in between (a
+race). A barrier waits for the threads of a block that have not ended.
 
 PTX is described in NVIDIA's "Parallel Thread Execution ISA". Arithmetic is IEEE except for ``.approx``, which a device
 computes with fewer digits; a device may also join ``mul`` and ``add`` without ``.rn``, which is not done here.
@@ -22,7 +23,9 @@ __all__ = ["Launch", "Module", "PTXError", "run"]
 WARP = 32
 SECTOR = 32
 LOCAL = 1  # region of the local memory, of which each thread has its own
+SHARED = 2  # region of the shared memory, of which each block has its own
 FIRST_REGION = 16
+NOBODY, SEVERAL = -1, -2  # who has touched a word
 
 TYPES = {
     "pred": np.bool_, "b8": np.uint8, "b16": np.uint16, "b32": np.uint32, "b64": np.uint64,
@@ -72,6 +75,7 @@ class Module:
 
     def __init__(self, text: str) -> None:
         text = re.sub(r"//[^\n]*", "", text)
+        self.shared, self.shared_bytes = _shared(text)
         self.functions: dict[str, Function] = {}
         self.entry = ""
         for match in re.finditer(r"\.(entry|func)\b([^{;]*)\{", text):
@@ -81,6 +85,15 @@ class Module:
             self.functions[name] = _function(re.findall(r"\.param[^,)]*?([\w$]+)\s*(?:\[\d+\])?\s*[,)]", head), body)
             if match[1] == "entry":
                 self.entry = name
+
+
+def _shared(text: str) -> tuple[dict[str, int], int]:
+    """Where the variables in shared memory begin, and how many bytes there are."""
+    places, end = {}, 0
+    for align, name, size in re.findall(r"\.shared\s+\.align\s+(\d+)\s+\.b8\s+(\w+)\[(\d+)\]", text):
+        begin = -(-end // int(align)) * int(align)
+        places[name], end = begin, begin + int(size)
+    return places, end
 
 
 def _closing(text: str, start: int) -> int:
@@ -130,14 +143,23 @@ def _instruction(text: str) -> Instruction:
 class Memory:
     """The arrays that a kernel was given, each in a region of its own, and the local memory of the threads."""
 
-    def __init__(self, arrays: list[np.ndarray], threads: int, local_bytes: int) -> None:
+    def __init__(
+        self, arrays: list[np.ndarray], blocks: int, threads: int, local_bytes: int, shared_bytes: int
+    ) -> None:
         self.regions = {FIRST_REGION + k: a.reshape(-1).view(np.uint8) for k, a in enumerate(arrays)}
-        self.owners = {k: np.full(-(-b.size // 4), -1) for k, b in self.regions.items()}  # who has touched a word
-        self.written = {k: np.zeros(-(-b.size // 4), bool) for k, b in self.regions.items()}
-        self.local = np.zeros((threads, max(local_bytes, 1)), np.uint8)
-        self.requests = self.sectors = self.bytes = 0
         self.moved = dict.fromkeys(self.regions, 0)  # sectors of each array, and the fewest that would have done
         self.least = dict.fromkeys(self.regions, 0)
+        self.block_size = threads // blocks
+        self.shared_bytes = -(-shared_bytes // 8) * 8
+        self.regions[SHARED] = np.zeros(self.shared_bytes * blocks, np.uint8)
+        words = {k: -(-b.size // 4) for k, b in self.regions.items()}
+        self.owners = {k: np.full(count, NOBODY) for k, count in words.items()}
+        self.last_block = {k: np.zeros(count, np.int64) for k, count in words.items()}  # of who has touched it
+        self.moment = {k: np.zeros(count, np.int64) for k, count in words.items()}  # how many barriers were before
+        self.written = {k: np.zeros(count, bool) for k, count in words.items()}
+        self.barriers = np.zeros(blocks, np.int64)
+        self.local = np.zeros((threads, max(local_bytes, 1)), np.uint8)
+        self.requests = self.sectors = self.bytes = 0
 
     def load(self, where: np.ndarray, dtype: Any, width: int, threads: np.ndarray) -> np.ndarray:
         """Read `width` elements for each thread; shape (threads, width)."""
@@ -155,15 +177,19 @@ class Memory:
         found = np.zeros((threads.size, size), np.uint8)
         for region in np.unique(regions):
             here = regions == region
-            bytes_of = offsets[here][:, None] + np.arange(size)
             memory = self.local if region == LOCAL else self.regions.get(int(region))
             if memory is None:
                 raise PTXError(f"access to an address in no array, {int(where[here][0]):#x}")
-            if offsets[here].min() < 0 or offsets[here].max() + size > memory.shape[-1]:
-                raise PTXError(f"out of bounds: {size} bytes at {offsets[here].max()} of {memory.shape[-1]}")
+            room = self.shared_bytes if region == SHARED else memory.shape[-1]
+            if offsets[here].min() < 0 or offsets[here].max() + size > room:
+                raise PTXError(f"out of bounds: {size} bytes at {offsets[here].max()} of {room}")
+            if region == SHARED:
+                offsets = np.where(here, offsets + threads // self.block_size * self.shared_bytes, offsets)
+            bytes_of = offsets[here][:, None] + np.arange(size)
             place = (threads[here][:, None], bytes_of) if region == LOCAL else bytes_of
-            if region != LOCAL:
+            if region >= FIRST_REGION:
                 self._count(int(region), offsets[here], size, threads[here])
+            if region != LOCAL:
                 self._look_for_race(int(region), offsets[here], size, threads[here], values is not None)
             if values is None:
                 found[here] = memory[place]
@@ -185,11 +211,20 @@ class Memory:
     def _look_for_race(self, region: int, offsets: np.ndarray, size: int, threads: np.ndarray, writes: bool) -> None:
         words = (offsets[:, None] // 4 + np.arange(-(-size // 4))).reshape(-1)
         who = np.repeat(threads, -(-size // 4))
+        block = who // self.block_size
         owner, written = self.owners[region], self.written[region]
-        others = (owner[words] != -1) & (owner[words] != who)
+        last_block, moment = self.last_block[region], self.moment[region]
+        past = words[(last_block[words] == block) & (moment[words] < self.barriers[block])]  # a barrier was in between
+        owner[past] = NOBODY
+        written[past] = False
+        others = (owner[words] != NOBODY) & (owner[words] != who)
         if (others & (written[words] | writes)).any() or (writes and np.unique(words).size < np.unique(who).size):
             raise PTXError(f"race: two threads touch the same word of array {region - FIRST_REGION}, and one writes")
-        owner[words] = who
+        owner[words] = np.where(others, SEVERAL, who)
+        if not writes and np.unique(words).size < words.size:
+            distinct, first, count = np.unique(words, return_index=True, return_counts=True)
+            owner[distinct] = np.where(count > 1, SEVERAL, owner[words[first]])
+        last_block[words], moment[words] = block, self.barriers[block]
         written[words] |= writes
 
     def atomic(self, where: np.ndarray, values: np.ndarray, operation: Any) -> np.ndarray:
@@ -234,7 +269,8 @@ def run(text: str, blocks: int, threads: int, args: Any) -> Launch:
     if len(numbers) != len(entry.params):
         raise PTXError(f"the kernel takes {len(entry.params)} numbers, got {len(numbers)}")
     count = blocks * threads
-    memory = Memory(arrays, count, max(f.local_bytes for f in module.functions.values()))
+    local_bytes = max(f.local_bytes for f in module.functions.values())
+    memory = Memory(arrays, blocks, count, local_bytes, module.shared_bytes)
     index = np.arange(count)
     special = {"%tid.x": index % threads, "%ctaid.x": index // threads, "%ntid.x": threads, "%nctaid.x": blocks}
     frame = Frame(module, entry, memory, special, count)
@@ -277,8 +313,12 @@ class Frame:
         end = len(code)
         pc = np.full(self.count, end)
         pc[threads] = 0
-        while (at := int(pc[threads].min())) < end:
-            self.active = threads[pc[threads] == at]
+        waiting = np.zeros(self.count, bool)
+        while (pc < end).any():
+            if not (~waiting & (pc < end)).any():
+                raise PTXError("threads wait at a barrier for others that do not come")
+            at = int(pc[~waiting & (pc < end)].min())
+            self.active = threads[(pc[threads] == at) & ~waiting[threads]]
             while True:
                 instruction = code[at]
                 self.executed[instruction.op] += 1
@@ -287,12 +327,26 @@ class Frame:
                     target = end if instruction.op == "ret" else self.function.labels[instruction.args[0]]
                     pc[self.active] = at + 1
                     pc[taken] = target
+                    if target == end:
+                        self._pass_barrier(waiting, pc < end)
+                    break
+                if instruction.op == "bar":
+                    pc[self.active] = at + 1
+                    waiting[self.active] = True
+                    self._pass_barrier(waiting, pc < end)
                     break
                 self._execute(instruction)
                 at += 1
                 if at in joins or at == end:
                     pc[self.active] = at
                     break
+
+    def _pass_barrier(self, waiting: np.ndarray, lives: np.ndarray) -> None:
+        """Let the blocks go on of which every thread waits that has not ended."""
+        size = self.memory.block_size
+        passes = ~(lives & ~waiting).reshape(-1, size).any(1) & waiting.reshape(-1, size).any(1)
+        self.memory.barriers[passes] += 1
+        waiting[np.repeat(passes, size)] = False
 
     def _guarded(self, instruction: Instruction) -> np.ndarray:
         """The active threads for which the guard holds."""
@@ -334,6 +388,9 @@ class Frame:
         if re.fullmatch(r"-?\d+|0x[0-9a-fA-F]+", operand):
             bits = int(operand, 0) % 2 ** (8 * dtype.itemsize)
             return np.full(self.active.size, bits, WORDS[dtype.itemsize]).view(dtype)
+        if operand in self.module.shared:
+            address = (SHARED << 32) + self.module.shared[operand]
+            return np.full(self.active.size, address, np.uint64).astype(dtype)
         if operand.startswith("__local_depot"):
             return np.full(self.active.size, LOCAL << 32, np.uint64)
         raise PTXError(f"the operand {operand} has no value")

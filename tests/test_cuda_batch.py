@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 
 import numpy as np
 import pytest
 from cuda_offline import ARCHITECTURES, device_of, machine_code, ptx
 from numba import cuda, njit, typeof
-from ptx_interpreter import run
+from ptx_interpreter import PTXError, run
 
 from rmsprop_nb import Status, _cuda_batch, _cuda_native, minimize_batch
 from rmsprop_nb._batch_loop import BatchResults
@@ -18,6 +19,7 @@ from rmsprop_nb._batch_run import Job
 from rmsprop_nb._cuda_objective import check_objective
 from rmsprop_nb._objective import Problem
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
+from rmsprop_nb.cuda import Team, team_sum
 
 TEXTBOOK = RmspropOptions(learning_rate=0.05, maxiter=20)
 OPTIONS = {"textbook": TEXTBOOK, "auto": RmspropOptions(), "lbfgs": LbfgsOptions(memory=4)}
@@ -79,7 +81,7 @@ def planned(job, threads, form=None):
         plan = _cuda_batch.plan_of(job)
     arguments = _cuda_batch.arguments(job, BatchResults.empty(job.starts))
     if plan.columns:
-        arguments = (*arguments, _cuda_batch.workspace(plan.shape, threads, np.zeros))
+        arguments = (*arguments, _cuda_batch.workspace(plan, threads, np.zeros))
     return plan, arguments
 
 
@@ -175,6 +177,73 @@ def test_objective_that_raises_ends_its_thread(form):
     found = found_by(arguments)
     np.testing.assert_array_equal(found.status, expected)
     np.testing.assert_array_equal(np.isnan(found.x[:, 0]), found.status != ended)
+
+
+# -- a block of threads for each problem ------------------------------------------------------------------------------
+
+
+@njit
+def chain(x, grad, team, target):
+    """Needs a sum over all variables before any part of the gradient is known."""
+    total = x[0] - x[0]
+    for i in range(team.rank, x.size, team.size):
+        total += x[i]
+    mean = team_sum(team, total) / x.size
+    f = mean * mean if team.rank == 0 else 0.0
+    for i in range(team.rank, x.size, team.size):
+        d = x[i] - target[i]
+        f += d * d
+        grad[i] = d + d + (mean + mean) / x.size
+    return f
+
+
+@njit
+def raises_in_one_thread(x, grad, team):
+    f = x[0] - x[0]
+    for i in range(team.rank, x.size, team.size):
+        if x[i] < 0.0:
+            raise ValueError
+        grad[i] = x[i]
+        f += x[i] * x[i] / 2.0
+    return f
+
+
+def team_job(fun, starts, rows, options):
+    return Job(problem_of(fun, np.float64, Team()), starts, rows, options)
+
+
+def test_team_finds_what_one_thread_finds():
+    """Without races, and with them when there are no barriers."""
+    starts, target = np.ones((2, 9)), np.random.default_rng(0).normal(size=(2, 9))
+    job = team_job(chain, starts, (target,), RmspropOptions(maxiter=4))
+    plan, arguments = planned(job, 8)
+    assert plan.team == 8  # the largest power of two that leaves every thread a variable
+    text = text_of(plan.kernel, tuple(map(typeof, arguments)))
+    run(text, 1, 8, arguments)
+    found = found_by(arguments)
+    expected = minimize_batch(chain, starts, (Team(),), batch_args=(target,), jac="inplace", options={"maxiter": 4})
+    np.testing.assert_array_equal(found.status, expected.status)
+    np.testing.assert_array_equal(found.nfev, expected.nfev)
+    np.testing.assert_allclose(found.x, expected.x, rtol=1e-8, atol=1e-8)
+    _, arguments = planned(job, 8)
+    with pytest.raises(PTXError, match="race"):
+        run(re.sub(r"bar\.sync[^;]*;", "", text), 1, 8, arguments)
+
+
+def test_team_in_which_one_raises_ends():
+    starts = np.ones((3, 4))
+    starts[1, 2] = -1.0
+    job = team_job(raises_in_one_thread, starts, (), TEXTBOOK)
+    plan, arguments = planned(job, 4)
+    run(text_of(plan.kernel, tuple(map(typeof, arguments))), 1, 4, arguments)
+    found = found_by(arguments)
+    np.testing.assert_array_equal(found.status, [Status.MAXITER, Status.EXCEPTION, Status.INTERRUPTED])
+    np.testing.assert_array_equal(np.isnan(found.x).any(1), [False, True, True])
+    code = machine_code(plan.kernel, tuple(map(typeof, arguments)), (9, 0))
+    assert code.spilled == code.stack == 0
+
+
+# -- exceptions -------------------------------------------------------------------------------------------------------
 
 
 def test_what_was_raised_on_a_device_is_found_out_on_the_host(monkeypatch):
