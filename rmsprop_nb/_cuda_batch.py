@@ -41,7 +41,7 @@ _RUNNING, _INTERRUPTED = int(Status.RUNNING), int(Status.INTERRUPTED)
 
 
 class Plan(NamedTuple):
-    """A kernel, whether it takes a workspace, and threads to a problem."""
+    """A kernel, whether it takes a workspace, and how many threads share a problem; 0 if each has its own."""
 
     kernel: Any
     shape: Shape
@@ -63,7 +63,7 @@ def plan_of(job: Job) -> Plan:
         kernel = make_column_kernel(problem.fun, algorithm, shape._replace(n=0), ranks)
     else:
         kernel = make_local_kernel(problem.fun, algorithm, shape, ranks)
-    return Plan(kernel, shape, columns, 1)
+    return Plan(kernel, shape, columns, 0)
 
 
 def _is_cooperative(problem: Problem) -> bool:
@@ -129,11 +129,11 @@ def _numbers(options: AnyOptions, x: NDArray[Any]) -> tuple[Any, ...]:
 
 def workspace(plan: Plan, threads: int, empty: Callable[..., Any]) -> tuple[Any, ...]:
     """Room for the vectors of so many threads, made by `empty`; the threads of a team share theirs."""
-    shape, count = plan.shape, threads // plan.team
+    shape, count = plan.shape, threads // (plan.team or 1)
     real = np.float64 if shape.double else np.float32
     memory, n_pairs = shape.pairs
     sizes = (shape.places[0], shape.n), (memory, n_pairs), (memory, n_pairs)
-    vectors = tuple(empty((*size, count) if plan.team == 1 else (count, *size), real) for size in sizes)
+    vectors = tuple(empty((count, *size) if plan.team else (*size, count), real) for size in sizes)
     return (*vectors, empty((memory, 2, threads), np.float64))
 
 
@@ -146,7 +146,7 @@ def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None
     plan = plan_of(job)
     if not SIMULATED:
         check_objective(
-            job, "A" if plan.columns and plan.team == 1 else "C", cuda.get_current_device().compute_capability
+            job, "A" if plan.columns and not plan.team else "C", cuda.get_current_device().compute_capability
         )
     todo = np.flatnonzero(results.status == _INTERRUPTED)
     on_done(len(job.starts) - len(todo))
@@ -177,11 +177,11 @@ def _grid(plan: Plan, count: int) -> tuple[int, int]:
     """Blocks and threads that the device keeps at work and half of its free memory has room for."""
     free, _ = cuda.current_context().get_memory_info()
     shape = plan.shape
-    at_work = int(min(count, resident_threads() // plan.team, free // 2 // shape.bytes))
+    at_work = int(min(count, resident_threads() // (plan.team or 1), free // 2 // shape.bytes))
     if at_work == 0:
         msg = f"a problem of {shape.n} variables needs {shape.bytes} bytes of vectors, and the device has {free} free."
         raise MemoryError(msg)
-    if plan.team > 1:
+    if plan.team:
         return at_work, plan.team
     return (1, at_work) if at_work < BLOCK else (-(-at_work // BLOCK), BLOCK)
 

@@ -254,6 +254,13 @@ def test_teams_find_what_one_thread_finds(run):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+def test_team_of_one_variable_is_one_thread():
+    found = minimize_batch(
+        chain, np.ones((2, 1)), (Team(),), batch_args=(np.zeros((2, 1)),), jac="inplace", device="cuda"
+    )
+    assert found.success.all()
+
+
 def test_checkpoint_has_what_the_device_found(tmp_path):
     path = tmp_path / "batch"
     found = minimize_batch(valley, np.ones((3, 2)), jac="inplace", device="cuda", checkpoint=path)

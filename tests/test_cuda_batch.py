@@ -266,7 +266,7 @@ KERNELS = [
     ("auto", 32, np.float64),
     ("auto", 33, np.float32),
     ("lbfgs", 32, np.float32),
-    ("lbfgs", 33, np.float64),
+    ("textbook", 16, np.float64),
 ]
 
 
