@@ -28,6 +28,7 @@ from rmsprop_nb._descent import (
     set_metric,
 )
 from rmsprop_nb._jit import inline_jit, reduction_jit
+from rmsprop_nb._team import team_sums
 
 __all__ = ["ask", "tell"]
 
@@ -39,23 +40,23 @@ LEAST_DESCENT = 1e-10  # cosine between direction and gradient below which momen
 @inline_jit
 def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
     slope_before = p.slope0
-    floor = average_squares(arrays, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
+    floor = average_squares(arrays, arrays.g_eval if accepted else arrays.g, settings, not accepted)
     set_metric(arrays, floor)
     mu = sy = s_m_s = 0.0
     if moved:
-        vy, vg, v_m_v, yp, yy, gp, sy, s_m_s = _go(arrays, p.a)
+        vy, vg, v_m_v, yp, yy, gp, sy, s_m_s = team_sums(settings.team, _go(arrays, p.a))
         mu = _momentum(vy, vg, v_m_v, yp, yy, gp)
     elif accepted:
         copy(arrays.g_eval, arrays.g)
     p.fresh = 0 if moved else 1
-    slope, gg, vv, v_m_v = _set_direction(arrays, mu)
+    slope, gg, vv, v_m_v = team_sums(settings.team, _set_direction(arrays, mu))
     if not slope < -LEAST_DESCENT * math.sqrt(gg * vv):
         p.fresh = 1
-        slope, gg, vv, v_m_v = _set_direction(arrays, 0.0)
+        slope, gg, vv, v_m_v = team_sums(settings.team, _set_direction(arrays, 0.0))
     if moved:
         p.a = _first_trial(p.a, slope_before, slope, sy, s_m_s, v_m_v)
     else:
-        p.a = first_step(arrays, p, accepted)
+        p.a = first_step(arrays, p, accepted, settings.team)
     return slope
 
 

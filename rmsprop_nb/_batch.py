@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmsprop_nb._batch_result import BatchResult, IncompleteBatchError, batch_result, begun, snapshot
-from rmsprop_nb._batch_run import Job, run_here
+from rmsprop_nb._batch_run import Job, exceptions_of, run_here
 from rmsprop_nb._map_like import Engine, check_sendable, run_elsewhere
 from rmsprop_nb._minimize import FORMS, METHODS, known_options
 from rmsprop_nb._objective import Problem
@@ -87,7 +87,8 @@ def minimize_batch(
         `concurrent.futures.ProcessPoolExecutor` or of MPI's or Dask's executors; it is not closed.
     device : {"cpu", "cuda"}, default "cpu"
         Where to run. On a CUDA device each thread minimizes a problem, all in one launch; `fun` has to have the form
-        ``jac="inplace"`` and compile for the device, see docs/cuda.md. What it raises is lost there.
+        ``jac="inplace"`` and compile for the device. A block of threads shares each problem if the first of `args` is
+        a `rmsprop_nb.cuda.Team`. See docs/cuda.md.
     progress : bool, default False
         Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
     checkpoint : str or path-like, optional
@@ -173,6 +174,7 @@ def minimize_batch(
                 from rmsprop_nb._cuda_batch import run_on_device
 
                 run_on_device(job, results, on_done)
+                exceptions.update(exceptions_of(job, results, exceptions))
             elif callable(engine) or (objective is None and engine > 1):
                 failure = run_elsewhere(job, engine, results, exceptions, on_done)
             else:

@@ -15,10 +15,10 @@ from rmsprop_nb._batch_loop import Batch, BatchResults, RowArgs, Worker, make_ba
 from rmsprop_nb._loop import StopRun, record_argument
 from rmsprop_nb._minimize import outcome
 from rmsprop_nb._objective import CompiledObjective, Problem, compile_objective
-from rmsprop_nb._solve import AnyOptions, algorithm_of, run, settings_of, starting_state
+from rmsprop_nb._solve import AnyOptions, algorithm_of, batch_settings, run, starting_state
 from rmsprop_nb._types import Status
 
-__all__ = ["KEPT_EXCEPTIONS", "Job", "run_here"]
+__all__ = ["KEPT_EXCEPTIONS", "Job", "exceptions_of", "run_here"]
 
 KEPT_EXCEPTIONS = 10
 
@@ -61,7 +61,7 @@ def run_here(
         _run_one_by_one(job, results, exceptions, on_done)
     else:
         _run_compiled(job, objective, workers, results, on_done)
-        exceptions.update(_exceptions(job, results, exceptions))
+        exceptions.update(exceptions_of(job, results, exceptions))
 
 
 # -- compiled ---------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def _run_compiled(
         starts=starts,
         new=new.arrays,
         new_record=new.record,
-        settings=settings_of(options, starts[0]),
+        settings=batch_settings(options, starts[0]),
         results=results,
     )
     loop = make_batch_loop(algorithm_of(options, parallel=False))
@@ -222,7 +222,7 @@ class _Catching:
             raise StopRun(Status.EXCEPTION) from error
 
 
-def _exceptions(job: Job, results: BatchResults, known: dict[int, Exception]) -> Iterator[tuple[int, Exception]]:
+def exceptions_of(job: Job, results: BatchResults, known: dict[int, Exception]) -> Iterator[tuple[int, Exception]]:
     """Compiled code only knows that the objective raised: run the problem again to see what."""
     failed = np.flatnonzero(results.status == Status.EXCEPTION)[:KEPT_EXCEPTIONS]
     for k in (int(k) for k in failed if k not in known):

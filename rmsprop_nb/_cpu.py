@@ -15,6 +15,7 @@ from numba import prange
 from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
 from rmsprop_nb._native import from_bits, magnitude_bits
 from rmsprop_nb._rule import make_rule, times
+from rmsprop_nb._team import team_largest
 from rmsprop_nb._types import Hyper, Variant
 
 __all__ = [
@@ -194,10 +195,10 @@ def projected_max_abs(x, g, lower, upper):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def gradient_norm(arrays, g, largest):  # type: ignore[no-untyped-def]
+def gradient_norm(arrays, g, largest, team):  # type: ignore[no-untyped-def]
     """Max-norm of the gradient at x, projected if there are bounds; `largest` is its max-norm without them."""
     if arrays.lower.size:
-        return projected_max_abs(arrays.x, g, arrays.lower, arrays.upper)
+        return team_largest(team, projected_max_abs(arrays.x, g, arrays.lower, arrays.upper))
     return largest
 
 

@@ -19,12 +19,16 @@ __all__ = [
     "COMPILES",
     "SIMULATED",
     "address_of",
+    "beginning",
+    "compiled_for",
+    "count_double",
     "current_device",
     "device_function",
     "device_holding",
     "exact_times",
     "require_compiler",
     "require_device",
+    "resident_threads",
     "set_zero",
 ]
 
@@ -58,6 +62,14 @@ def require_device() -> None:
         error = cuda.cuda_error() or "no device was found"
         msg = f"CUDA is not available: {error}; use device='cpu', or look at the driver with nvidia-smi."
         raise RuntimeError(msg)
+
+
+def resident_threads() -> int:
+    """Most threads that the device has at work at the same time."""
+    if SIMULATED:
+        return 16  # few, so that they have to take one problem after another
+    device = cuda.get_current_device()
+    return int(device.MULTIPROCESSOR_COUNT * device.MAX_THREADS_PER_MULTI_PROCESSOR)
 
 
 def address_of(array: Any) -> int:
@@ -106,22 +118,52 @@ def device_function(function: Any) -> Any:
     return function if SIMULATED else cuda.jit(device=True)(function)
 
 
-def count_double(function: Any, arg_types: tuple[Any, ...], compute_capability: tuple[int, int]) -> int:
-    """Number of instructions in a compiled device function that compute in double precision."""
-    function = getattr(function, "py_func", function)
-    text, _ = cuda.compile(function, arg_types, device=True, abi="numba", cc=compute_capability)
+def compiled_for(function: Any, arg_types: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, Any]:
+    """PTX of a device function, and the type that it returns."""
+    text, returned = cuda.compile(
+        getattr(function, "py_func", function), arg_types, device=True, abi="numba", cc=capability
+    )
+    return str(text), returned
+
+
+def count_double(text: str) -> int:
+    """Number of instructions in PTX that compute in double precision."""
     return len(re.findall(r"\b(?:add|sub|mul|fma|div|sqrt|rcp|neg|abs|cvt)\S*\.f64\b", text))
 
 
 if SIMULATED or not COMPILES:
     exact_times = times
 
+    def beginning(a: Any, size: Any) -> Any:
+        """Return the first elements of a vector."""
+        return a[:size]
+
 else:
-    from numba.cuda import types
+    from numba.cuda import cgutils, types
     from numba.cuda.core.errors import NumbaError as NumbaCudaError
-    from numba.cuda.extending import overload
+    from numba.cuda.extending import intrinsic, overload
+    from numba.cuda.np import arrayobj
 
     COMPILE_ERRORS = (*COMPILE_ERRORS, NumbaCudaError)
+
+    @intrinsic
+    def beginning(typingctx: Any, a: Any, size: Any) -> Any:  # noqa: ARG001
+        """Return the first elements of a contiguous vector, of which the compiler cannot tell how many there may be.
+
+        It unrolls every loop over an array whose length is bounded, until registers spill.
+        """
+        signature = a(a, types.intp)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            whole = context.make_array(sig.args[0])(context, builder, value=args[0])
+            part = context.make_array(sig.return_type)(context, builder)
+            arrayobj.populate_array(
+                part, data=whole.data, shape=[args[1]], strides=cgutils.unpack_tuple(builder, whole.strides, 1),
+                itemsize=whole.itemsize, meminfo=None,
+            )  # fmt: skip
+            return part._getvalue()
+
+        return signature, codegen
 
     def exact_times(a, b):  # type: ignore[no-untyped-def]
         """Product that is rounded by itself and never becomes part of a fused multiply-add."""

@@ -20,6 +20,7 @@ from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
 from rmsprop_nb._linesearch import ACCEPT, FAILED, TAKE_BEST, UNBOUNDED, begin_search, end_trial
 from rmsprop_nb._native import from_bits, magnitude_bits
 from rmsprop_nb._stopping import keep_best, stop_after_iteration, usable
+from rmsprop_nb._team import team_largest, team_sum
 from rmsprop_nb._types import Phase, Status
 
 __all__ = [
@@ -71,6 +72,7 @@ def make_tell(name: str, choose_direction: Any) -> Any:
         p.pending = 0
         p.nfev += 1
         largest, slope = _gradient_and_slope(arrays, p.a)
+        largest, slope = team_largest(settings.team, largest), team_sum(settings.team, slope)
         finite = usable(f, largest, settings.tests.largest_gradient)
         if finite and f < p.f_best:
             _move(arrays, p.a, arrays.x_best)
@@ -88,7 +90,7 @@ def make_tell(name: str, choose_direction: Any) -> Any:
             if moved:
                 _count_step(arrays, p, f, settings)
             slope = choose_direction(arrays, p, settings, accepted, moved)
-            p.gnorm = gradient_norm(arrays, arrays.g, largest if accepted else p.gnorm)
+            p.gnorm = gradient_norm(arrays, arrays.g, largest if accepted else p.gnorm, settings.team)
             _begin_iteration(arrays, p, slope, settings)
         if p.status == _RUNNING and p.nfev >= settings.tests.maxfev:
             p.status = _MAXFEV
@@ -125,7 +127,7 @@ def _count_step(arrays, p, f, settings):  # type: ignore[no-untyped-def]
     p.f = f
     if settings.tests.xtol >= 0.0:
         _move(arrays, p.a, arrays.x_eval)  # once more, because the objective may have scribbled on it
-        p.dx = max_abs_difference(arrays.x, arrays.x_eval)
+        p.dx = team_largest(settings.team, max_abs_difference(arrays.x, arrays.x_eval))
 
 
 @inline_jit
@@ -134,7 +136,7 @@ def _begin_iteration(arrays, p, slope, settings):  # type: ignore[no-untyped-def
     p.phase = _SEARCH
     stagnates = _stagnates(p, arrays.x)
     begin_search(p, slope)
-    stop_after_iteration(p, arrays.x, settings.tests)
+    stop_after_iteration(p, arrays.x, settings)
     if p.status in (_RUNNING, _MAXITER, _MAXFEV) and (stagnates or not slope < 0.0):  # says more than a limit
         p.status = _PRECISION_LOSS
 
@@ -153,10 +155,11 @@ def _stagnates(p, x):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def first_step(arrays, p, accepted):  # type: ignore[no-untyped-def]
+def first_step(arrays, p, accepted, team):  # type: ignore[no-untyped-def]
     """First step along a direction about which nothing is known; ever smaller after failures."""
     size = FIRST_STEP if accepted else 10.0 ** (-4 * (p.restarts + 1))
-    return size * max(1.0, max_abs(arrays.x)) / max(max_abs(arrays.momentum_buffer), tiny(arrays.x))
+    largest_x, largest_v = team_largest(team, max_abs(arrays.x)), team_largest(team, max_abs(arrays.momentum_buffer))
+    return size * max(1.0, largest_x) / max(largest_v, tiny(arrays.x))
 
 
 # -- vector operations ------------------------------------------------------------------------------------------------
@@ -183,12 +186,12 @@ def tiny(x):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def average_squares(arrays, g, hyper, forget):  # type: ignore[no-untyped-def]
+def average_squares(arrays, g, settings, forget):  # type: ignore[no-untyped-def]
     """S <- beta*S + (1 - beta)*g*g, from S = 0 if `forget`; return eps*max(sqrt(S)), which M has beside sqrt(S).
 
     eps is relative here, so that scaling f changes nothing.
     """
-    square_avg = arrays.square_avg
+    square_avg, hyper = arrays.square_avg, settings.hyper
     beta = square_avg.dtype.type(0) if forget else hyper.beta
     largest = magnitude_bits(square_avg.dtype.type(0))
     for i in range(g.size):
@@ -196,7 +199,8 @@ def average_squares(arrays, g, hyper, forget):  # type: ignore[no-untyped-def]
         square_avg[i] = s
         bits = magnitude_bits(s)
         largest = max(largest, bits)
-    return square_avg.dtype.type(hyper.eps * math.sqrt(from_bits(largest)) + tiny(square_avg))
+    largest_s = team_largest(settings.team, from_bits(largest))
+    return square_avg.dtype.type(hyper.eps * math.sqrt(largest_s) + tiny(square_avg))
 
 
 @inline_jit

@@ -25,6 +25,7 @@ from rmsprop_nb._descent import (
     set_metric,
 )
 from rmsprop_nb._jit import inline_jit, reduction_jit
+from rmsprop_nb._team import team_sum, team_sums
 
 __all__ = ["tell"]
 
@@ -33,26 +34,27 @@ LEAST_CURVATURE = 1e-22  # s.y relative to y.y below which a pair says nothing
 
 @inline_jit
 def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
-    floor = average_squares(arrays, arrays.g_eval if accepted else arrays.g, settings.hyper, not accepted)
+    team = settings.team
+    floor = average_squares(arrays, arrays.g_eval if accepted else arrays.g, settings, not accepted)
     if moved:
-        _go(arrays, p, floor)
+        _go(arrays, p, floor, team)
     else:
         set_metric(arrays, floor)
         p.pairs = 0
         if accepted:
             copy(arrays.g_eval, arrays.g)
     p.fresh = 1 if p.pairs == 0 else 0
-    slope = _set_direction(arrays, p)
+    slope = _set_direction(arrays, p, team)
     if not slope < 0.0 and p.pairs > 0:
         p.pairs = 0
         p.fresh = 1
-        slope = _set_direction(arrays, p)
+        slope = _set_direction(arrays, p, team)
     if p.pairs > 0:
         p.a = 1.0
     elif moved:
         p.a = 2.0 * p.a
     else:
-        p.a = first_step(arrays, p, accepted)
+        p.a = first_step(arrays, p, accepted, team)
     return slope
 
 
@@ -60,11 +62,11 @@ tell = make_tell("rmsprop-lbfgs", _choose_direction)
 
 
 @inline_jit
-def _go(arrays, p, floor):  # type: ignore[no-untyped-def]
+def _go(arrays, p, floor, team):  # type: ignore[no-untyped-def]
     """Go to the accepted point; put the pair over the oldest, unless f is not convex along the step."""
     memory = arrays.steps.shape[0]
     slot = _newer(p.newest, memory)
-    sy, yy = _store_pair(arrays, arrays.steps[slot], arrays.gradient_changes[slot], p.a, floor)
+    sy, yy = team_sums(team, _store_pair(arrays, arrays.steps[slot], arrays.gradient_changes[slot], p.a, floor))
     if sy > LEAST_CURVATURE * yy:
         p.newest = slot
         p.pairs = min(p.pairs + 1, memory)
@@ -106,26 +108,27 @@ def _store_pair(arrays, s, y, a, floor):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _set_direction(arrays, p):  # type: ignore[no-untyped-def]
+def _set_direction(arrays, p, team):  # type: ignore[no-untyped-def]
     """v <- -H g; return g.v."""
     if p.pairs == 0:
-        return _scaled_descent(arrays)
+        return team_sum(team, _scaled_descent(arrays))
     slot, memory = p.newest, arrays.steps.shape[0]
     steps, changes, sums, v = arrays.steps, arrays.gradient_changes, arrays.pair_sums, arrays.momentum_buffer
-    gamma = sums[slot, 0] / _dot_in_metric(changes[slot], arrays.metric)
-    product = _begin(arrays, steps[slot])
+    gamma = sums[slot, 0] / team_sum(team, _dot_in_metric(changes[slot], arrays.metric))
+    product = team_sum(team, _begin(arrays, steps[slot]))
     for _ in range(p.pairs - 1):
         older = _older(slot, memory)
         sums[slot, 1] = product / sums[slot, 0]
-        product = _add(v, changes[slot], -sums[slot, 1], steps[older])
+        product = team_sum(team, _add(v, changes[slot], -sums[slot, 1], steps[older]))
         slot = older
     sums[slot, 1] = product / sums[slot, 0]
-    product = _scale(v, changes[slot], -sums[slot, 1], gamma, arrays.metric)
+    product = team_sum(team, _scale(v, changes[slot], -sums[slot, 1], gamma, arrays.metric))
     for _ in range(p.pairs - 1):
         newer = _newer(slot, memory)
-        product = _add(v, steps[slot], sums[slot, 1] - product / sums[slot, 0], changes[newer])
+        c = sums[slot, 1] - product / sums[slot, 0]
+        product = team_sum(team, _add(v, steps[slot], c, changes[newer]))
         slot = newer
-    return _end(arrays, steps[slot], sums[slot, 1] - product / sums[slot, 0])
+    return team_sum(team, _end(arrays, steps[slot], sums[slot, 1] - product / sums[slot, 0]))
 
 
 @inline_jit

@@ -30,6 +30,7 @@ __all__ = [
     "StopRun",
     "drive",
     "next_budget",
+    "next_rates",
     "next_recorded",
     "record_argument",
     "run_chunks",
@@ -126,7 +127,7 @@ def run_chunks(
         chunk_start = time.perf_counter()
         nit = p["nit"]
         if monitor.schedule is not None:
-            settings = settings._replace(rates=_next_rates(monitor.schedule, p["step"], budget, settings.rates.dtype))
+            settings = settings._replace(rates=next_rates(monitor.schedule, p["step"], budget, settings.rates.dtype))
         trace = np.empty((budget // monitor.stride + 1 if monitor.stride else 0, len(TRACE_COLUMNS)))
         recorded = advance(settings, budget, pause, trace, monitor.stride)
         if recorded:
@@ -166,7 +167,8 @@ def next_budget(budget: int, seconds: float, largest: int) -> int:
     return max(1, min(int(fitting), 8 * budget, largest))
 
 
-def _next_rates(schedule: Callable[[int], float], step: int, count: int, dtype: Any) -> NDArray[Any]:
+def next_rates(schedule: Callable[[int], float], step: int, count: int, dtype: Any) -> NDArray[Any]:
+    """Learning rates of so many steps from `step` on; raises if one is none."""
     rates = np.array([schedule(k) for k in range(step, step + count)], dtype=np.float64)
     if not (np.isfinite(rates).all() and (rates >= 0.0).all()):
         k = int(np.flatnonzero(~(np.isfinite(rates) & (rates >= 0.0)))[0])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb import _auto, _descent, _lbfgs, _textbook
 from rmsprop_nb._cpu import PARALLEL_MIN_SIZE
-from rmsprop_nb._loop import Algorithm, Monitor, drive
+from rmsprop_nb._loop import Algorithm, Monitor, drive, next_rates
 from rmsprop_nb._objective import Problem, PythonObjective, compile_objective
 from rmsprop_nb._options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._run_state import RunState
@@ -19,13 +19,16 @@ from rmsprop_nb._threads import usable_threads
 from rmsprop_nb._types import Arrays, Settings, Variant
 from rmsprop_nb._watch import watching
 
-__all__ = ["AnyOptions", "algorithm_of", "run", "settings_of", "starting_state"]
+__all__ = ["AnyOptions", "algorithm_of", "batch_settings", "run", "settings_of", "starting_state"]
 
 AnyOptions = RmspropOptions | LbfgsOptions
 
 # How much of the slope a line search may leave: little for conjugate directions, much where a unit step is the rule.
 CG_CURVATURE = 0.1
 LBFGS_CURVATURE = 0.9
+
+LONGEST_TABLE = 10**6
+"""Most learning rates that are computed before a batch begins."""
 
 
 def run(
@@ -126,6 +129,18 @@ def settings_of(options: AnyOptions, x: NDArray[Any]) -> Settings:
         curvature=LBFGS_CURVATURE if isinstance(options, LbfgsOptions) else CG_CURVATURE,
         blocks=usable_threads() if parallel else 1,
     )
+
+
+def batch_settings(options: AnyOptions, x: NDArray[Any]) -> Settings:
+    """The settings of runs that do not come back to Python: a schedule is asked for every iteration there may be."""
+    settings = settings_of(options, x)
+    schedule = _schedule(options)
+    if schedule is None:
+        return settings
+    if settings.tests.maxiter > LONGEST_TABLE:
+        msg = f"in a batch a schedule needs maxiter of at most {LONGEST_TABLE}, got {options.maxiter}."
+        raise ValueError(msg)
+    return settings._replace(rates=next_rates(schedule, 0, max(settings.tests.maxiter, 1), x.dtype))
 
 
 def _total(maxiter: Any) -> int | None:

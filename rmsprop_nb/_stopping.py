@@ -6,6 +6,7 @@ import math
 
 from rmsprop_nb._cpu import copy, max_abs
 from rmsprop_nb._jit import inline_jit
+from rmsprop_nb._team import team_largest
 from rmsprop_nb._types import Status
 
 __all__ = ["keep_best", "stop_after_iteration", "usable"]
@@ -30,15 +31,18 @@ def keep_best(p, f, g, arrays):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def stop_after_iteration(p, x, tests):  # type: ignore[no-untyped-def]
+def stop_after_iteration(p, x, settings):  # type: ignore[no-untyped-def]
     """Set the status if a test is met at the iterate ``p`` describes (p.f, p.f_prev, p.gnorm, p.dx)."""
+    tests = settings.tests
     if p.gnorm <= tests.gtol:
         p.status = _GTOL
     elif p.f <= tests.f_target:
         p.status = _F_TARGET
     elif p.step > 0 and abs(p.f_prev - p.f) <= tests.ftol * max(abs(p.f_prev), abs(p.f), 1.0):
         p.status = _FTOL
-    elif tests.xtol >= 0.0 and p.step > 0 and p.dx <= tests.xtol * max(max_abs(x), 1.0):  # a pass over x if it is on
+    elif (  # a pass over x, if it is on
+        tests.xtol >= 0.0 and p.step > 0 and p.dx <= tests.xtol * max(team_largest(settings.team, max_abs(x)), 1.0)
+    ):
         p.status = _XTOL
     elif p.since_best >= tests.patience:
         p.status = _STALLED

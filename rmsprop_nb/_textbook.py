@@ -21,6 +21,7 @@ from rmsprop_nb._cpu import (
 )
 from rmsprop_nb._jit import kernel_jit
 from rmsprop_nb._stopping import keep_best, stop_after_iteration, usable
+from rmsprop_nb._team import team_largest
 from rmsprop_nb._types import Phase, Status, Variant
 
 __all__ = ["make_ask", "tell"]
@@ -51,7 +52,7 @@ def make_ask(variant: Variant, parallel: bool) -> Any:
             if arrays.lower.size:
                 clip(arrays.x, arrays.lower, arrays.upper)
             if measure:
-                p.dx = max_abs_difference(arrays.x, arrays.g)
+                p.dx = team_largest(settings.team, max_abs_difference(arrays.x, arrays.g))
         copy(arrays.x, arrays.x_eval)
         p.pending = 1
 
@@ -64,8 +65,8 @@ def tell(arrays, record, f, settings):  # type: ignore[no-untyped-def]
     p = record[0]
     p.pending = 0
     p.nfev += 1
-    largest = max_abs(arrays.g_eval)
-    p.gnorm = gradient_norm(arrays, arrays.g_eval, largest)
+    largest = team_largest(settings.team, max_abs(arrays.g_eval))
+    p.gnorm = gradient_norm(arrays, arrays.g_eval, largest, settings.team)
     if p.phase == _START:
         p.f = f  # reported even if it is not finite
     if not usable(f, largest, settings.tests.largest_gradient):
@@ -81,4 +82,4 @@ def tell(arrays, record, f, settings):  # type: ignore[no-untyped-def]
     if f < p.f_best:
         copy(arrays.x, arrays.x_best)
         keep_best(p, f, arrays.g_eval, arrays)
-    stop_after_iteration(p, arrays.x, settings.tests)
+    stop_after_iteration(p, arrays.x, settings)

@@ -129,6 +129,7 @@ class Settings(NamedTuple):
     rates: NDArray[Any]  # learning rates of the next steps; the last one holds for all that follow
     curvature: float  # fraction of the slope that a line search may leave
     blocks: int  # pieces of a vector worked on at the same time
+    team: Any = None  # the threads that share a vector, a Team; see _team
 
 
 class MinibatchSettings(NamedTuple):

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from rmsprop_nb._options import Rule
+from rmsprop_nb._team import Team, team_sum
 from rmsprop_nb._types import Variant
 
-__all__ = ["device_rule"]
+__all__ = ["Team", "device_rule", "team_sum"]
 
 
 def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, **options: Any) -> Any:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numba import cuda
 
-from rmsprop_nb import RMSprop, RMSpropState, Status, minimize, minimize_batch, schedules
-from rmsprop_nb.cuda import device_rule
+from rmsprop_nb import RMSprop, RMSpropState, Status, load, minimize, minimize_batch, schedules
+from rmsprop_nb.cuda import Team, device_rule, team_sum
 
 rng = np.random.default_rng(0)
 PARAMS = {"W": rng.normal(size=(3, 4)), "b": [rng.normal(size=5).astype(np.float32), np.array(2.0)]}
@@ -155,6 +155,7 @@ BATCH = {"jac": "inplace", "batch_args": (rng.random(19) + 0.5, Y)}
 RUNS = {
     "textbook": {"options": {"learning_rate": 0.05, "maxiter": 12, "momentum": 0.5, "centered": True, "eps": 0.1}},
     "bias": {"options": {"learning_rate": 0.05, "maxiter": 12, "bias_correction": True, "initial_accumulator": 0.5}},
+    "schedule": {"options": {"learning_rate": schedules.exponential_decay(0.1, 5, 0.5), "maxiter": 12}},
     "auto": {},
     "lbfgs": {"method": "rmsprop-lbfgs", "options": {"memory": 3}},
     "bounds": {"bounds": [(0.0, 1.5), (0.9, 1.2), (0.0, None)]},
@@ -193,6 +194,80 @@ def test_begun_batches_go_on():
     np.testing.assert_array_equal(found.x, whole.x)
 
 
+def valley(x, grad):
+    f = x[0] - x[0]
+    for i in range(x.size):
+        f += (i + 1) * x[i] * x[i]
+        grad[i] = 2 * (i + 1) * x[i]
+    return f
+
+
+@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+def test_vectors_in_a_workspace_give_the_results_of_the_host(method):
+    """There are more problems than threads, so that each column is used again."""
+    starts = rng.normal(size=(19, 6))
+    run = {"jac": "inplace", "method": method, "bounds": [(-1.0, 1.0)] * 5 + [(0.1, 1.0)], "options": {"maxiter": 8}}
+    expected = minimize_batch(valley, starts, **run)
+    found = minimize_batch(valley, starts, **run, device="cuda")
+    for name in ("x", "fun", "jac", "nit", "nfev", "status"):
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def chain(x, grad, team, target):
+    """Each thread adds up a part of f, and fills a part of the gradient."""
+    mean = team_sum(team, sum_of_share(x, team)) / x.size
+    f = 0.0
+    for i in range(team.rank, x.size, team.size):
+        d = x[i] - target[i]
+        f += d * d
+        grad[i] = d + d
+    if team.rank == 0:
+        f += mean * mean
+    team_sum(team, 0.0)  # all have written their part of the gradient
+    for i in range(team.rank, x.size, team.size):
+        grad[i] += (mean + mean) / x.size
+    return f
+
+
+def sum_of_share(x, team):
+    total = 0.0
+    for i in range(team.rank, x.size, team.size):
+        total += x[i]
+    return total
+
+
+TEAMS = {
+    "textbook": {"options": {"learning_rate": 0.05, "maxiter": 4, "momentum": 0.5, "eps": 0.1}},
+    "auto": {"options": {"maxiter": 3}},
+    "lbfgs": {"method": "rmsprop-lbfgs", "options": {"memory": 2, "maxiter": 3, "xtol": 1e-9}},
+    "bounds": {"bounds": [(-1.0, 0.5)] * 5, "options": {"maxiter": 3}},
+}
+
+
+@pytest.mark.parametrize("run", TEAMS.values(), ids=TEAMS)
+def test_teams_find_what_one_thread_finds(run):
+    """Sums are added up in another order, so not to the last digit."""
+    run = {"jac": "inplace", "batch_args": (rng.normal(size=(2, 5)),), **run}
+    expected = minimize_batch(chain, np.ones((2, 5)), (Team(),), **run)
+    found = minimize_batch(chain, np.ones((2, 5)), (Team(),), **run, device="cuda")
+    np.testing.assert_array_equal(found.status, expected.status)
+    for name in ("x", "fun", "jac"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_team_of_one_variable_is_one_thread():
+    found = minimize_batch(
+        chain, np.ones((2, 1)), (Team(),), batch_args=(np.zeros((2, 1)),), jac="inplace", device="cuda"
+    )
+    assert found.success.all()
+
+
+def test_checkpoint_has_what_the_device_found(tmp_path):
+    path = tmp_path / "batch"
+    found = minimize_batch(valley, np.ones((3, 2)), jac="inplace", device="cuda", checkpoint=path)
+    np.testing.assert_array_equal(load(path).x, found.x)
+
+
 def of_matrix(x, grad, a):
     f = x[0] - x[0]
     for i in range(x.size):
@@ -214,15 +289,25 @@ def test_data_may_be_matrices():
         ({"device": "gpu"}, "device must be 'cpu' or 'cuda', got 'gpu'"),
         ({"workers": 2}, "workers must be 1 with device='cuda'"),
         ({"jac": True}, "device='cuda' needs jac='inplace'.* got jac=True"),
-        ({"X0": np.zeros((19, 500))}, "room for 16384 bytes of vectors a problem, and n=500 needs"),
+        ({"jac": "2-point"}, "device='cuda' needs jac='inplace'.* got jac='2-point'"),
         ({"batch_args": (np.zeros((19, 2, 2, 2)),)}, "at most 3 axes"),
+        ({"batch_args": (np.full(19, "a"),)}, "must be numbers in at most 3 axes"),
+        ({"options": {"learning_rate": lambda k: 0.1, "maxiter": 10**7}}, "schedule needs maxiter of at most 1000000"),
+        ({"options": {"learning_rate": lambda k: -0.1}}, "must be finite and not negative, got -0.1 at step 0"),
+        ({"options": {"maxtime": 1.0}}, "maxtime"),
     ],
-    ids=["device", "workers", "jac", "n", "axes"],
+    ids=["device", "workers", "jac", "differences", "axes", "text", "long", "negative", "maxtime"],
 )
 def test_bad_batches_are_refused(run, message):
     given = {"X0": STARTS, "device": "cuda", **BATCH, **run}
     with pytest.raises(ValueError, match=message):
         minimize_batch(misfit, given.pop("X0"), (T,), **given)
+
+
+@pytest.mark.parametrize("args", [("text",), ([1.0],), ((1.0, {}),)], ids=["text", "list", "dict"])
+def test_arguments_that_no_device_takes_are_refused(args):
+    with pytest.raises(TypeError, match=r"args\[0\] must be a number, an array of numbers or a tuple of these"):
+        minimize_batch(misfit, STARTS, args, **BATCH, device="cuda")
 
 
 # -- one problem on the device ----------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 The subset is what Numba's compiler makes of this project's kernels: no textures, no shuffles. Threads that have taken
 different branches are run lowest instruction first, as far as they stay together. Every access to memory is checked:
-its bounds, its alignment, and whether another thread has touched the same place (a race), in shared memory since the
-last barrier. All threads of a block must come to the same barrier.
+its bounds, its alignment, and whether another thread has touched the same place without a barrier in between (a race).
+A barrier waits for the threads of a block that have not ended, which must all come to the same one.
 
 PTX is described in NVIDIA's "Parallel Thread Execution ISA". Arithmetic is IEEE except for ``.approx``, which a device
 computes with fewer digits; a device may also join ``mul`` and ``add`` without ``.rn``, which is not done here.
@@ -27,6 +27,7 @@ LOCAL = 1  # region of the local memory, of which each thread has its own
 SHARED = 2  # of which each block has its own
 FIRST_REGION = 16
 FIRST_REACHABLE = 4096  # regions of arrays that are no arguments
+NOBODY, SEVERAL = -1, -2  # who has touched a place
 
 TYPES = {
     "pred": np.bool_, "b8": np.uint8, "b16": np.uint16, "b32": np.uint32, "b64": np.uint64,
@@ -77,13 +78,9 @@ class Module:
 
     def __init__(self, text: str) -> None:
         text = re.sub(r"//[^\n]*", "", text)
+        self.shared, self.shared_bytes = _shared(text)
         self.functions: dict[str, Function] = {}
         self.entry = ""
-        self.shared: dict[str, int] = {}  # where names begin
-        self.shared_bytes = 0
-        for align, name, size in re.findall(r"\.shared\s+\.align\s+(\d+)\s+\.b8\s+([\w$]+)\[(\d+)\]", text):
-            self.shared[name] = -(-self.shared_bytes // int(align)) * int(align)
-            self.shared_bytes = self.shared[name] + int(size)
         for match in re.finditer(r"\.(entry|func)\b([^{;]*)\{", text):
             body = text[match.end() : _closing(text, match.end())]
             head = re.sub(r"^\s*\([^)]*\)", "", match[2])  # what a function returns
@@ -91,6 +88,15 @@ class Module:
             self.functions[name] = _function(re.findall(r"\.param[^,)]*?([\w$]+)\s*(?:\[\d+\])?\s*[,)]", head), body)
             if match[1] == "entry":
                 self.entry = name
+
+
+def _shared(text: str) -> tuple[dict[str, int], int]:
+    """Where the variables in shared memory begin, and how many bytes there are."""
+    places, end = {}, 0
+    for align, name, size in re.findall(r"\.shared\s+\.align\s+(\d+)\s+\.b8\s+([\w$]+)\[(\d+)\]", text):
+        begin = -(-end // int(align)) * int(align)
+        places[name], end = begin, begin + int(size)
+    return places, end
 
 
 def _closing(text: str, start: int) -> int:
@@ -145,22 +151,22 @@ def address_in(k: int, offset: int = 0) -> int:
 class Memory:
     """The arrays that a kernel was given or may reach, each in its own region, and what threads have themselves."""
 
-    def __init__(self, arrays: list[np.ndarray], reachable: Any, block: int, threads: int, module: Module) -> None:
+    def __init__(self, arrays: list[np.ndarray], reachable: Any, blocks: int, threads: int, module: Module) -> None:
         regions = [*enumerate(arrays, FIRST_REGION), *enumerate(reachable, FIRST_REACHABLE)]
         self.regions = {k: a.reshape(-1).view(np.uint8) for k, a in regions}
-        local_bytes = max(f.local_bytes for f in module.functions.values())
-        self.local = np.zeros((threads, max(local_bytes, 1)), np.uint8)
-        self.shared = np.zeros((threads // block, max(module.shared_bytes, 1)), np.uint8)
-        self.regions[SHARED] = self.shared.reshape(-1)
-        self.owners = {k: np.full(-(-b.size // GRAIN), -1) for k, b in self.regions.items()}  # who has touched a place
-        self.written = {k: np.zeros(-(-b.size // GRAIN), bool) for k, b in self.regions.items()}
-        self.block = block
+        self.moved = dict.fromkeys(self.regions, 0)  # sectors of each array, and the fewest that would have done
+        self.least = dict.fromkeys(self.regions, 0)
+        self.block_size = threads // blocks
+        self.shared_bytes = -(-module.shared_bytes // 8) * 8
+        self.regions[SHARED] = np.zeros(self.shared_bytes * blocks, np.uint8)
+        grains = {k: -(-b.size // GRAIN) for k, b in self.regions.items()}
+        self.owners = {k: np.full(count, NOBODY) for k, count in grains.items()}
+        self.last_block = {k: np.zeros(count, np.int64) for k, count in grains.items()}  # of who has touched it
+        self.moment = {k: np.zeros(count, np.int64) for k, count in grains.items()}  # how many barriers were before
+        self.written = {k: np.zeros(count, bool) for k, count in grains.items()}
+        self.barriers = np.zeros(blocks, np.int64)
+        self.local = np.zeros((threads, max(max(f.local_bytes for f in module.functions.values()), 1)), np.uint8)
         self.requests = self.sectors = self.bytes = 0
-
-    def pass_barrier(self) -> None:
-        """What was touched in shared memory may be touched by others now."""
-        self.owners[SHARED][:] = -1
-        self.written[SHARED][:] = False
 
     def load(self, where: np.ndarray, dtype: Any, width: int, threads: np.ndarray) -> np.ndarray:
         """Read `width` elements for each thread; shape (threads, width)."""
@@ -179,18 +185,18 @@ class Memory:
         for region in np.unique(regions):
             here = regions == region
             memory = self.local if region == LOCAL else self.regions.get(int(region))
-            room = self.shared if region == SHARED else memory
             if memory is None:
                 raise PTXError(f"access to an address in no array, {int(where[here][0]):#x}")
-            if offsets[here].min() < 0 or offsets[here].max() + size > room.shape[-1]:
-                raise PTXError(f"out of bounds: {size} bytes at {offsets[here].max()} of {room.shape[-1]}")
+            room = self.shared_bytes if region == SHARED else memory.shape[-1]
+            if offsets[here].min() < 0 or offsets[here].max() + size > room:
+                raise PTXError(f"out of bounds: {size} bytes at {offsets[here].max()} of {room}")
             if region == SHARED:
-                offsets[here] += threads[here] // self.block * room.shape[-1]
+                offsets = np.where(here, offsets + threads // self.block_size * self.shared_bytes, offsets)
             bytes_of = offsets[here][:, None] + np.arange(size)
             place = (threads[here][:, None], bytes_of) if region == LOCAL else bytes_of
+            if region >= FIRST_REGION:
+                self._count(int(region), offsets[here], size, threads[here])
             if region != LOCAL:
-                if region != SHARED:
-                    self._count(offsets[here], size, threads[here])
                 self._look_for_race(int(region), offsets[here], size, threads[here], values is not None)
             if values is None:
                 found[here] = memory[place]
@@ -198,22 +204,35 @@ class Memory:
                 memory[place] = values.view(np.uint8).reshape(threads.size, size)[here]
         return found.view(dtype) if values is None else None
 
-    def _count(self, offsets: np.ndarray, size: int, threads: np.ndarray) -> None:
+    def _count(self, region: int, offsets: np.ndarray, size: int, threads: np.ndarray) -> None:
         """Requests of warps, and the sectors of 32 bytes that they touch."""
         warps = threads // WARP
-        self.requests += np.unique(warps).size
-        self.sectors += np.unique(warps * 2**40 + offsets // SECTOR).size
+        distinct = np.unique(np.unique(warps * 2**40 + offsets) // 2**40, return_counts=True)[1]
+        sectors = np.unique(warps * 2**40 + offsets // SECTOR).size
+        self.moved[region] += sectors
+        self.least[region] += int(np.sum(-(-distinct * size // SECTOR)))
+        self.requests += distinct.size
+        self.sectors += sectors
         self.bytes += size * threads.size
 
     def _look_for_race(self, region: int, offsets: np.ndarray, size: int, threads: np.ndarray, writes: bool) -> None:
         grains = -(-size // GRAIN)
         words = (offsets[:, None] // GRAIN + np.arange(grains)).reshape(-1)
         who = np.repeat(threads, grains)
+        block = who // self.block_size
         owner, written = self.owners[region], self.written[region]
-        others = (owner[words] != -1) & (owner[words] != who)
+        last_block, moment = self.last_block[region], self.moment[region]
+        past = words[(last_block[words] == block) & (moment[words] < self.barriers[block])]  # a barrier was in between
+        owner[past] = NOBODY
+        written[past] = False
+        others = (owner[words] != NOBODY) & (owner[words] != who)
         if (others & (written[words] | writes)).any() or (writes and np.unique(words).size < np.unique(who).size):
             raise PTXError(f"race: two threads touch the same place of region {region}, and one writes")
-        owner[words] = who
+        owner[words] = np.where(others, SEVERAL, who)
+        if not writes and np.unique(words).size < words.size:
+            distinct, first, count = np.unique(words, return_index=True, return_counts=True)
+            owner[distinct] = np.where(count > 1, SEVERAL, owner[words[first]])
+        last_block[words], moment[words] = block, self.barriers[block]
         written[words] |= writes
 
     def atomic(self, where: np.ndarray, values: np.ndarray, operation: Any) -> np.ndarray:
@@ -241,6 +260,7 @@ class Launch:
     requests: int
     sectors: int
     bytes: int
+    spread: tuple[float, ...]  # for each array, sectors over the fewest that could hold what a warp asked for
 
     @property
     def sectors_over_least(self) -> float:
@@ -260,7 +280,7 @@ def run(text: str, blocks: int, threads: int, args: Any, reachable: Any = ()) ->
     if len(numbers) != len(entry.params):
         raise PTXError(f"the kernel takes {len(entry.params)} numbers, got {len(numbers)}")
     count = blocks * threads
-    memory = Memory(arrays, reachable, threads, count, module)
+    memory = Memory(arrays, reachable, blocks, count, module)
     index = np.arange(count)
     special = {"%tid.x": index % threads, "%ctaid.x": index // threads, "%ntid.x": threads, "%nctaid.x": blocks}
     frame = Frame(module, entry, memory, special, count)
@@ -268,7 +288,8 @@ def run(text: str, blocks: int, threads: int, args: Any, reachable: Any = ()) ->
         frame.params[name] = np.full(count, number)
     with np.errstate(all="ignore"):
         frame.run(index)
-    return Launch(frame.executed, memory.requests, memory.sectors, memory.bytes)
+    spread = tuple(moved / max(memory.least[region], 1) for region, moved in memory.moved.items())
+    return Launch(frame.executed, memory.requests, memory.sectors, memory.bytes, spread)
 
 
 def _flattened(value: Any, arrays: list[np.ndarray]) -> Any:
@@ -303,12 +324,11 @@ class Frame:
         pc = np.full(self.count, end)
         pc[threads] = 0
         waiting = np.zeros(self.count, bool)
-        while (ready := threads[(pc[threads] < end) & ~waiting[threads]]).size or waiting.any():
-            if not ready.size:
-                self._pass_barrier(pc, waiting, threads)
-                continue
-            at = int(pc[ready].min())
-            self.active = ready[pc[ready] == at]
+        while (pc < end).any():
+            if not (~waiting & (pc < end)).any():
+                raise PTXError("threads wait at a barrier for others that do not come")
+            at = int(pc[~waiting & (pc < end)].min())
+            self.active = threads[(pc[threads] == at) & ~waiting[threads]]
             while True:
                 instruction = code[at]
                 self.executed[instruction.op] += 1
@@ -319,6 +339,8 @@ class Frame:
                         waiting[taken] = True
                     else:
                         pc[taken] = end if instruction.op == "ret" else self.function.labels[instruction.args[0]]
+                    if instruction.op != "bra":
+                        self._pass_barrier(pc, waiting, pc < end)
                     break
                 self._execute(instruction)
                 at += 1
@@ -326,14 +348,15 @@ class Frame:
                     pc[self.active] = at
                     break
 
-    def _pass_barrier(self, pc: np.ndarray, waiting: np.ndarray, threads: np.ndarray) -> None:
-        """Let all go on who wait, if those of a block wait at the same place."""
-        block = self.memory.block
-        places = np.where(waiting, pc, -1)[threads].reshape(-1, block)
-        if (places != places[:, :1]).any():
+    def _pass_barrier(self, pc: np.ndarray, waiting: np.ndarray, lives: np.ndarray) -> None:
+        """Let the blocks go on of which every thread waits that has not ended."""
+        size = self.memory.block_size
+        passes = ~(lives & ~waiting).reshape(-1, size).any(1) & waiting.reshape(-1, size).any(1)
+        places = np.where(waiting, pc, -1).reshape(-1, size)[passes]
+        if ((places >= 0) & (places != places.max(axis=1, keepdims=True))).any():
             raise PTXError("barrier that not all threads of a block come to")
-        waiting[:] = False
-        self.memory.pass_barrier()
+        self.memory.barriers[passes] += 1
+        waiting[np.repeat(passes, size)] = False
 
     def _guarded(self, instruction: Instruction) -> np.ndarray:
         """The active threads for which the guard holds."""
@@ -376,7 +399,8 @@ class Frame:
             bits = int(operand, 0) % 2 ** (8 * dtype.itemsize)
             return np.full(self.active.size, bits, WORDS[dtype.itemsize]).view(dtype)
         if operand in self.module.shared:
-            return np.full(self.active.size, (SHARED << 32) + self.module.shared[operand], np.uint64)
+            address = (SHARED << 32) + self.module.shared[operand]
+            return np.full(self.active.size, address, np.uint64).astype(dtype)
         if operand.startswith("__local_depot"):
             return np.full(self.active.size, LOCAL << 32, np.uint64)
         raise PTXError(f"the operand {operand} has no value")

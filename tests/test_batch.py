@@ -8,7 +8,7 @@ from numba import njit
 from objectives import ARGS, FORMS, as_python
 from scipy.optimize import curve_fit
 
-from rmsprop_nb import Status, minimize, minimize_batch, multistart
+from rmsprop_nb import Status, minimize, minimize_batch, multistart, schedules
 from rmsprop_nb._jit import JIT_ENABLED
 
 needs_jit = pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, and the JIT is disabled")
@@ -152,6 +152,18 @@ def test_one_problems_trouble_is_its_own(python, workers):
     assert sorted(batch.exceptions) == [3, 7]
     assert all(isinstance(error, ValueError) for error in batch.exceptions.values())
     np.testing.assert_allclose(batch.x[kinds == 0], 0.0, atol=1e-5)
+
+
+def test_schedule_is_followed():
+    run = {"jac": "inplace", "options": {"learning_rate": schedules.exponential_decay(0.1, 5, 0.5), "maxiter": 12}}
+    y, weight = decays(3)
+    found = minimize_batch(decay, np.ones((3, 3)), (T,), batch_args=(y, weight), **run)
+    singles = [minimize(decay, np.ones(3), (T, y[k], weight[k]), **run) for k in range(3)]
+    assert_one_by_one(found, singles)
+    assert (found.x != 1.0).all()
+    run["options"]["maxiter"] = 10**7
+    with pytest.raises(ValueError, match="schedule needs maxiter of at most 1000000, got 10000000"):
+        minimize_batch(decay, np.ones((3, 3)), (T,), batch_args=(y, weight), **run)
 
 
 def test_float32_stays_float32():

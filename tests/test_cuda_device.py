@@ -13,7 +13,7 @@ from rmsprop_nb import RMSprop, minimize, minimize_batch
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 from numba import config, cuda
 
-from rmsprop_nb.cuda import device_rule
+from rmsprop_nb.cuda import Team, device_rule
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not cuda.is_available(), reason="there is no CUDA device")]
 on_real_device = pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="the simulator has no streams and is slow")
@@ -143,6 +143,39 @@ def test_batches_end_as_on_the_cpu(method):
     compare_batches(12, method)
 
 
+@njit
+def bowl(x, grad):
+    f = x[0] - x[0]
+    for i in range(x.size):
+        f += x[i] * x[i]
+        grad[i] = x[i] + x[i]
+    return f
+
+
+@njit
+def shared_bowl(x, grad, team):
+    f = x[0] - x[0]
+    for i in range(team.rank, x.size, team.size):
+        f += x[i] * x[i]
+        grad[i] = x[i] + x[i]
+    return f
+
+
+@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+def test_vectors_may_be_in_a_workspace(method):
+    starts = np.random.default_rng(0).normal(size=(20, 40))
+    found = minimize_batch(bowl, starts, jac="inplace", method=method, device="cuda")
+    assert found.success.all()
+    np.testing.assert_allclose(found.x, 0.0, atol=1e-5)
+
+
+def test_blocks_may_share_a_problem():
+    starts = np.random.default_rng(0).normal(size=(2, 10))
+    found = minimize_batch(shared_bowl, starts, (Team(),), jac="inplace", device="cuda")
+    assert found.success.all()
+    np.testing.assert_allclose(found.x, 0.0, atol=1e-5)
+
+
 def test_single_problem_converges():
     @cuda.jit
     def slope(x, grad):
@@ -247,6 +280,33 @@ def test_tensors_of_half_precision(name):
 @on_real_device
 def test_large_batches_end_as_on_the_cpu():
     compare_batches(100_000, "rmsprop")
+
+
+@on_real_device
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_problems_shared_by_blocks(dtype):
+    starts = np.random.default_rng(0).normal(size=(1000, 4001)).astype(dtype)
+    found = minimize_batch(shared_bowl, starts, (Team(),), jac="inplace", device="cuda")
+    assert found.success.all()
+
+
+@on_real_device
+@pytest.mark.parametrize("args", [(), (Team(),)], ids=["threads", "blocks"])
+def test_objective_that_raises_ends_its_problem_alone(args):
+    @njit
+    def raises_below_zero(x, grad, *args):
+        if x[0] < 0.0:
+            raise ValueError
+        for i in range(x.size):
+            grad[i] = x[i] - 1.0
+        return (x[0] - 1.0) ** 2 / 2.0
+
+    starts = np.full((5000, 40), 2.0)
+    starts[7] = -1.0
+    found = minimize_batch(raises_below_zero, starts, args, jac="inplace", device="cuda", options={"maxiter": 3})
+    np.testing.assert_array_equal(np.flatnonzero(found.status == 8), [7])
+    assert isinstance(found.exceptions[7], ValueError)
+    assert not np.isnan(np.delete(found.x, 7, 0)).any()
 
 
 @on_real_device

@@ -82,12 +82,31 @@ def test_races_in_shared_memory():
         run(without, 2, 32, (np.zeros(64, np.float32),))
 
 
+def test_barriers_wait_for_threads_that_have_not_ended():
+    @cuda.jit
+    def some(a):
+        i = cuda.threadIdx.x
+        if i >= 7:
+            return
+        a[i] = i
+        cuda.syncthreads()
+        a[i + 7] = a[6 - i]
+
+    a = np.zeros(32, np.float32)
+    run(ptx(some, (float32[::1],)), 1, 32, (a,))
+    np.testing.assert_array_equal(a[:14], [*range(7), *range(6, -1, -1)])
+
+
 def test_barriers_that_some_threads_do_not_come_to():
     @cuda.jit
     def some(a):
-        if cuda.threadIdx.x < 7:
+        i = cuda.threadIdx.x
+        if i < 7:
             cuda.syncthreads()
-            a[cuda.threadIdx.x] = a[0]
+            a[i] = 1.0
+        else:
+            a[i] = 2.0
+            cuda.syncthreads()
 
     with pytest.raises(PTXError, match="barrier"):
         run(ptx(some, (float32[::1],)), 1, 32, (np.zeros(32, np.float32),))

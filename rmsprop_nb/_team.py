@@ -1,0 +1,88 @@
+"""A team: the threads that work on one problem. On the CPU it is one thread, on a CUDA device it may be a block.
+
+Each member has a share of every vector. What is done element by element is done to the share; what is summed or
+compared over a whole vector goes through these functions. A team of None is a thread by itself, and costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from numba.extending import overload
+
+__all__ = ["SIMULATED", "Team", "team_largest", "team_sum", "team_sums"]
+
+
+class Team(NamedTuple):
+    """Who of how many a thread is, for an objective that a block of threads evaluates together.
+
+    Attributes
+    ----------
+    rank : int
+        Number of this thread, from 0.
+    size : int
+        How many there are.
+    places : array or None
+        What `team_sum` works with.
+
+    Examples
+    --------
+    >>> from rmsprop_nb.cuda import Team
+    >>> Team()
+    Team(rank=0, size=1, places=None)
+    """
+
+    rank: int = 0
+    size: int = 1
+    places: Any = None  # an array that all threads of a block see, one place for each
+
+
+SIMULATED: dict[str, Callable[[Team, Any], Any]] = {}
+"""How the threads of the simulator do it; it knows no overloads."""
+
+
+def team_sum(team: Team | None, part: Any) -> Any:
+    """Add up the parts that the members of a team have; each must call this, and is given the sum.
+
+    Parameters
+    ----------
+    team : Team
+        What the objective was given.
+    part : float
+        The part of this thread.
+
+    Returns
+    -------
+    total : float
+        The sum of all parts, in float64 and in an order that is always the same.
+
+    Examples
+    --------
+    >>> from rmsprop_nb.cuda import Team, team_sum
+    >>> team_sum(Team(), 2.5)
+    2.5
+    """
+    return part if team is None or team.size == 1 else SIMULATED["sum"](team, part)
+
+
+def team_sums(team: Team | None, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`team_sum` of each of several parts."""
+    return parts if team is None else tuple(team_sum(team, part) for part in parts)
+
+
+def team_largest(team: Team | None, part: Any) -> Any:
+    """Return the largest part that a member has, NaN if there is one."""
+    return part if team is None or team.size == 1 else SIMULATED["largest"](team, part)
+
+
+for _function in (team_sum, team_largest):
+
+    @overload(_function)
+    def _alone(team, part):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        return lambda team, part: part  # noqa: ARG005
+
+
+@overload(team_sums)
+def _alone_with_several(team, parts):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    return lambda team, parts: parts  # noqa: ARG005
