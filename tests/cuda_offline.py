@@ -18,8 +18,8 @@ import pytest
 from numba import config
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
-if config.ENABLE_CUDASIM:
-    pytest.skip("the simulator compiles nothing", allow_module_level=True)
+if config.ENABLE_CUDASIM or config.DISABLE_JIT:
+    pytest.skip("the simulator compiles nothing, and neither does Numba with the JIT disabled", allow_module_level=True)
 
 from numba import cuda
 
