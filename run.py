@@ -26,8 +26,8 @@ PYTHON = ENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 # a missing one means that ENV is not ours.
 STAMP = ENV / "made-by-run.py.json"
 
-# a file of tests stays on one core, so that what it compiles is compiled once
-ON_ALL_CORES = ["--numprocesses=auto", "--dist=loadfile"]
+# a file of tests stays on one core, so that what it compiles is compiled once; tests/conftest.py orders the files
+ON_ALL_CORES = ["--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder"]
 
 JOBS = {  # job: dependency groups it needs, arguments for Python
     "demo": ([], ["-m", "rmsprop_nb"]),

@@ -115,6 +115,6 @@ def _merge(which: Which, outcome: Outcome, results: BatchResults, exceptions: di
     found, raised = outcome
     for name, values in found._asdict().items():
         getattr(results, name)[which] = values
-    for k, error in raised.items():
-        if len(exceptions) < KEPT_EXCEPTIONS:
-            exceptions[int(which[k])] = error
+    exceptions.update({int(which[k]): error for k, error in raised.items()})
+    for k in sorted(exceptions)[KEPT_EXCEPTIONS:]:  # parts come in any order, and the first are kept
+        del exceptions[k]

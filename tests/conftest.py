@@ -24,4 +24,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 collect_ignore = ["mpi_ranks.py"]  # a script for MPI ranks, which imports what may not be there
 if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
-    collect_ignore.append("cuda_simulated.py")  # for test_cuda_simulator.py to run
+    collect_ignore += ["cuda_simulated.py", "cuda_simulated_many.py"]  # for test_cuda_simulator.py to run
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take long, so that no core waits at the end for another one to finish with them."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)

@@ -53,6 +53,7 @@ def smallest(benchmark: Any) -> tuple[Any, ...]:
     return tuple(next(iter(values)) for values in params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_every_benchmark_runs_once(name: str) -> None:
     module = importlib.import_module(f"benchmarks.{name}")
@@ -141,6 +142,7 @@ def test_asv_checks_the_suite(tmp_path: Path) -> None:
     assert "No problems found" in asv(tmp_path, "check", "--environment", f"existing:{sys.executable}")
 
 
+@pytest.mark.slow
 def test_asv_runs_and_keeps_a_quick_pass(tmp_path: Path) -> None:
     """What a user types, on the working tree, with the results in a place of their own."""
     util = pytest.importorskip("asv.util")

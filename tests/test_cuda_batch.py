@@ -102,6 +102,7 @@ def found_by(arguments):
 # -- what is computed -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 def test_batch_finds_what_the_cpu_finds(name):
     job = make_job(OPTIONS[name])

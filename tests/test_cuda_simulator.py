@@ -32,6 +32,7 @@ def in_new_process(*command, **environment):
 
 
 @pytest.mark.house
+@pytest.mark.slow
 def test_everything_in_the_simulator():
     plain = ["-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", "--strict-markers", "-q", *TESTS]
     done = in_new_process("-m", "pytest", *plain, NUMBA_ENABLE_CUDASIM="1", NUMBA_DISABLE_JIT="1")

@@ -18,6 +18,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 pytestmark = pytest.mark.house
 
 
+@pytest.mark.slow
 def test_builds_without_warnings(tmp_path: Path) -> None:
     for name in ("sphinx", "myst_parser", "numpydoc", "pydata_sphinx_theme"):
         pytest.importorskip(name)

@@ -27,7 +27,7 @@ def gradient_call(way, form, n, fun=None):
     elif way == "compiled":
         problem = Problem(fun or compiled_rosen, form, args, nothing, nothing, None)
         objective = compile_objective(problem, x.dtype)
-        call = functools.partial(objective._adapter, x, g, objective.data)
+        call = functools.partial(objective._adapter.dispatcher, x, g, objective.data)
         call.objective = objective  # it owns the arguments behind the address
     else:
         problem = Problem(fun or compiled_rosen, form, args, nothing, nothing, None)
