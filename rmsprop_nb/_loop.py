@@ -127,7 +127,9 @@ def run_chunks(
         chunk_start = time.perf_counter()
         nit = p["nit"]
         if monitor.schedule is not None:
-            settings = settings._replace(rates=next_rates(monitor.schedule, p["step"], budget, settings.rates.dtype))
+            settings = settings._replace(
+                rates=next_rates(monitor.schedule, p["step"], 1 if pause else budget, settings.rates.dtype)
+            )
         trace = np.empty((budget // monitor.stride + 1 if monitor.stride else 0, len(TRACE_COLUMNS)))
         recorded = advance(settings, budget, pause, trace, monitor.stride)
         if recorded:
