@@ -121,9 +121,8 @@ class _Run:
 
     def _look(self, f: Any, tests: StoppingTests) -> Status | None:
         """Bring f and the largest component of the gradient to the host, and keep the best point."""
-        self.gnorm = self._many.largest(self.dtype.name, self.stream)[
-            0
-        ]  # first, because it waits for the stream on which f is computed
+        # first, because it waits for the stream on which f is computed
+        self.gnorm = self._many.largest(self.dtype.name, self.stream)[0]
         self.f = float(f.copy_to_host().item() if hasattr(f, "copy_to_host") else f)
         if not (math.isfinite(self.f) and self.gnorm <= largest_gradient(self.dtype)):
             return Status.NONFINITE
