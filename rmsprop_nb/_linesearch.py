@@ -1,6 +1,7 @@
 """The line search of the automatic learning rate, on scalars only.
 
-A bracketing search for a step that meets the strong Wolfe conditions. Inside the rounding noise of f, where the
+A bracketing search for a step that meets the strong Wolfe conditions. Trials lie where the cubic through two earlier
+ones is lowest, ahead of them as long as there is no bracket. Inside the rounding noise of f, where the
 sufficient-decrease test means nothing, it trusts the slope instead: the approximate Wolfe condition of W. W. Hager and
 H. Zhang, "A new conjugate gradient method with guaranteed descent and an efficient line search", SIAM J. Optim. 16
 (2005), section 4. A trial where f or the gradient is not finite is a wall from which the search backs off.
@@ -21,10 +22,11 @@ TRY_AGAIN, ACCEPT, TAKE_BEST, FAILED, UNBOUNDED = range(5)
 
 SUFFICIENT_DECREASE = 1e-4
 MAX_TRIALS = 30
-GROWTH = 5.0
+SHORTEST_GROWTH = 1.1
+GROWTH = 10.0
 LARGEST_STEP = 1e20
 NARROWEST_BRACKET = 1e-14
-KEEP_FROM_ENDS = 0.05
+KEEP_FROM_ENDS = 0.01
 
 
 @inline_jit
@@ -63,15 +65,20 @@ def end_trial(p, f, slope, finite, f_noise, curvature):  # type: ignore[no-untyp
     within_noise = f <= p.f + f_noise and slope <= (2.0 * SUFFICIENT_DECREASE - 1.0) * p.slope0
     if (sufficient or within_noise) and abs(slope) <= -curvature * p.slope0:
         return ACCEPT
-    if (sufficient or within_noise) and f <= p.f_lo + f_noise and slope < 0.0:
-        p.lo = p.a
-        p.f_lo = f
-        p.slope_lo = slope
-    else:
+    if not ((sufficient or within_noise) and f <= p.f_lo + f_noise and slope < 0.0):
         _set_hi(p, f, slope)
-    if p.bracketed == 0:
-        return _extrapolate(p, slope)
+    elif p.bracketed == 0:
+        return _extrapolate(p, f, slope, f_noise)
+    else:
+        _set_lo(p, f, slope)
     return _interpolate(p, f_noise)
+
+
+@inline_jit
+def _set_lo(p, f, slope):  # type: ignore[no-untyped-def]
+    p.lo = p.a
+    p.f_lo = f
+    p.slope_lo = slope
 
 
 @inline_jit
@@ -91,12 +98,11 @@ def _give_up(p):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _extrapolate(p, slope):  # type: ignore[no-untyped-def]
-    """No upper end yet: go on by the secant of the slope, within limits."""
-    if slope > p.slope0:
-        p.a = min(max(p.a * p.slope0 / (p.slope0 - slope), 1.5 * p.a), GROWTH * p.a)
-    else:
-        p.a = GROWTH * p.a
+def _extrapolate(p, f, slope, f_noise):  # type: ignore[no-untyped-def]
+    """No upper end yet: go on to where the curve through the last two points is lowest, within limits."""
+    a = _minimizer(p.lo, p.f_lo, p.slope_lo, p.a, f, slope, f_noise)
+    _set_lo(p, f, slope)
+    p.a = min(max(a, SHORTEST_GROWTH * p.a), GROWTH * p.a) if a > p.a else GROWTH * p.a
     if p.a > LARGEST_STEP:  # a huge step alone proves nothing (a flat plateau): f itself must have run away
         p.a = p.a_best
         return UNBOUNDED if p.f_trial_best < p.f_floor else TAKE_BEST
@@ -105,16 +111,13 @@ def _extrapolate(p, slope):  # type: ignore[no-untyped-def]
 
 @inline_jit
 def _interpolate(p, f_noise):  # type: ignore[no-untyped-def]
-    """Choose a step inside the bracket: cubic, or secant of the slope where f is only noise, or the middle."""
+    """Choose a step inside the bracket: where the curve through its ends is lowest, or the middle."""
     width = p.hi - p.lo
     if width <= NARROWEST_BRACKET * p.hi or p.trials >= MAX_TRIALS:
         return _give_up(p)
     a = math.nan
     if math.isfinite(p.f_hi):
-        if abs(p.f_hi - p.f_lo) > 1e3 * f_noise:
-            a = _cubic(p, width)
-        if math.isnan(a) and p.slope_hi > p.slope_lo:
-            a = p.lo - p.slope_lo * width / (p.slope_hi - p.slope_lo)
+        a = _minimizer(p.lo, p.f_lo, p.slope_lo, p.hi, p.f_hi, p.slope_hi, f_noise)
     if not math.isfinite(a):
         a = p.lo + 0.5 * width
     shrinks_slowly = width >= 0.66 * p.width
@@ -126,14 +129,20 @@ def _interpolate(p, f_noise):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _cubic(p, width):  # type: ignore[no-untyped-def]
-    """Minimizer of the cubic through both ends, NaN if there is none (Nocedal and Wright, 2nd ed., eq. 3.59)."""
-    z = 3.0 * (p.f_lo - p.f_hi) / width + p.slope_lo + p.slope_hi
-    discriminant = z * z - p.slope_lo * p.slope_hi
-    if not discriminant >= 0.0:
-        return math.nan
-    root = math.sqrt(discriminant)
-    denominator = p.slope_hi - p.slope_lo + 2.0 * root
-    if denominator == 0.0:
-        return math.nan
-    return p.hi - width * (p.slope_hi + root - z) / denominator
+def _minimizer(a0, f0, slope0, a1, f1, slope1, f_noise):  # type: ignore[no-untyped-def]
+    """Minimizer of the cubic through two points, of the parabola by their slopes where f is only noise; NaN if none.
+
+    Nocedal and Wright, 2nd ed., eq. 3.59. It may lie beyond `a1`, which is above `a0`.
+    """
+    width = a1 - a0
+    if abs(f1 - f0) > 10.0 * f_noise:
+        z = 3.0 * (f0 - f1) / width + slope0 + slope1
+        discriminant = z * z - slope0 * slope1
+        if discriminant >= 0.0:
+            root = math.sqrt(discriminant)
+            denominator = slope1 - slope0 + 2.0 * root
+            if denominator != 0.0:
+                return a1 - width * (slope1 + root - z) / denominator
+    if slope1 > slope0:
+        return a0 - slope0 * width / (slope1 - slope0)
+    return math.nan
