@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from rmsprop_nb._bits import from_bits, magnitude_bits
 from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
-from rmsprop_nb._native import from_bits, magnitude_bits
 from rmsprop_nb._rule import make_rule, times
 from rmsprop_nb._team import team_largest
 from rmsprop_nb._types import Hyper, Variant

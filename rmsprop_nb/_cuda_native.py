@@ -12,7 +12,7 @@ from typing import Any
 from numba import config, cuda
 from numba.core.errors import NumbaError
 
-from rmsprop_nb._native import from_bits, magnitude_bits
+from rmsprop_nb._bits import from_bits, magnitude_bits
 from rmsprop_nb._rule import times
 
 __all__ = [

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from rmsprop_nb._bits import magnitude_bits
 from rmsprop_nb._cuda_memory import element_access, real_of
 from rmsprop_nb._cuda_native import device_function
 from rmsprop_nb._cuda_update import BLOCK
-from rmsprop_nb._native import magnitude_bits
 
 __all__ = ["make_add", "make_largest", "make_sum_of_squares"]
 

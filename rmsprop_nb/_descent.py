@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop_nb._bits import from_bits, magnitude_bits
 from rmsprop_nb._cpu import copy, gradient_norm, max_abs, max_abs_difference
 from rmsprop_nb._jit import inline_jit, kernel_jit, reduction_jit
 from rmsprop_nb._linesearch import ACCEPT, FAILED, TAKE_BEST, UNBOUNDED, begin_search, end_trial
-from rmsprop_nb._native import from_bits, magnitude_bits
 from rmsprop_nb._stopping import keep_best, stop_after_iteration, usable
 from rmsprop_nb._team import team_largest, team_sum
 from rmsprop_nb._types import Phase, Status

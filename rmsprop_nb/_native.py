@@ -20,23 +20,22 @@ from llvmlite import ir
 from numba import typeof, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.errors import NumbaError
-from numba.extending import intrinsic, overload
+from numba.core.errors import NumbaError, TypingError
+from numba.extending import intrinsic
 from numba.np import arrayobj, numpy_support
 from numpy.typing import NDArray
 
 __all__ = [
+    "OBJECTIVE_SIGNATURE",
     "PackageCache",
     "Unpackable",
     "call_inlined",
     "call_objective",
     "copy_bytes",
     "entry_address",
-    "from_bits",
     "launches_threads",
     "load_args",
-    "magnitude_bits",
-    "objective_signature",
+    "load_vectors",
     "pack",
     "return_type",
     "try_objective",
@@ -55,23 +54,37 @@ class Unpackable(TypeError):
 # -- calling an objective by address ----------------------------------------------------------------------------------
 
 
-def objective_signature(array_type: Any) -> Any:
-    """Signature of an adapter: ``(x, grad, address of the packed args) -> f``."""
-    return types.float64(array_type, array_type, types.intp)
+# Vectors go in as addresses and a length: words in registers, where two arrays of Numba's are fifteen on the stack.
+OBJECTIVE_SIGNATURE = types.float64(types.intp, types.intp, types.intp, types.intp)
+"""Signature of an adapter: ``(address of x, address of grad, size, address of the packed args) -> f``."""
 
 
-def entry_address(dispatcher: Any, array_type: Any) -> int:
-    """Address of the native entry compiled for `objective_signature`; valid while `dispatcher` is alive."""
-    compiled = dispatcher.overloads[objective_signature(array_type).args]
+def entry_address(dispatcher: Any) -> int:
+    """Address of the native entry compiled for `OBJECTIVE_SIGNATURE`; valid while `dispatcher` is alive."""
+    compiled = dispatcher.overloads[OBJECTIVE_SIGNATURE.args]
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
-def launches_threads(dispatcher: Any, array_type: Any) -> bool:
-    """Whether the code compiled for `objective_signature` has parallel loops, in itself or in what it calls."""
-    compiled = dispatcher.overloads[objective_signature(array_type).args]
+def launches_threads(dispatcher: Any) -> bool:
+    """Whether the code compiled for `OBJECTIVE_SIGNATURE` has parallel loops, in itself or in what it calls."""
+    compiled = dispatcher.overloads[OBJECTIVE_SIGNATURE.args]
     with contextlib.suppress(NameError):
         return compiled.library._final_module.get_function("numba_parallel_for") is not None
     return False
+
+
+@intrinsic
+def load_vectors(typingctx: Any, x: Any, g: Any, size: Any, array_type_ref: Any) -> Any:
+    """Make arrays of the two vectors that an adapter is given; they own nothing, the caller holds them."""
+    array_type = array_type_ref.instance_type
+    signature = types.UniTuple(array_type, 2)(x, g, size, array_type_ref)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        stride = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array_type.dtype)))
+        arrays = [_array(context, builder, array_type, address, [args[2]], [stride], stride) for address in args[:2]]
+        return context.make_tuple(builder, sig.return_type, arrays)
+
+    return signature, codegen
 
 
 def return_type(dispatcher: Any, arg_types: tuple[Any, ...]) -> Any:
@@ -102,10 +115,10 @@ def call_inlined(typingctx: Any, fun: Any, args: Any) -> Any:
 @intrinsic
 def call_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> Any:
     """Call the adapter at `address`; an exception raised in it leaves the calling loop as an exception."""
-    signature = types.float64(types.intp, x, g, types.intp)
+    signature = types.float64(types.intp, _vector(x), _vector(g), types.intp)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        status, result = _emit_call(context, builder, sig.args[1:], args)
+        status, result = _emit_call(context, builder, sig, args)
         with cgutils.if_unlikely(builder, status.is_error):
             context.call_conv.return_status_propagate(builder, status)
         return result
@@ -116,20 +129,31 @@ def call_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> A
 @intrinsic
 def try_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> Any:
     """Call the adapter at `address` and return ``(raised, f)``; the exception itself is dropped."""
-    signature = types.Tuple((types.boolean, types.float64))(types.intp, x, g, types.intp)
+    signature = types.Tuple((types.boolean, types.float64))(types.intp, _vector(x), _vector(g), types.intp)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        status, result = _emit_call(context, builder, sig.args[1:], args)
+        status, result = _emit_call(context, builder, sig, args)
         raised = context.cast(builder, status.is_error, types.boolean, types.boolean)
         return context.make_tuple(builder, sig.return_type, [raised, result])
 
     return signature, codegen
 
 
-def _emit_call(context: Any, builder: Any, call_types: Any, args: Any) -> Any:
-    entry_type = context.call_conv.get_function_type(types.float64, call_types)
+def _vector(ty: Any) -> Any:
+    """The type itself, if its elements lie side by side, as an adapter takes for granted."""
+    if not (isinstance(ty, types.Array) and ty.ndim == 1 and ty.layout == "C"):
+        msg = f"an objective takes contiguous vectors, not {ty}"
+        raise TypingError(msg)
+    return ty
+
+
+def _emit_call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    parameters = OBJECTIVE_SIGNATURE.args
+    entry_type = context.call_conv.get_function_type(types.float64, parameters)
     entry = builder.inttoptr(args[0], entry_type.as_pointer())
-    return context.call_conv.call_function(builder, entry, types.float64, call_types, args[1:])
+    x, g = (arrayobj.make_array(sig.args[k])(context, builder, args[k]) for k in (1, 2))
+    words = [*(builder.ptrtoint(array.data, context.get_value_type(types.intp)) for array in (x, g)), x.nitems, args[3]]
+    return context.call_conv.call_function(builder, entry, types.float64, parameters, words)
 
 
 @intrinsic
@@ -144,41 +168,6 @@ def copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return signature, codegen
-
-
-# -- floats as bit patterns -------------------------------------------------------------------------------------------
-
-
-def magnitude_bits(value: Any) -> Any:
-    """Bit pattern of ``abs(value)`` as an integer of the same width; also in compiled code."""
-    return np.abs(value).view(np.int32 if value.itemsize == 4 else np.int64)
-
-
-def from_bits(bits: Any) -> Any:
-    """Float with this bit pattern; also in compiled code."""
-    return bits.view(np.float32 if bits.itemsize == 4 else np.float64)
-
-
-@intrinsic
-def _bitcast(typingctx: Any, value: Any, target: Any) -> Any:
-    signature = target.instance_type(value, target)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], context.get_value_type(sig.return_type))
-
-    return signature, codegen
-
-
-@overload(magnitude_bits)
-def _magnitude_bits(value):  # type: ignore[no-untyped-def]
-    integer = types.int32 if value == types.float32 else types.int64
-    return lambda value: _bitcast(abs(value), integer)
-
-
-@overload(from_bits)
-def _from_bits(bits):  # type: ignore[no-untyped-def]
-    real = types.float32 if bits == types.int32 else types.float64
-    return lambda bits: _bitcast(bits, real)
 
 
 # -- packing args: Python writes words, compiled code reads them back --------------------------------------------------
@@ -322,15 +311,17 @@ def _pointer(context: Any, builder: Any, base: Any, offset: int, llvm_type: Any)
 
 
 def _load_array(context: Any, builder: Any, ty: Any, base: Any, offset: int) -> Any:
-    """Rebuild an array that owns nothing: no reference counts are touched, the caller holds the real array."""
     intp = context.get_value_type(types.intp)
     words = [builder.load(_pointer(context, builder, base, offset + k, intp)) for k in range(2 + 2 * ty.ndim)]
     itemsize, address, *rest = words
+    return _array(context, builder, ty, address, rest[: ty.ndim], rest[ty.ndim :], itemsize)
+
+
+def _array(context: Any, builder: Any, ty: Any, address: Any, shape: Any, strides: Any, itemsize: Any) -> Any:
+    """Build an array that owns nothing: no reference counts are touched, the caller holds the real array."""
     array = arrayobj.make_array(ty)(context, builder)
     data = builder.inttoptr(address, context.get_data_type(ty.dtype).as_pointer())
-    arrayobj.populate_array(
-        array, data=data, shape=rest[: ty.ndim], strides=rest[ty.ndim :], itemsize=itemsize, meminfo=None
-    )
+    arrayobj.populate_array(array, data=data, shape=shape, strides=strides, itemsize=itemsize, meminfo=None)
     return array._getvalue()
 
 

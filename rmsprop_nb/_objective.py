@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from rmsprop_nb._finite_diff import CALLS_PER_VARIABLE, DIFFERENCES, complex_step, default_rel_step
 from rmsprop_nb._jit import adapter_jit, inline_jit, is_jitted, kernel_jit, user_jit
 from rmsprop_nb._native import (
+    OBJECTIVE_SIGNATURE,
     Unpackable,
     call_inlined,
     call_objective,
     entry_address,
     launches_threads,
     load_args,
-    objective_signature,
+    load_vectors,
     pack,
     return_type,
     word_offsets,
@@ -167,26 +168,28 @@ def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> _Ad
         if not isinstance(return_type(fun, (z_type, *args_type.types)), types.Complex):
             msg = "fun drops the imaginary part"
             raise Unpackable(msg)  # the interpreted evaluation says it to the user
-    adapter = adapter_jit(objective_signature(array_type))(_make_adapter(fun, jac, args_type))
-    return _Adapter(adapter, entry_address(adapter, array_type), launches_threads(adapter, array_type))
+    adapter = adapter_jit(OBJECTIVE_SIGNATURE)(_make_adapter(fun, jac, args_type, array_type))
+    return _Adapter(adapter, entry_address(adapter), launches_threads(adapter))
 
 
-def _make_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]:
-    """Build ``adapter(x, g, data) -> f`` around the user's functions."""
+def _make_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
+    """Build ``adapter(x, g, size, data) -> f``, which is given addresses, around the user's functions."""
     if jac == "inplace":
-        return lambda x, g, data: call_inlined(fun, (x, g, *load_args(data, args_type)))
+        return lambda x, g, size, data: call_inlined(
+            fun, (*load_vectors(x, g, size, array_type), *load_args(data, args_type))
+        )
     if jac == "cs":
-        by_complex_step = user_jit(complex_step)
-        return lambda x, g, data: by_complex_step(fun, x, g, load_args(data, args_type))
+        return _make_complex_adapter(fun, args_type, array_type)
     if jac is True:
-        return _make_joint_adapter(fun, args_type)
+        return _make_joint_adapter(fun, args_type, array_type)
     if callable(jac):
-        return _make_pair_adapter(fun, jac, args_type)
-    return _make_difference_adapter(fun, DIFFERENCES[jac], args_type)
+        return _make_pair_adapter(fun, jac, args_type, array_type)
+    return _make_difference_adapter(fun, DIFFERENCES[jac], args_type, array_type)
 
 
-def _make_joint_adapter(fun: Any, args_type: Any) -> Callable[..., Any]:
-    def adapter(x, g, data):  # type: ignore[no-untyped-def]
+def _make_joint_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
+    def adapter(x_address, g_address, size, data):  # type: ignore[no-untyped-def]
+        x, g = load_vectors(x_address, g_address, size, array_type)
         f, gradient = fun(x, *load_args(data, args_type))
         _store(gradient, g)
         return f
@@ -194,8 +197,9 @@ def _make_joint_adapter(fun: Any, args_type: Any) -> Callable[..., Any]:
     return adapter
 
 
-def _make_pair_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]:
-    def adapter(x, g, data):  # type: ignore[no-untyped-def]
+def _make_pair_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
+    def adapter(x_address, g_address, size, data):  # type: ignore[no-untyped-def]
+        x, g = load_vectors(x_address, g_address, size, array_type)
         args = load_args(data, args_type)
         for i in range(x.size):  # fun may scribble on x, and jac is to see it as it was
             g[i] = x[i]
@@ -208,10 +212,21 @@ def _make_pair_adapter(fun: Any, jac: Any, args_type: Any) -> Callable[..., Any]
     return adapter
 
 
-def _make_difference_adapter(fun: Any, python_differences: Any, args_type: Any) -> Callable[..., Any]:
+def _make_complex_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
+    by_complex_step = user_jit(complex_step)
+
+    def adapter(x_address, g_address, size, data):  # type: ignore[no-untyped-def]
+        x, g = load_vectors(x_address, g_address, size, array_type)
+        return by_complex_step(fun, x, g, load_args(data, args_type))
+
+    return adapter
+
+
+def _make_difference_adapter(fun: Any, python_differences: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
     differences = user_jit(python_differences)
 
-    def adapter(x, g, data):  # type: ignore[no-untyped-def]
+    def adapter(x_address, g_address, size, data):  # type: ignore[no-untyped-def]
+        x, g = load_vectors(x_address, g_address, size, array_type)
         step, bounds, args = load_args(data, args_type)
         return differences(fun, x, g, step, bounds, args)
 

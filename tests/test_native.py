@@ -22,12 +22,13 @@ import numpy as np
 import pytest
 from numba import float64, int64, njit, typeof, types
 from numba.core import caching
+from numba.core.errors import TypingError
 from numba.core.runtime import _nrt_python, rtsys
 
 import rmsprop_nb
 from rmsprop_nb import _jit, _objective, minimize
 from rmsprop_nb._jit import JIT_ENABLED, kernel_jit
-from rmsprop_nb._native import call_objective, entry_address, objective_signature, pack
+from rmsprop_nb._native import OBJECTIVE_SIGNATURE, call_objective, entry_address, load_vectors, pack
 from rmsprop_nb._objective import Problem, compile_objective
 
 pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, and the JIT is disabled")
@@ -306,16 +307,25 @@ def test_exceptions_leave_the_loop_and_the_next_call_works(what, error, args):
 
 def test_address_is_that_of_the_documented_signature():
     vector = types.Array(float64, 1, "C")
-    assert objective_signature(vector) == float64(vector, vector, int64)
+    assert float64(int64, int64, int64, int64) == OBJECTIVE_SIGNATURE
 
-    @njit(objective_signature(vector))
-    def adapter(x, g, data):
-        g[0] = 2.0 * x[0]
-        return x[0] + data
+    @njit(OBJECTIVE_SIGNATURE)
+    def adapter(x_address, g_address, size, data):
+        x, g = load_vectors(x_address, g_address, size, vector)
+        g[0] = 2.0 * x[-1]
+        return x.sum() + data + 100.0 * size
 
-    g = np.zeros(1)
-    assert call_many(entry_address(adapter, vector), np.array([0.5]), g, 7, 2) == 15.0
-    assert g[0] == 1.0
+    g = np.zeros(3)
+    assert call_many(entry_address(adapter), np.array([0.5, 1.0, 2.0]), g, 7, 2) == 621.0
+    assert list(g) == [4.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("x", [np.zeros(4)[::2], np.zeros((2, 2)), 1.0], ids=["strided", "matrix", "number"])
+def test_an_objective_is_called_with_contiguous_vectors_only(x):
+    with pytest.raises(TypingError, match="contiguous vectors"):
+        call_many(0, x, np.zeros(2), 0, 0)
+    with pytest.raises(TypingError, match="contiguous vectors"):
+        call_many(0, np.zeros(2), x, 0, 0)
 
 
 def test_types_that_are_kept_are_those_that_numba_finds():
