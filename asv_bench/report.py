@@ -40,6 +40,7 @@ TABLES = {  # benchmark: what its numbers are
     "ratios.LoopOverPeer.track_iteration": "An iteration of the textbook rule over one in another library's loop",
     "ratios.OverScipy.track_evaluation": "An evaluation over one of SciPy's L-BFGS-B, same compiled objective",
     "ratios.OverScipy.track_start": "A run of a single evaluation over one of SciPy's L-BFGS-B",
+    "startup.FirstResultOverPeer.track_time": "A first result in a new process over two steps of another library",
     "ratios.RunOverQuantecon.track_time": "A whole run on Rosenbrock's function over QuantEcon's compiled Nelder-Mead",
     "ratios.Differences.track_over_scipy": "A gradient by differences over SciPy's",
     "fits.Fits.track_over_evaluations": "A batch of 20,000 decay fits over its evaluations alone",
