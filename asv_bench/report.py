@@ -227,18 +227,21 @@ What stands between these numbers and their floors, as read from the machine cod
 whose counts do not depend on what else the machine does):
 
 * **Small objectives in the compiled loop.** `jac="inplace"` functions are part of the adapter that the loop calls,
-  so that an evaluation is one call: at n = 2 the textbook loop executes at most 335 instructions an evaluation
-  where it took 410, the loop by hand 170. The rest is a call by address, the counters and the stopping tests, the
+  so that an evaluation is one call, with two addresses and a length in registers. What is left beside a loop that is
+  compiled around its objective is that call; beside the loop by hand, the counters and the stopping tests, the
   best point, and loads and stores of the record, which stands in memory so that a run can be interrupted and saved.
   A copy of it on the stack, which the compiler takes apart into registers, was tried: there are more numbers than
   registers, and the loop executed more instructions, not fewer.
 * **A batch of decay fits.** An evaluation takes about 1600 instructions, 20 exponentials among them; ask and tell
   take about 550 for `rmsprop`, of which 9 are divisions and roots, most of which wait for one another. 1.25 times
-  the evaluations would leave them 400.
+  the evaluations would leave them 400. Their time is spread over all of the search, with no part that stands out.
 * **`rmsprop-lbfgs` in memory.** With ten pairs an iteration of one evaluation moves 110 vectors where it moved 136:
   each inner product is taken in the pass that changes its vector. Fewer would take other formulas, because every
-  coefficient of the two-loop recursion waits for the pass before it. `specialised.LbfgsOverTraffic` measures this
-  on a machine that is left alone.
+  coefficient of the two-loop recursion waits for the pass before it. The words are counted as if a vector that is
+  written and not read moved one; a processor reads it first, so that the last tenths are its reads.
+* **A first result in a new process.** Numba by itself, with one function to compile, takes as long as two steps of
+  optax, and the import of `scipy.optimize`, whose class of results every run returns, a sixth of that. What is this
+  library's is the difference to the row "numba".
 
 ## Over the project's own commits
 
