@@ -24,6 +24,7 @@ from rmsprop_nb._descent import (
     blocked,
     first_step,
     make_tell,
+    metric_at,
     moved_to,
     set_metric,
 )
@@ -41,13 +42,14 @@ LEAST_DESCENT = 1e-10  # cosine between direction and gradient below which momen
 def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
     slope_before = p.slope0
     floor = average_squares(arrays, arrays.g_eval if accepted else arrays.g, settings, not accepted)
-    set_metric(arrays, floor)
     mu = sy = s_m_s = 0.0
     if moved:
-        vy, vg, v_m_v, yp, yy, gp, sy, s_m_s = team_sums(settings.team, _go(arrays, p.a))
+        vy, vg, v_m_v, yp, yy, gp, sy, s_m_s = team_sums(settings.team, _go(arrays, p.a, floor))
         mu = _momentum(vy, vg, v_m_v, yp, yy, gp)
-    elif accepted:
-        copy(arrays.g_eval, arrays.g)
+    else:
+        set_metric(arrays, floor)
+        if accepted:
+            copy(arrays.g_eval, arrays.g)
     p.fresh = 0 if moved else 1
     slope, gg, vv, v_m_v = team_sums(settings.team, _set_direction(arrays, mu))
     if not slope < -LEAST_DESCENT * math.sqrt(gg * vv):
@@ -116,18 +118,18 @@ def _set_direction(arrays, mu):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _go(arrays, a):  # type: ignore[no-untyped-def]
-    """Go to the accepted point; return the inner products of v, the step s, the gradient's change y and p = g/M.
+def _go(arrays, a, floor):  # type: ignore[no-untyped-def]
+    """Go to the accepted point and set M; return inner products of v, the step s, the gradient's change y and p = g/M.
 
     With bounds, those for the momentum are taken over the variables that are free at the new point.
     """
     x, g, g_new = arrays.x, arrays.g, arrays.g_eval
-    v, metric, lower, upper = arrays.momentum_buffer, arrays.metric, arrays.lower, arrays.upper
+    v, lower, upper = arrays.momentum_buffer, arrays.lower, arrays.upper
     step = x.dtype.type(a)
     vy = vg = v_m_v = yp = yy = gp = sy = s_m_s = 0.0
     for i in range(x.size):
         x_new = moved_to(arrays, i, step)
-        vi, gi, mi = np.float64(v[i]), np.float64(g_new[i]), np.float64(metric[i])
+        vi, gi, mi = np.float64(v[i]), np.float64(g_new[i]), np.float64(metric_at(arrays, i, floor))
         y = gi - np.float64(g[i])
         s = np.float64(x_new) - np.float64(x[i])
         x[i] = x_new
