@@ -26,9 +26,7 @@ def gradient_call(way, form, n, fun=None):
         call = functools.partial(approx_derivative, fun, x, method=form, args=args)
     elif way == "compiled":
         problem = Problem(fun or compiled_rosen, form, args, nothing, nothing, None)
-        objective = compile_objective(problem, x.dtype)
-        call = functools.partial(objective._adapter.dispatcher, x, g, objective.data)
-        call.objective = objective  # it owns the arguments behind the address
+        call = functools.partial(compile_objective(problem, x.dtype), x, g)
     else:
         problem = Problem(fun or compiled_rosen, form, args, nothing, nothing, None)
         call = functools.partial(PythonObjective(problem), x, g)
