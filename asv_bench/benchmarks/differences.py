@@ -9,7 +9,7 @@ from numba import njit
 from scipy.optimize._numdiff import approx_derivative  # what scipy.optimize.minimize itself uses
 
 from benchmarks._problems import rosen, start
-from rmsprop_nb._objective import Problem, PythonObjective, compile_objective
+from rmsprop_nb._objective import Problem, PythonObjective, _evaluate, compile_objective
 
 FORMS = ("2-point", "3-point", "cs")
 WAYS = ("compiled", "interpreted", "scipy")
@@ -26,7 +26,9 @@ def gradient_call(way, form, n, fun=None):
         call = functools.partial(approx_derivative, fun, x, method=form, args=args)
     elif way == "compiled":
         problem = Problem(fun or compiled_rosen, form, args, nothing, nothing, None)
-        call = functools.partial(compile_objective(problem, x.dtype), x, g)
+        objective = compile_objective(problem, x.dtype)
+        call = functools.partial(_evaluate, objective.address, x, g, objective.data)
+        call.objective = objective  # it owns the adapter and the arguments behind the addresses
     else:
         problem = Problem(fun or compiled_rosen, form, args, nothing, nothing, None)
         call = functools.partial(PythonObjective(problem), x, g)

@@ -5,7 +5,6 @@ Every sample is a new process. The numbers include the start of Numba, which no 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import sys
 import tempfile
 
 from benchmarks._interleaved import compare
+from benchmarks._peers import optional
 
 SETUP_PRIVATE_CACHE = """
 import atexit, os, shutil, tempfile
@@ -68,20 +68,27 @@ class Import:
         return "import scipy.optimize"
 
 
-class FirstResult:
+class LoopOnDisk:
+    """A machine where the library has been used before: its compiled code is in ``cache``. No benchmark by itself."""
+
+    def setup(self, method, *_):
+        self.cache = tempfile.mkdtemp()
+        self.run(first_result(method))
+
+    def teardown(self, *_):
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+    def run(self, code):
+        environment = {**os.environ, "NUMBA_CACHE_DIR": self.cache}
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+class FirstResult(LoopOnDisk):
     """Floor: the class Numba below, what the same takes without this library."""
 
     params = (tuple(METHODS),)
     param_names = ("method",)
     repeat = (2, 3, 20.0)
-
-    def setup(self, method):
-        self.cache = tempfile.mkdtemp()
-        environment = {**os.environ, "NUMBA_CACHE_DIR": self.cache}
-        subprocess.run([sys.executable, "-c", first_result(method)], env=environment, check=True)
-
-    def teardown(self, method):
-        shutil.rmtree(self.cache, ignore_errors=True)
 
     def timeraw_loop_on_disk(self, method):
         """A new objective on a machine where the library has been used before."""
@@ -150,7 +157,7 @@ for _ in range(2):
 OTHERS = {"numba": NUMBA_ALONE, "optax": TWO_STEPS_OF_OPTAX, "torch": TWO_STEPS_OF_TORCH}
 
 
-class FirstResultOverPeer:
+class FirstResultOverPeer(LoopOnDisk):
     """A new objective minimized in a new process, our loop being on disk, over two steps of another library in one.
 
     Floor: 1 for "numba", which is Numba and SciPy without this library. Aims: 1.1 of optax, 0.4 of torch.
@@ -161,16 +168,8 @@ class FirstResultOverPeer:
     timeout = 300
 
     def setup(self, method, other):
-        if importlib.util.find_spec(other) is None:
-            raise NotImplementedError(other)
-        self.cache = tempfile.mkdtemp()
-        self.run(first_result(method))
-
-    def teardown(self, method, other):
-        shutil.rmtree(self.cache, ignore_errors=True)
-
-    def run(self, code):
-        subprocess.run([sys.executable, "-c", code], env={**os.environ, "NUMBA_CACHE_DIR": self.cache}, check=True)
+        optional(other)
+        super().setup(method)
 
     def track_time(self, method, other):
         return compare(lambda: self.run(first_result(method)), lambda: self.run(OTHERS[other]), rounds=5)
