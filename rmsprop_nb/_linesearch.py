@@ -65,12 +65,13 @@ def end_trial(p, f, slope, finite, f_noise, curvature):  # type: ignore[no-untyp
     within_noise = f <= p.f + f_noise and slope <= (2.0 * SUFFICIENT_DECREASE - 1.0) * p.slope0
     if (sufficient or within_noise) and abs(slope) <= -curvature * p.slope0:
         return ACCEPT
-    if not ((sufficient or within_noise) and f <= p.f_lo + f_noise and slope < 0.0):
-        _set_hi(p, f, slope)
-    elif p.bracketed == 0:
+    downhill = (sufficient or within_noise) and f <= p.f_lo + f_noise and slope < 0.0
+    if downhill and p.bracketed == 0:
         return _extrapolate(p, f, slope, f_noise)
-    else:
+    if downhill:
         _set_lo(p, f, slope)
+    else:
+        _set_hi(p, f, slope)
     return _interpolate(p, f_noise)
 
 
