@@ -9,8 +9,8 @@ import time
 import numpy as np
 from mpi4py import MPI
 
-from rmsprop_nb._parallel import ReducedObjective, Team
-from rmsprop_nb._types import Status
+from rmsprop_nb._core.types import Status
+from rmsprop_nb._drivers.ranks import ReducedObjective, Team
 
 ROUNDS = 31
 CASES = ((10, 10_000), (10, 1_000_000), (100, 100_000), (1_000, 10_000), (10_000, 1_000))

@@ -36,33 +36,33 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rmsprop_nb import cuda, datasets, plotting, schedules, testing
-    from rmsprop_nb._batch import minimize_batch
-    from rmsprop_nb._batch_result import IncompleteBatchError
-    from rmsprop_nb._checkpoint import load, save
-    from rmsprop_nb._methods import rmsprop, rmsprop_lbfgs
-    from rmsprop_nb._minibatch import minimize_minibatch
-    from rmsprop_nb._minimize import minimize
-    from rmsprop_nb._multistart import multistart
-    from rmsprop_nb._optimizer import RMSprop
-    from rmsprop_nb._parallel import RankError
-    from rmsprop_nb._state import RMSpropState
-    from rmsprop_nb._types import Status
+    from rmsprop_nb._api.batch import minimize_batch
+    from rmsprop_nb._api.checkpoint import load, save
+    from rmsprop_nb._api.minibatch import minimize_minibatch
+    from rmsprop_nb._api.minimize import minimize
+    from rmsprop_nb._api.multistart import multistart
+    from rmsprop_nb._api.optimizer import RMSprop
+    from rmsprop_nb._api.scipy_methods import rmsprop, rmsprop_lbfgs
+    from rmsprop_nb._core.types import Status
+    from rmsprop_nb._drivers.batch_result import IncompleteBatchError
+    from rmsprop_nb._drivers.ranks import RankError
+    from rmsprop_nb._training.state import RMSpropState
 
 # Imported at first use: importing the package costs nothing, not even the import of Numba.
 _HOMES = {
-    "IncompleteBatchError": "_batch_result",
-    "RMSprop": "_optimizer",
-    "RMSpropState": "_state",
-    "RankError": "_parallel",
-    "Status": "_types",
-    "load": "_checkpoint",
-    "minimize": "_minimize",
-    "minimize_batch": "_batch",
-    "minimize_minibatch": "_minibatch",
-    "multistart": "_multistart",
-    "rmsprop": "_methods",
-    "rmsprop_lbfgs": "_methods",
-    "save": "_checkpoint",
+    "IncompleteBatchError": "_drivers.batch_result",
+    "RMSprop": "_api.optimizer",
+    "RMSpropState": "_training.state",
+    "RankError": "_drivers.ranks",
+    "Status": "_core.types",
+    "load": "_api.checkpoint",
+    "minimize": "_api.minimize",
+    "minimize_batch": "_api.batch",
+    "minimize_minibatch": "_api.minibatch",
+    "multistart": "_api.multistart",
+    "rmsprop": "_api.scipy_methods",
+    "rmsprop_lbfgs": "_api.scipy_methods",
+    "save": "_api.checkpoint",
 }
 _MODULES = ("cuda", "datasets", "plotting", "schedules", "testing")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import os
 import platform
 import subprocess
@@ -16,9 +17,12 @@ import llvmlite.binding
 import numba
 
 from rmsprop_nb import __version__
-from rmsprop_nb._bench import find, report, time_objective
-from rmsprop_nb._demo import DEFAULT_SETS, QUICK_SETS, draw_logistic, run_demo
-from rmsprop_nb._native import PackageCache
+from rmsprop_nb._cli.bench import find, report, time_objective
+from rmsprop_nb._cli.demo import DEFAULT_SETS, QUICK_SETS, draw_logistic, run_demo
+from rmsprop_nb._drivers.loop import run_chunks
+from rmsprop_nb._kernels.update import make_update
+from rmsprop_nb._methods.descent import make_tell
+from rmsprop_nb._numba.native import PackageCache
 from rmsprop_nb.datasets import NIST_NAMES
 
 THREADING_LAYERS = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
@@ -167,16 +171,20 @@ def _cuda() -> str:
 
 
 def _cache() -> str:
-    """Where Numba keeps the compiled code of this package."""
+    """Where Numba keeps the compiled code of this package, a directory for each folder that has kernels."""
     try:
-        path = Path(PackageCache(main, ()).cache_path)
-        path.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path).close()
+        paths = [
+            Path(PackageCache(inspect.unwrap(function), ()).cache_path)
+            for function in (make_update, make_tell, run_chunks)
+        ]
+        for path in paths:
+            path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path).close()
     except RuntimeError:
         return "no directory can be written, so every process compiles anew; set NUMBA_CACHE_DIR"
     except OSError as error:
         return f"cannot be written, so every process compiles anew: {error}"
-    return f"{path} (can be written)"
+    return f"below {os.path.commonpath(paths)} (can be written)"
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from rmsprop_nb._options import Rule
-from rmsprop_nb._team import Team, team_sum
-from rmsprop_nb._types import Variant
+from rmsprop_nb._core.options import Rule
+from rmsprop_nb._core.types import Variant
+from rmsprop_nb._kernels.thread_team import Team, team_sum
 
 __all__ = ["Team", "device_rule", "team_sum"]
 
@@ -61,8 +61,8 @@ def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, *
         msg = f"dtype must be float32 or float64, got {real}."
         raise ValueError(msg)
     chosen = Rule(**options)
-    from rmsprop_nb._cuda_native import require_compiler
-    from rmsprop_nb._cuda_update import make_bound_rule
+    from rmsprop_nb._cuda.native import require_compiler
+    from rmsprop_nb._cuda.update import make_bound_rule
 
     require_compiler()
     return make_bound_rule(Variant(*chosen.variant), chosen.hyper(real), deterministic)

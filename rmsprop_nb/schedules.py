@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from rmsprop_nb._plateau import ReduceOnPlateau
-from rmsprop_nb._plateau import check_positive as _check_positive
+from rmsprop_nb._core.plateau import ReduceOnPlateau
+from rmsprop_nb._core.plateau import check_positive as _check_positive
 
 __all__ = [
     "ReduceOnPlateau",

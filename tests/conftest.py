@@ -26,9 +26,9 @@ settings.register_profile(
 settings.register_profile("nightly", settings.get_profile("ci"), derandomize=False, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-collect_ignore = ["mpi_ranks.py"]  # a script for MPI ranks, which imports what may not be there
+collect_ignore = ["_drivers/mpi_ranks.py"]  # a script for MPI ranks, which imports what may not be there
 if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
-    collect_ignore += ["cuda_simulated.py", "cuda_simulated_many.py"]  # for test_cuda_simulator.py to run
+    collect_ignore += ["_cuda/cuda_simulated.py", "_cuda/cuda_simulated_many.py"]  # for test_cuda_simulator.py to run
 
 
 def pytest_collection_modifyitems(items):

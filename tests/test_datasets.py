@@ -12,7 +12,7 @@ import pytest
 from numba import njit
 from scipy.optimize import approx_fprime
 
-from rmsprop_nb._models import _MODELS, logistic_loss, nist_objective
+from rmsprop_nb._cli.models import _MODELS, logistic_loss, nist_objective
 from rmsprop_nb.datasets import NIST_NAMES, NistProblem, _parse_nist, load_breast_cancer, load_nist
 
 # points, parameters and difficulty on NIST's page of each data set

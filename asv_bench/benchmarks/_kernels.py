@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import get_num_threads, njit
 
-from rmsprop_nb._cpu import make_parallel_update, make_update
-from rmsprop_nb._types import Hyper, Variant
+from rmsprop_nb._core.types import Hyper, Variant
+from rmsprop_nb._kernels.update import make_parallel_update, make_update
 
 __all__ = [
     "BETA",

@@ -9,7 +9,7 @@ from numba import njit
 from scipy.optimize._numdiff import approx_derivative  # what scipy.optimize.minimize itself uses
 
 from benchmarks._problems import rosen, start
-from rmsprop_nb._objective import Problem, PythonObjective, _evaluate, compile_objective
+from rmsprop_nb._objectives.objective import Problem, PythonObjective, _evaluate, compile_objective
 
 FORMS = ("2-point", "3-point", "cs")
 WAYS = ("compiled", "interpreted", "scipy")

@@ -1,0 +1,1 @@
+"""Front ends: what the user calls."""

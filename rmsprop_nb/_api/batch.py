@@ -1,0 +1,217 @@
+"""Many problems at once: `minimize_batch`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rmsprop_nb._api.minimize import FORMS, METHODS, known_options
+from rmsprop_nb._core.progress import Keeper, progress_bar
+from rmsprop_nb._core.validate import (
+    CHECKPOINT_SECONDS,
+    as_args,
+    as_bounds,
+    as_checkpoint_seconds,
+    as_start,
+    as_workers,
+    check_callable,
+    check_jac,
+    check_known,
+)
+from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_elsewhere
+from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, begun, snapshot
+from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
+from rmsprop_nb._objectives.objective import Problem
+
+__all__ = ["BatchResult", "IncompleteBatchError", "minimize_batch"]
+
+# Options that are about watching one run.
+_SINGLE_RUN_OPTIONS = (
+    "checkpoint", "checkpoint_every", "disp", "history", "maxtime", "parallel", "progress", "return_all", "state",
+)  # fmt: skip
+
+
+def minimize_batch(
+    fun: Callable[..., Any],
+    X0: ArrayLike,
+    args: tuple[Any, ...] = (),
+    *,
+    batch_args: tuple[Any, ...] | None = None,
+    method: str = "rmsprop",
+    jac: Callable[..., Any] | str | bool | None = None,
+    bounds: Any = None,
+    tol: float | None = None,
+    options: dict[str, Any] | None = None,
+    workers: int | Engine = 1,
+    device: str = "cpu",
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
+    state: BatchResult | None = None,
+) -> BatchResult:
+    """Minimize many small problems that share an objective, each from its own start and with its own data.
+
+    Problem b minimizes ``fun(x, *args, *rows)`` from ``X0[b]``, where the rows are ``a[b]`` for each array of
+    `batch_args`. With a compiled objective everything runs in compiled code on `workers` threads; each problem gets the
+    same bits as `minimize` gives it alone, whatever the number of workers.
+
+    Parameters
+    ----------
+    fun : callable
+        The objective, in one of the forms that `jac` selects, as for `minimize`.
+    X0 : array_like, shape (B, n)
+        A start for each problem. float32 is kept. It is copied.
+    args : tuple, optional
+        Arguments that all problems share. They are not copied.
+    batch_args : tuple of ndarray, optional
+        Arrays whose first axis has length B; problem b is given row b of each, a number if the array has one axis.
+    method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
+        As for `minimize`.
+    jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
+        As for `minimize`.
+    bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
+        Bounds that all problems share.
+    tol : float, optional
+        The same as the option ``gtol``.
+    options : dict, optional
+        Options of the method, but for those about one run: checkpoint, checkpoint_every, disp, history, maxtime,
+        parallel, progress, return_all and state.
+    workers : int or map-like callable, default 1
+        A number means threads for a compiled objective and processes for a Python one; -1 is as many as there are
+        processors. Otherwise something that is called as ``map(function, iterable)``, such as the ``map`` of a
+        `concurrent.futures.ProcessPoolExecutor` or of MPI's or Dask's executors; it is not closed.
+    device : {"cpu", "cuda"}, default "cpu"
+        Where to run. On a CUDA device each thread minimizes a problem, all in one launch; `fun` has to have the form
+        ``jac="inplace"`` and compile for the device. A block of threads shares each problem if the first of `args` is
+        a `rmsprop_nb.cuda.Team`. See docs/cuda.md.
+    progress : bool, default False
+        Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
+    checkpoint : str or path-like, optional
+        File in which the problems that have ended are kept: every `checkpoint_every` seconds and at the end.
+    checkpoint_every : float, default 60
+        Seconds between two checkpoints.
+    state : BatchResult, optional
+        A result of the same call that was interrupted, or ``rmsprop_nb.load(path)`` of its checkpoint: problems that
+        had ended are taken from it, the others are run.
+
+    Returns
+    -------
+    result : BatchResult
+        An OptimizeResult with ``x`` and ``jac`` of shape (B, n); ``fun``, ``nit``, ``nfev``, ``njev``, ``status``,
+        ``success`` and ``message`` of shape (B,); ``best``, the index of the lowest f; and ``exceptions``, a dict from
+        the index of a problem whose objective raised (status 8) to the exception, for the first ten. A compiled
+        problem is run again to see what it raised: nothing, if the objective is another one by then.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described; nothing has been computed then.
+    IncompleteBatchError
+        If a worker process died or the map-like failed. ``error.result`` has the problems that had ended.
+
+    Notes
+    -----
+    Results are the same bits from every engine. Processes are new ones, so a script that uses them needs
+    ``if __name__ == "__main__":``, and compiled code is compiled again in each: threads are far quicker where they will
+    do. A map-like is given at most 256 parts of the batch, each with a copy of `args`.
+
+    A NaN, an exception or slow convergence of one problem does not disturb the others. Ctrl-C ends the run; problems
+    that had not begun have status 98 and NaN for x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba import njit
+    >>> from rmsprop_nb import minimize_batch
+    >>> @njit
+    ... def distance(x, grad, target):
+    ...     grad[:] = 2.0 * (x - target)
+    ...     return np.sum((x - target) ** 2)
+    >>> targets = np.arange(6.0).reshape(3, 2)
+    >>> result = minimize_batch(distance, np.zeros((3, 2)), batch_args=(targets,), jac="inplace")
+    >>> result.success.all(), result.x.round(4).tolist()
+    (np.True_, [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+    """
+    if method not in METHODS:
+        msg = f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}."
+        raise ValueError(msg)
+    chosen = dict(options or {})
+    known = tuple(name for name in known_options(METHODS[method]) if name not in _SINGLE_RUN_OPTIONS)
+    check_known(chosen, known, f"{method} (in a batch)")
+    if tol is not None:
+        chosen.setdefault("gtol", tol)
+    parsed = METHODS[method](**chosen)
+    starts = _as_starts(X0)
+    rows = _as_rows(batch_args, len(starts))
+    lower, upper = as_bounds(bounds, starts[0])
+    check_callable("fun", fun)
+    problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, parsed.rel_step)
+    job = Job(problem, starts, rows, parsed)
+    engine = workers if callable(workers) else as_workers(workers)
+    _check_device(device, engine)
+    calls = problem.calls_per_gradient(starts.shape[1])
+    every = as_checkpoint_seconds(checkpoint_every, checkpoint)
+    results, exceptions = begun(state, starts)
+    objective = None if callable(engine) or device == "cuda" else job.compiled()
+    if objective is None and not callable(engine) and engine > 1:
+        check_sendable(problem)
+    keeper = Keeper(checkpoint, every, lambda: batch_result(calls, snapshot(results), exceptions).to_tree())
+    with progress_bar(len(starts), "problem") if progress else contextlib.nullcontext() as bar:
+
+        def on_done(count: int) -> None:
+            if bar is not None:
+                bar.update(count)
+            keeper.write_if_due()
+
+        failure = None
+        try:
+            if device == "cuda":
+                from rmsprop_nb._cuda.batch import run_on_device
+
+                run_on_device(job, results, on_done)
+                exceptions.update(exceptions_of(job, results, exceptions))
+            elif callable(engine) or (objective is None and engine > 1):
+                failure = run_elsewhere(job, engine, results, exceptions, on_done)
+            else:
+                run_here(job, objective, engine, results, exceptions, on_done)
+        finally:
+            keeper.write()
+    result = batch_result(calls, results, exceptions)
+    if failure is not None:
+        raise IncompleteBatchError(result) from failure
+    return result
+
+
+def _check_device(device: str, engine: Any) -> None:
+    if device not in ("cpu", "cuda"):
+        msg = f"device must be 'cpu' or 'cuda', got {device!r}."
+        raise ValueError(msg)
+    if device == "cuda" and engine != 1:
+        msg = f"workers must be 1 with device='cuda', which runs all problems at once, got {engine!r}."
+        raise ValueError(msg)
+
+
+def _as_starts(X0: Any) -> NDArray[Any]:
+    array = np.asarray(X0)
+    if array.ndim != 2 or array.shape[0] == 0:
+        msg = f"X0 must have shape (B, n) with at least one row, one start for each problem, got shape {array.shape}."
+        raise ValueError(msg)
+    return as_start(array.reshape(-1)).reshape(array.shape)
+
+
+def _as_rows(batch_args: Any, count: int) -> tuple[NDArray[Any], ...]:
+    if batch_args is None:
+        return ()
+    if not isinstance(batch_args, tuple):
+        batch_args = (batch_args,)
+    rows = tuple(np.asarray(a) for a in batch_args)
+    for k, a in enumerate(rows):
+        if a.ndim == 0 or a.shape[0] != count:
+            msg = f"batch_args[{k}] must have one row for each of the {count} problems, got shape {a.shape}."
+            raise ValueError(msg)
+    return rows

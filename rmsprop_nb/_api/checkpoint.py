@@ -1,0 +1,202 @@
+"""Saving and loading states and results: `save` and `load`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from scipy.optimize import OptimizeResult
+
+from rmsprop_nb._core import archive
+from rmsprop_nb._core.result import Result
+from rmsprop_nb._core.run_state import RunState
+from rmsprop_nb._core.types import MESSAGES, Status
+from rmsprop_nb._drivers.batch_result import BatchResult, LoadedError
+from rmsprop_nb._training.state import RMSpropState
+
+__all__ = ["STATES", "load", "save"]
+
+STATES: dict[str, Any] = {state.__name__: state for state in (RMSpropState, RunState)}
+"""Classes of states that can be saved.
+
+Each has ``to_arrays() -> dict of arrays`` and a classmethod ``from_arrays``, which takes such a dict and raises
+ValueError for what `to_arrays` cannot have returned.
+"""
+
+
+def save(path: str | os.PathLike[str], obj: Any) -> None:
+    """Write a state or a result to a file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, ``.npz`` by custom; the name is taken as it is. A file that is there is replaced when the new one is
+        complete, so that a crash leaves the one or the other.
+    obj : RunState, RMSpropState or scipy.optimize.OptimizeResult
+        The ``state`` of a result, the state of an `RMSprop` optimizer, or the result of `minimize`, `minimize_batch`,
+        `multistart` or `minimize_minibatch`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `obj` is, or holds, something else.
+    OSError
+        If the file cannot be written; one that was there is unchanged.
+
+    See Also
+    --------
+    load : Read it back.
+
+    Notes
+    -----
+    The file is a NumPy archive of plain arrays and a description in JSON: nothing is pickled, every bit is kept. The
+    exceptions of a batch become RuntimeError with the same text.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from rmsprop_nb import load, minimize, save
+    >>> fun = lambda x: ((x - 1.0) ** 2).sum()
+    >>> result = minimize(fun, [3.0, 4.0], options={"learning_rate": 0.1, "maxiter": 5})
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = pathlib.Path(directory) / "run.npz"
+    ...     save(path, result.state)
+    ...     state = load(path)
+    >>> minimize(fun, [3.0, 4.0], options={"learning_rate": 0.1, "maxiter": 5, "state": state}).state.step
+    10
+    """
+    archive.write(path, _to_tree(obj))
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read what `save` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    obj : RunState, RMSpropState, scipy.optimize.OptimizeResult
+        An object equal to the one that was saved.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is not such a file, is damaged, or was written by a later version. Nothing in a file is ever executed,
+        and what a file says is checked before compiled code relies on it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rmsprop_nb import RMSprop, load, save
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = pathlib.Path(directory) / "optimizer.npz"
+    ...     save(path, RMSprop().init({"W": np.zeros((2, 3)), "b": np.zeros(3)}))
+    ...     load(path)
+    <RMSpropState: 2 arrays, 9 parameters, step 0>
+    """
+    tree = archive.read(path)
+    with archive.damage(path):
+        return _from_tree(tree)
+
+
+def _to_tree(obj: Any) -> Any:
+    name = type(obj).__name__
+    if type(obj) is STATES.get(name):
+        return archive.as_tree(obj)
+    if type(obj) is BatchResult:
+        return obj.to_tree()
+    if isinstance(obj, OptimizeResult):
+        _check_result(obj)
+        fields = {field: _to_tree_if_known(value) for field, value in obj.items()}
+        return {"class": "OptimizeResult", "fields": fields}
+    msg = f"obj must be a state or a result of rmsprop_nb, got {name}."
+    raise TypeError(msg)
+
+
+def _to_tree_if_known(value: Any) -> Any:
+    return _to_tree(value) if type(value) in STATES.values() or isinstance(value, OptimizeResult) else value
+
+
+def _from_tree(tree: Any) -> Any:
+    name = tree["class"]
+    if name in STATES:
+        return STATES[name].from_arrays(tree["arrays"])
+    if name == "BatchResult":
+        return _batch_result(tree["fields"], tree["exceptions"])
+    if name == "OptimizeResult":
+        result = Result({key: _from_tree_if_known(value) for key, value in tree["fields"].items()})
+        _check_result(result)
+        return result
+    msg = f"it holds a {name!r}, which is unknown."
+    raise ValueError(msg)
+
+
+def _from_tree_if_known(value: Any) -> Any:
+    return _from_tree(value) if isinstance(value, dict) and "class" in value else value
+
+
+def _batch_result(fields: dict[str, Any], told: dict[str, str]) -> BatchResult:
+    _check_batch_result(fields)
+    messages = np.array([MESSAGES[Status(int(status))] for status in fields["status"]], dtype=object)
+    exceptions = {int(k): LoadedError(text) for k, text in told.items()}
+    return BatchResult({**fields, "message": messages, "exceptions": exceptions})
+
+
+# -- results ----------------------------------------------------------------------------------------------------------
+
+_TYPES = {
+    "x": np.ndarray, "jac": np.ndarray, "fun": float, "nit": int, "nfev": int, "njev": int, "status": int,
+    "success": bool, "message": str, "state": RunState, "allvecs": list, "history": dict, "minima": np.ndarray,
+    "minima_fun": np.ndarray, "batch": BatchResult,
+}  # fmt: skip
+_BATCH_KINDS = {"x": "f", "jac": "f", "fun": "f", "nit": "i", "nfev": "i", "njev": "i", "status": "i", "success": "b"}
+
+
+def _check_result(result: OptimizeResult) -> None:
+    """Fields have their types, and arrays the shapes that go together."""
+    for field, expected in _TYPES.items():
+        if field in result and not isinstance(result[field], expected):
+            found = type(result[field]).__name__
+            msg = f"result.{field} must be {expected.__name__}, got {found}: it is no result of rmsprop_nb."
+            raise ValueError(msg)
+    x = result.get("x")
+    if x is None or x.ndim != 1:
+        msg = "result.x must be a vector."
+        raise ValueError(msg)
+    minima = result.get("minima", np.empty((0, x.size)))
+    _check_shapes("minima", [minima], (len(minima), x.size))
+    _check_shapes("minima_fun", [result.get("minima_fun", np.empty(0))], (len(minima),))
+    for name, vectors in (("jac", [result.get("jac", x)]), ("allvecs", result.get("allvecs", []))):
+        _check_shapes(name, vectors, x.shape)
+    columns = list(result.get("history", {}).values())
+    _check_shapes("history", columns, np.shape(columns[0]) if columns else ())
+
+
+def _check_batch_result(fields: dict[str, Any]) -> None:
+    """Every field has a row for each problem."""
+    if set(fields) != {*_BATCH_KINDS, "best"}:
+        msg = f"it holds a BatchResult with other fields: {sorted(fields)}."
+        raise ValueError(msg)
+    shape = np.shape(fields["x"])
+    if len(shape) != 2 or fields["best"] not in range(shape[0]):
+        msg = f"it holds a BatchResult with x of shape {shape} and best={fields['best']!r}."
+        raise ValueError(msg)
+    for name, kind in _BATCH_KINDS.items():
+        _check_shapes(name, [fields[name]], shape if name in ("x", "jac") else shape[:1])
+        if fields[name].dtype.kind != kind:
+            msg = f"it holds a BatchResult with {name} of dtype {fields[name].dtype}."
+            raise ValueError(msg)
+
+
+def _check_shapes(name: str, arrays: list[Any], shape: tuple[int, ...]) -> None:
+    for array in arrays:
+        if not isinstance(array, np.ndarray) or array.shape != shape:
+            msg = f"result.{name} must have shape {shape}, got {np.shape(array)}."
+            raise ValueError(msg)

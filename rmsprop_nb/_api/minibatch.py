@@ -1,0 +1,377 @@
+"""The front end for mini-batches: `minimize_minibatch`."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import OptimizeResult
+
+from rmsprop_nb._api.minimize import FORMS
+from rmsprop_nb._core.progress import watching
+from rmsprop_nb._core.result import Result
+from rmsprop_nb._core.run_state import RunState
+from rmsprop_nb._core.types import MESSAGES, MinibatchSettings, Status
+from rmsprop_nb._core.validate import (
+    CHECKPOINT_SECONDS,
+    as_args,
+    as_bounds,
+    as_data,
+    as_number,
+    as_start,
+    check_callable,
+    check_jac,
+)
+from rmsprop_nb._drivers.loop import TRACE_COLUMNS, Monitor, StopRun, run_chunks, taking_turns
+from rmsprop_nb._drivers.minibatch_loop import Target, make_advance, make_target
+from rmsprop_nb._drivers.minibatch_options import Plan, new_state, resumed_state
+from rmsprop_nb._drivers.ranks import Alone, Team, digest, state_digest
+from rmsprop_nb._drivers.row_order import Rows
+from rmsprop_nb._drivers.shards import Shard, SharedTarget, make_shared_target, parts_in_all, parts_of
+from rmsprop_nb._objectives.objective import Problem
+
+__all__ = ["minimize_minibatch"]
+
+
+def minimize_minibatch(
+    fun: Callable[..., Any],
+    x0: ArrayLike,
+    data: Any,
+    args: tuple[Any, ...] = (),
+    *,
+    batch_size: int = 128,
+    epochs: int = 10,
+    jac: Callable[..., Any] | str | bool | None = None,
+    bounds: Any = None,
+    learning_rate: float | str | ArrayLike | Callable[[int], float] = "auto",
+    rng: Any = None,
+    shuffle: bool = True,
+    averaging: bool | None = None,
+    validation: Any = None,
+    patience: int | None = None,
+    clip_value: float | None = None,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+    callback: Callable[..., Any] | None = None,
+    maxtime: float | None = None,
+    history: bool | int = False,
+    final_evaluation: bool = True,
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
+    state: RunState | None = None,
+    options: dict[str, Any] | None = None,
+    comm: Any = None,
+    deterministic: bool = False,
+) -> OptimizeResult:
+    """Minimize a mean over rows of data with RMSprop, a batch of rows at a time.
+
+    ``fun(x, *batch, *args)`` is the function that ``minimize(fun, x0, (*data, *args))`` takes: a batch holds some rows
+    of each array. It should be a mean over its rows, plus terms that do not depend on them. When it is compiled with
+    ``numba.njit`` the whole loop runs compiled, shuffling included; a Python function is given the same batches.
+
+    Parameters
+    ----------
+    fun : callable
+        The objective, in one of the forms that `jac` selects, as for `minimize`.
+    x0 : array_like, shape (n,)
+        Where to start. float32 is kept. It is copied.
+    data : tuple of ndarray or of scipy.sparse matrices
+        Arrays with the same number of rows N; `fun` is given the same rows of each. Nothing is copied but one batch at
+        a time, so memory-mapped arrays may be larger than memory. Sparse matrices are for Python functions and become
+        CSR. A single array need not be wrapped.
+    args : tuple, optional
+        Further arguments of `fun` and `jac`, the same for every batch.
+    batch_size : int, default 128
+        Rows in a batch; the last one of an epoch may be smaller.
+    epochs : int, default 10
+        Passes over the data, those of a resumed run included.
+    jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
+        As for `minimize`; a callable is given the same arguments as `fun`.
+    bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
+        x is projected onto them after every step.
+    learning_rate : "auto", "auto-constant", float, array_like of shape (n,), or callable, default "auto"
+        "auto" estimates the rate as it goes, and lets it fall linearly to 0 at the end of the last epoch;
+        "auto-constant" lets it stay, for runs whose end is not known. A number, one number for each parameter, or a
+        schedule ``step -> rate`` (see `schedules`) is the textbook rule.
+    rng : None, int or numpy.random.Generator, optional
+        What the order of rows is drawn from.
+    shuffle : bool, default True
+        Whether every epoch has an order of its own; otherwise rows come as they stand.
+    averaging : bool, optional
+        Whether to return an average of the iterates, late ones weighing more, instead of the last. By default only
+        where the rate does not decay: for a constant number and "auto-constant".
+    validation : float or tuple of ndarray, optional
+        Data that are not learnt from: arrays like `data`, or the fraction of its rows to keep apart, those at the end.
+        `fun` is evaluated on them after every epoch.
+    patience : int, optional
+        Stop after this many epochs without a new lowest value on the validation data, and return the point that had it.
+    clip_value, clip_norm : float, optional
+        Clip each component of a gradient to [-clip_value, clip_value]; before that, scale a gradient whose 2-norm
+        exceeds clip_norm down to it.
+    accumulate : int, default 1
+        Batches whose gradients are averaged, weighted by rows, to one step.
+    callback : callable, optional
+        Called after every epoch, ``callback(xk)`` or, if its only parameter is named so,
+        ``callback(intermediate_result)`` with ``x``, ``fun`` (the mean over the epoch's batches), ``nit`` and, if there
+        are validation data, ``validation_fun``. It ends the run by raising StopIteration.
+    maxtime : float, optional
+        Seconds after which the run ends.
+    history : bool or int, default False
+        Record every batch, or every so many batches.
+    final_evaluation : bool, default True
+        Whether to evaluate `fun` and its gradient on all the data at the point returned: one more pass.
+    progress : bool, default False
+        Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
+    checkpoint : str or path-like, optional
+        File in which the state is kept: at the start, every `checkpoint_every` seconds and at the end. If the process
+        dies, ``state=rmsprop_nb.load(path)`` goes on from there, bit for bit. A path that cannot be written is an error
+        at the start, and a warning later on.
+    checkpoint_every : float, default 60
+        Seconds between two checkpoints.
+    state : RunState, optional
+        ``result.state`` of an earlier run with the same data and arguments, to go on where it ended: the numbers are
+        those of a run that was not interrupted. `x0` gives only the shape then, and `rng` is not used.
+    options : dict, optional
+        Constants of the rule: ``beta`` and ``eps``; for an automatic rate also ``first_distance``, 1e-4, which should
+        be well below the distance from x0 to the minimum; for the textbook rule also ``momentum``, ``nesterov``,
+        ``centered``, ``eps_inside_sqrt``, ``bias_correction``, ``initial_accumulator``, ``weight_decay``,
+        ``decoupled_weight_decay``, ``lr_in_momentum`` and ``parallel`` (see `rmsprop`); and ``finite_diff_rel_step``.
+    comm : communicator of mpi4py, optional
+        Ranks that share the data, such as ``MPI.COMM_WORLD``: each gives its own rows, as many as it likes but at least
+        one, as `data` and, if they are arrays, `validation`. Batches are those of all the rows in the order of the
+        ranks, however many ranks there are, and `batch_size` counts the rows of all; `rng` is that of rank 0. For the
+        rest see the Notes of `minimize`. `fun` is called from Python.
+    deterministic : bool, default False
+        Return the same bits for any number of ranks, one process without `comm` included. The rows are divided into 48
+        blocks as in `minimize`, and `fun` is called with the rows that a batch has in each: up to 48 times a batch.
+
+    Returns
+    -------
+    result : scipy.optimize.OptimizeResult
+        With ``x``; ``fun`` and ``jac``, the mean over all rows at x (with ``final_evaluation=False``, or after Ctrl-C,
+        ``fun`` is the mean over the last full epoch's batches and ``jac`` is not there); ``nit``, the epochs;
+        ``nfev``, the evaluations on batches learnt from; ``status``, ``success``, ``message``; ``state``;
+        ``epoch_fun``, the mean over each epoch's batches; ``validation_fun``, if there are validation data; and
+        ``history``, if it was asked for. Success says that the run went as planned and every value was finite: noise
+        leaves no test of convergence.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described; nothing has been computed then.
+    RankError
+        If another rank failed.
+
+    References
+    ----------
+    .. [1] K. Mishchenko, A. Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", ICML 2024.
+    .. [2] O. Shamir, T. Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML 2013 (averaging).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba import njit
+    >>> from rmsprop_nb import minimize_minibatch
+    >>> @njit
+    ... def mean_square(x, grad, A, b):
+    ...     r = A @ x - b
+    ...     grad[:] = A.T @ r / b.size
+    ...     return 0.5 * np.mean(r**2)
+    >>> rng = np.random.default_rng(0)
+    >>> A = rng.normal(size=(10_000, 3))
+    >>> b = A @ np.array([1.0, -2.0, 3.0])
+    >>> result = minimize_minibatch(mean_square, np.zeros(3), (A, b), jac="inplace", rng=0)
+    >>> result.success, result.x.round(3)
+    (True, array([ 1., -2.,  3.]))
+    """
+    check_callable("fun", fun)
+    if callback is not None:
+        check_callable("callback", callback, " or None")
+    alone = comm is None and not deterministic
+    with contextlib.nullcontext() if alone else Team(comm or Alone(), parts_in_all(deterministic)) as team:
+        plan = Plan(
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            epochs=epochs,
+            averaging=averaging,
+            patience=patience,
+            clip_value=clip_value,
+            clip_norm=clip_norm,
+            accumulate=accumulate,
+            maxtime=maxtime,
+            history=history,
+            progress=progress,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            options=dict(options or {}),
+        )
+        if team is not None and team.rank != 0:
+            plan = plan.quiet()
+        x = as_start(x0)
+        lower, upper = as_bounds(bounds, x)
+        problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, plan.rel_step)
+        learnt, held_out = _split(as_data("data", data), validation)
+        if patience is not None and held_out is None:
+            msg = f"patience={patience!r} needs validation data to look at; give validation=0.1 or arrays."
+            raise ValueError(msg)
+        seed = np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64)
+        if team is None:
+            given = _Given(seed, *(_alone(problem, part, batch_size, shuffle, x) for part in (learnt, held_out)))
+        else:
+            same = {"shuffle": bool(shuffle), "deterministic": bool(deterministic), "state": state_digest(state)}
+            same |= plan.shared() | {"x0": digest(x), "bounds": digest(lower, upper)}
+            given = _spread(team, same, problem, x.size, plan.batch_size, (learnt, held_out), seed)
+        rows = given.target.rows
+        current = new_state(plan, x, lower, upper, plan.kind(rows.n_rows, rows.batches), given.seed)
+        if state is not None:
+            current = resumed_state(state, current)
+        observer = _Observer(current, plan, given.examiner, callback)
+        trace = _drive(plan, current, given.target, plan.settings(x, rows.batches), observer)
+        return _result(current, plan, given, trace, final_evaluation)
+
+
+class _Given(NamedTuple):
+    """What is learnt from and, unless it is None, what is looked at after every epoch."""
+
+    seed: np.uint64
+    target: Target | SharedTarget
+    examiner: Target | SharedTarget | None
+
+
+def _alone(problem: Problem, data: Any, batch_size: int, shuffle: bool, x: NDArray[Any]) -> Any:
+    return None if data is None else make_target(problem, Rows(data, batch_size, shuffle), x.dtype)
+
+
+def _spread(
+    team: Team, same: dict[str, Any], problem: Problem, n: int, batch_size: int, parts: Any, seed: np.uint64
+) -> _Given:
+    """Agree with the other ranks on what is to be run; what rank 0 draws counts for all."""
+    counts = [0 if data is None else data[0].shape[0] for data in parts]
+    found = team.agree(n, same | {"validation": parts[1] is not None}, (seed, *counts))
+
+    def target(k: int) -> Any:
+        if parts[k] is None:
+            return None
+        theirs = [own[1 + k] for own in found]
+        here = parts_of(team.rank, theirs, same["deterministic"])
+        local = Rows(parts[k], batch_size, same["shuffle"])
+        shard = Shard(local, sum(theirs[: team.rank]), sum(theirs), batch_size, here)
+        return make_shared_target(problem, shard, team)
+
+    return _Given(found[0][0], target(0), target(1))
+
+
+def _split(data: tuple[Any, ...], validation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
+    """Data to learn from, and data to look at."""
+    if validation is None:
+        return data, None
+    if isinstance(validation, tuple) or np.ndim(validation) > 0 or scipy.sparse.issparse(validation):
+        held_out = as_data("validation", validation)
+        if [a.shape[1:] for a in held_out] != [a.shape[1:] for a in data]:
+            shapes = [a.shape for a in held_out]
+            msg = f"validation must be arrays whose rows are like those of data, got shapes {shapes}."
+            raise ValueError(msg)
+        return data, held_out
+    count = data[0].shape[0]
+    kept = round(as_number("validation", validation, 0.0, 1.0, open_low=True, open_high=True) * count)
+    if not 0 < kept < count:
+        msg = f"validation={validation!r} leaves {count - kept} of {count} rows to learn from and {kept} to look at."
+        raise ValueError(msg)
+    return tuple(a[: count - kept] for a in data), tuple(a[count - kept :] for a in data)
+
+
+class _Observer:
+    """What is done after every epoch: look at the validation data, keep the best point, call the user's callback."""
+
+    def __init__(self, state: RunState, plan: Plan, examiner: Target | SharedTarget | None, callback: Any) -> None:
+        self._state = state
+        self._plan = plan
+        self._examiner = examiner
+        self._report = callback
+        self._by_name = callback is not None and set(inspect.signature(callback).parameters) == {"intermediate_result"}
+        self._update_schedule = getattr(plan.schedule, "update", None)
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to do."""
+        return any(part is not None for part in (self._examiner, self._report, self._update_schedule))
+
+    def on_epoch(self, x: NDArray[Any], f: float) -> None:
+        """Take in an epoch; may raise StopIteration."""
+        p, arrays = self._state.progress, self._state.arrays
+        if self._plan.averages:
+            x = arrays.x_avg.copy()
+        seen = OptimizeResult(x=x, fun=f, nit=int(p.nit))
+        if self._examiner is not None:
+            f, _ = self._examiner.mean(x, with_gradient=False)
+            arrays.validation_fun[p.nit - 1] = seen["validation_fun"] = f
+            self._keep_best(x, f)
+        if self._update_schedule is not None:
+            self._update_schedule(f)
+        if self._report is not None:
+            self._report(intermediate_result=seen) if self._by_name else self._report(x)
+
+    def _keep_best(self, x: NDArray[Any], f: float) -> None:
+        if self._plan.patience is None:
+            return
+        p = self._state.progress
+        if f < p.f_best:
+            p.f_best, p.since_best = f, 0
+            self._state.arrays.x_best[:] = x
+            return
+        p.since_best += 1
+        if p.since_best >= self._plan.patience and p.status == Status.RUNNING:
+            p.status = int(Status.EARLY_STOP)
+
+
+def _drive(
+    plan: Plan, state: RunState, target: Target | SharedTarget, settings: MinibatchSettings, observer: _Observer
+) -> NDArray[np.float64]:
+    """Run until there is a status; return the recorded rows."""
+    algorithm = plan.algorithm(state.arrays.x)
+    on_epoch = observer.on_epoch if observer.needed else None
+    rows: list[NDArray[np.float64]] = []
+    with watching(state, plan, total=plan.epochs, unit="epoch") as on_chunk:
+        monitor = Monitor(on_epoch, plan.schedule, plan.seconds, plan.stride, on_chunk)
+        try:
+            advance = make_advance(algorithm, state, target)
+            run_chunks(taking_turns(advance, target.objective, settings), state, settings, monitor, rows)
+        except StopRun as stop:
+            state.progress.status = int(stop.status)
+        except KeyboardInterrupt:
+            state.progress.status = int(Status.INTERRUPTED)
+    return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
+
+
+def _result(state: RunState, plan: Plan, given: _Given, trace: NDArray[np.float64], evaluate: bool) -> OptimizeResult:
+    p, arrays, team = state.progress, state.arrays, getattr(given.target, "team", None)
+    if team is not None:
+        p.status = int(team.end(Status(int(p.status))))
+    x = arrays.x_avg if plan.averages else arrays.x
+    if np.isfinite(p.f_best):
+        x = arrays.x_best
+    status = Status(int(p.status))
+    result = Result(x=x.copy(), fun=float(p.f), nit=int(p.nit))
+    if evaluate and status is not Status.INTERRUPTED:
+        if team is not None:
+            team.go_on()
+        result["fun"], result["jac"] = given.target.mean(x, with_gradient=True)
+        if team is not None:
+            team.end(status)
+        if not np.isfinite(result.fun):
+            status = Status.NONFINITE
+    result.update(nfev=int(p.nfev), status=int(status), success=status.success, message=MESSAGES[status])
+    result["epoch_fun"] = arrays.epoch_fun[: p.nit].copy()
+    if given.examiner is not None:
+        result["validation_fun"] = arrays.validation_fun[: p.nit].copy()
+    if plan.stride:
+        result["history"] = dict(zip(TRACE_COLUMNS, trace.T, strict=True))
+    result["state"] = state
+    return result

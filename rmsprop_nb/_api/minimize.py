@@ -1,0 +1,333 @@
+"""The front end: SciPy's contract on the outside, the loop on the inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import OptimizeResult
+
+from rmsprop_nb._core.options import LbfgsOptions, RmspropOptions
+from rmsprop_nb._core.result import Result
+from rmsprop_nb._core.run_state import RunState
+from rmsprop_nb._core.types import MESSAGES, Status
+from rmsprop_nb._core.validate import (
+    as_args,
+    as_bounds,
+    as_data,
+    as_number,
+    as_start,
+    check_callable,
+    check_jac,
+    check_known,
+)
+from rmsprop_nb._drivers.loop import TRACE_COLUMNS
+from rmsprop_nb._drivers.ranks import Alone, Piece, ReducedObjective, Team, digest, state_digest
+from rmsprop_nb._drivers.shards import parts_in_all, parts_of
+from rmsprop_nb._drivers.solve import AnyOptions, run, starting_state
+from rmsprop_nb._objectives.objective import Problem
+from rmsprop_nb._training.arrays import is_on_device
+
+__all__ = ["FORMS", "METHODS", "Arguments", "known_options", "minimize", "outcome", "solve"]
+
+FORMS = ("2-point", "3-point", "cs", "inplace")
+
+
+def minimize(
+    fun: Callable[..., Any],
+    x0: ArrayLike,
+    args: tuple[Any, ...] = (),
+    method: str = "rmsprop",
+    jac: Callable[..., Any] | str | bool | None = None,
+    bounds: Any = None,
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    options: dict[str, Any] | None = None,
+    *,
+    comm: Any = None,
+    weight: float | None = None,
+    data: Any = None,
+    deterministic: bool = False,
+) -> OptimizeResult:
+    """Minimize a function of one or more variables with RMSprop.
+
+    The contract is that of `scipy.optimize.minimize`. When `fun` (and `jac`, if it is a function) are compiled with
+    ``numba.njit``, the whole loop runs compiled; ordinary Python functions give the same numbers, slower.
+
+    Parameters
+    ----------
+    fun : callable
+        The objective, in one of the forms that `jac` selects. x has shape (n,) and the dtype of `x0`.
+    x0 : array_like, shape (n,)
+        Where to start. float32 is kept and all vectors stay float32; other real dtypes become float64. It is copied.
+        With an array on a CUDA device (of Numba, CuPy, PyTorch or any library that has ``__cuda_array_interface__``)
+        all vectors are on that device, and of that library where `fun` gets them; see docs/cuda.md.
+    args : tuple, optional
+        Further arguments of `fun` and `jac`. Arrays are passed by reference to compiled functions.
+    method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
+        See `rmsprop` and `rmsprop_lbfgs` for what they do and for their options.
+    jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
+        Where the gradient comes from:
+
+        * callable: ``jac(x, *args) -> array, shape (n,)`` and ``fun(x, *args) -> float``
+        * True: ``fun(x, *args) -> (f, gradient)``
+        * "inplace": ``fun(x, grad, *args) -> float`` fills `grad`, without allocation
+        * "2-point" (or None), "3-point", "cs": differences or complex steps of ``fun(x, *args) -> float``
+    bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
+        Bounds of each variable; None or infinity for no bound. Every evaluated point is within them.
+    tol : float, optional
+        The same as the option ``gtol``.
+    callback : callable, optional
+        Called after each iteration, ``callback(xk)`` or, if its only parameter is named so,
+        ``callback(intermediate_result)`` with an `OptimizeResult` that holds ``x`` and ``fun``. It receives copies, and
+        ends the run by raising StopIteration.
+    options : dict, optional
+        Options of the method.
+    comm : communicator of mpi4py, optional
+        Ranks that share the problem, such as ``MPI.COMM_WORLD``. Each calls `minimize` with the same arguments but for
+        its own part of the data; the objective is the mean of what theirs return. See Notes.
+    weight : float, optional
+        What this rank counts with in that mean, above 0; by default the number of rows of `data`, otherwise 1.
+    data : tuple of ndarray or of scipy.sparse matrices, optional
+        Arrays with the same number of rows, those of this rank; ``fun(x, *data, *args)`` should be a mean over them,
+        plus terms that do not depend on them. A single array need not be wrapped.
+    deterministic : bool, default False
+        Return the same bits for any number of ranks, one process without `comm` included. It needs `data`: their rows,
+        all N together in the order of the ranks, are divided into 48 blocks, row i*N//48 being the first of block i,
+        and the mean is that over blocks. Ranks must hold whole blocks, as they do if rank k of P holds the rows from
+        k*N//P to (k + 1)*N//P and P divides 48. An Allreduce is 48 times as long. On a CUDA device: round as the CPU
+        does, for the same bits from the same gradients.
+
+    Returns
+    -------
+    result : scipy.optimize.OptimizeResult
+        With ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``njev``, ``status`` (a `Status`), ``success``, ``message`` and
+        ``state``, with which ``options={"state": result.state}`` goes on where this run ended. If a test on the
+        gradient was met, x is the point that met it; otherwise it is the point of the lowest f evaluated.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described; nothing has been computed then.
+    RankError
+        If another rank failed.
+
+    Notes
+    -----
+    With `comm` there is one Allreduce an evaluation, and every rank gets the same result, bit for bit. x0, bounds and
+    options that differ between ranks are an error on all of them before the first evaluation. An exception on one rank
+    is raised there, and as a `RankError` that names it on the others. Time limits, Ctrl-C and a callback that stops the
+    run on one rank end it on all. Rank 0 alone writes checkpoints, prints and shows progress. A compiled objective runs
+    compiled, the loop around it does not. Run scripts with ``mpiexec -n 4 python -m mpi4py script.py``: under plain
+    ``python`` an exception outside of `minimize` leaves the other ranks waiting.
+
+    Exceptions of `fun`, `jac` and `callback` are passed on. Ctrl-C ends the run with status 98 and the best point so
+    far.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from rmsprop_nb import minimize
+    >>> @njit
+    ... def rosen(x):
+    ...     return 100.0 * (x[1] - x[0] ** 2) ** 2 + (1.0 - x[0]) ** 2
+    >>> @njit
+    ... def rosen_grad(x):
+    ...     d = x[1] - x[0] ** 2
+    ...     return np.array([-400.0 * x[0] * d - 2.0 * (1.0 - x[0]), 200.0 * d])
+    >>> result = minimize(rosen, [-1.2, 1.0], jac=rosen_grad)
+    >>> result.success, result.x.round(4)
+    (True, array([1., 1.]))
+    """
+    if method not in METHODS:
+        msg = f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}."
+        raise ValueError(msg)
+    options = dict(options or {})
+    check_known(options, known_options(METHODS[method]), method)
+    given = Arguments(fun, x0, args, jac, bounds, callback)
+    if is_on_device(x0):
+        return _on_device(given, METHODS[method], options, tol, (comm, data, weight), deterministic)
+    if comm is None and not deterministic:
+        if data is not None:
+            given = given._replace(args=(*as_data("data", data), *as_args(args)))
+        return solve(given, METHODS[method], options, tol)
+    with Team(comm or Alone(), parts_in_all(deterministic)) as team:
+        return solve(given, METHODS[method], options, tol, Share(team, weight, data, deterministic))
+
+
+def _on_device(
+    given: Arguments, options_type: type[AnyOptions], chosen: dict[str, Any], tol: Any, shared: Any, deterministic: bool
+) -> OptimizeResult:
+    if any(value is not None for value in shared):
+        msg = "comm, data and weight are not for x0 on a device; leave them out, or copy x0 to the host."
+        raise ValueError(msg)
+    from rmsprop_nb._cuda.minimize import minimize_on_device
+
+    if tol is not None:
+        chosen.setdefault("gtol", tol)
+    return minimize_on_device(given, options_type(**chosen), deterministic)
+
+
+class Arguments(NamedTuple):
+    """What both doors take, as the user gave it."""
+
+    fun: Any
+    x0: Any
+    args: Any
+    jac: Any
+    bounds: Any
+    callback: Any
+
+
+class Share(NamedTuple):
+    """This rank's part in a problem of many."""
+
+    team: Team
+    weight: float | None
+    data: Any
+    deterministic: bool
+
+    def agree(
+        self, x: NDArray[Any], problem: Problem, options: AnyOptions
+    ) -> Callable[[Callable[[Problem], Any]], ReducedObjective]:
+        """Agree with the other ranks on what is to be run; return what makes the objective of all of them."""
+        data = self._checked_data()
+        same = {"state": state_digest(options.state), "x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
+        same |= {"data": str(data is not None), "deterministic": str(bool(self.deterministic))}
+        counts = self.team.agree(x.size, options.shared() | same, 0 if data is None else data[0].shape[0])
+        parts = [] if data is None else parts_of(self.team.rank, counts, self.deterministic)
+
+        def objective(make: Callable[[Problem], Any]) -> ReducedObjective:
+            if data is None:
+                return ReducedObjective(self.team, [Piece(0, self.weight or 1.0, make(problem))])
+            pieces = []
+            for number, begin, end in parts:
+                rows = tuple(a[begin:end] for a in data)
+                local = make(dataclasses.replace(problem, args=(*rows, *problem.args)))
+                pieces.append(Piece(number, self.weight or end - begin, local))
+            return ReducedObjective(self.team, pieces)
+
+        return objective
+
+    def _checked_data(self) -> tuple[Any, ...] | None:
+        if self.weight is not None:
+            as_number("weight", self.weight, 0.0, math.inf, open_low=True, open_high=True)
+        if self.deterministic and (self.data is None or self.weight is not None):
+            given = "no data" if self.data is None else f"weight={self.weight!r}"
+            msg = f"deterministic=True needs data, whose rows are the weight, got {given}."
+            raise ValueError(msg)
+        return None if self.data is None else as_data("data", self.data)
+
+
+def known_options(options: type[AnyOptions]) -> tuple[str, ...]:
+    """The names of a method's options."""
+    return _OPTION_NAMES[options]
+
+
+def solve(
+    given: Arguments, options_type: type[AnyOptions], chosen: dict[str, Any], tol: Any, share: Share | None = None
+) -> OptimizeResult:
+    """Check everything, run, and make the result."""
+    if tol is not None:
+        chosen.setdefault("gtol", tol)
+    options = options_type(**chosen)
+    if share is not None and share.team.rank != 0:
+        options = options.quiet()
+    check_callable("fun", given.fun)
+    if given.callback is not None:
+        check_callable("callback", given.callback, " or None")
+    x = as_start(given.x0)
+    lower, upper = as_bounds(given.bounds, x)
+    problem = Problem(given.fun, check_jac(given.jac, FORMS), as_args(given.args), lower, upper, options.rel_step)
+    visited = [starting_state(problem, x, options).arrays.x] if options.return_all else None
+    observer = _observer(given.callback, visited)
+    if share is None:
+        state, trace = run(problem, x, options, observer)
+    else:
+        state, trace = run(problem, x, options, observer, share.agree(x, problem, options))
+        state.progress.status = int(share.team.end(Status(int(state.progress.status))))
+    result = _result(problem, state)
+    if options.stride:
+        result["history"] = dict(zip(TRACE_COLUMNS, trace.T, strict=True))
+    if visited is not None:
+        result["allvecs"] = visited
+    if options.disp:
+        _print_summary(result)
+    return result
+
+
+def _observer(callback: Any, visited: list[NDArray[Any]] | None) -> Callable[[NDArray[Any], float], None] | None:
+    """What is to be done after every iteration: keep x, call the user's callback."""
+    report = _callback_in_scipy_form(callback)
+    if visited is None:
+        return report
+
+    def on_iteration(x: NDArray[Any], f: float) -> None:
+        visited.append(x.copy())
+        if report is not None:
+            report(x, f)
+
+    return on_iteration
+
+
+def _callback_in_scipy_form(callback: Any) -> Callable[[NDArray[Any], float], None] | None:
+    """``callback(intermediate_result)`` is recognised, as in SciPy, by the name of its only parameter."""
+    if callback is None:
+        return None
+    if set(inspect.signature(callback).parameters) == {"intermediate_result"}:
+        return lambda x, f: callback(intermediate_result=OptimizeResult(x=x, fun=f))
+    return lambda x, f: callback(x)  # noqa: ARG005
+
+
+def outcome(state: RunState) -> tuple[Status, tuple[NDArray[Any], float, NDArray[Any]]]:
+    """The status, and x, f, g of the point to return: the one that met the test on the gradient, otherwise the best."""
+    p, arrays = state.record[0], state.arrays
+    status, f = Status(int(p["status"])), float(p["f"])
+    if not math.isfinite(p["f_best"]):
+        return status, (arrays.x, f, arrays.g_eval)
+    if (
+        status is Status.GTOL
+    ):  # a resumed search may have ended at x after trials elsewhere, whose gradient is in g_eval
+        return status, (arrays.x, f, arrays.g_eval if state.kind[0] == "textbook" else arrays.g)
+    return status, (arrays.x_best, float(p["f_best"]), arrays.g_best)
+
+
+def _result(problem: Problem, state: RunState) -> OptimizeResult:
+    nit, nfev = (int(state.record[0][name]) for name in ("nit", "nfev"))
+    status, (x, f, g) = outcome(state)
+    return Result(
+        x=x.copy(),
+        fun=f,
+        jac=g.copy(),
+        nit=nit,
+        nfev=nfev * (1 + problem.calls_per_gradient(x.size)),
+        njev=nfev,
+        status=int(status),
+        success=status.success,
+        message=MESSAGES[status],
+        state=state,
+    )
+
+
+def _print_summary(result: OptimizeResult) -> None:
+    lines = [
+        result.message,
+        f"         Current function value: {result.fun:.6g}",
+        f"         Gradient max-norm: {np.max(np.abs(result.jac)):.3g}",
+        f"         Iterations: {result.nit}",
+        f"         Function evaluations: {result.nfev}",
+        f"         Gradient evaluations: {result.njev}",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+METHODS: dict[str, type[AnyOptions]] = {"rmsprop": RmspropOptions, "rmsprop-lbfgs": LbfgsOptions}
+"""The methods, each with the class of its options."""
+
+_OPTION_NAMES = {options: tuple(field.name for field in dataclasses.fields(options)) for options in METHODS.values()}

@@ -1,0 +1,139 @@
+"""Global minima by minimizing from many starts: `multistart`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import OptimizeResult
+from scipy.stats import qmc
+
+from rmsprop_nb._api.batch import minimize_batch
+from rmsprop_nb._core.result import Result
+from rmsprop_nb._core.validate import as_bounds, as_count
+from rmsprop_nb._drivers.batch_processes import Engine
+
+__all__ = ["multistart"]
+
+
+def multistart(
+    fun: Callable[..., Any],
+    bounds: Any,
+    n_starts: int,
+    args: tuple[Any, ...] = (),
+    *,
+    method: str = "rmsprop",
+    jac: Callable[..., Any] | str | bool | None = None,
+    tol: float | None = None,
+    options: dict[str, Any] | None = None,
+    workers: int | Engine = 1,
+    rng: Any = None,
+    distance: float = 1e-4,
+) -> OptimizeResult:
+    """Search for a global minimum by minimizing from many starts spread over a box.
+
+    Parameters
+    ----------
+    fun : callable
+        The objective, as for `minimize`.
+    bounds : sequence of (min, max) or scipy.optimize.Bounds
+        The box, finite on all sides: starts are drawn from it and minima looked for within it.
+    n_starts : int
+        Number of starts; a power of two spreads them best.
+    args : tuple, optional
+        Further arguments of `fun` and `jac`.
+    method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
+        As for `minimize`.
+    jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
+        As for `minimize`.
+    tol : float, optional
+        The same as the option ``gtol``.
+    options : dict, optional
+        As for `minimize_batch`.
+    workers : int or map-like callable, default 1
+        As for `minimize_batch`.
+    rng : int, numpy.random.Generator or None, default None
+        Where the starts are drawn from; the same generator state gives the same result.
+    distance : float, default 1e-4
+        Minima nearer than this, relative to the sides of the box, count as one.
+
+    Returns
+    -------
+    result : scipy.optimize.OptimizeResult
+        ``x``, ``fun``, ``jac``, ``status``, ``success`` and ``message`` of the best run; ``nfev``, ``nit`` and ``njev``
+        summed over all; ``minima`` and ``minima_fun``, the distinct minima of successful runs from the lowest up; and
+        ``batch``, the result of `minimize_batch`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described; nothing has been computed then.
+
+    Notes
+    -----
+    The starts are a scrambled Sobol sequence (`scipy.stats.qmc.Sobol`).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rmsprop_nb import multistart
+    >>> himmelblau = lambda x: (x[0] ** 2 + x[1] - 11) ** 2 + (x[0] + x[1] ** 2 - 7) ** 2
+    >>> result = multistart(himmelblau, [(-5, 5), (-5, 5)], 16, rng=1)
+    >>> len(result.minima)
+    4
+    """
+    count = as_count("n_starts", n_starts, 1, least=1)
+    lower, upper = _as_box(bounds)
+    generator = np.random.default_rng(rng)
+    sides = upper - lower
+    starts = lower + sides * _sobol(len(lower), count, generator)
+    batch = minimize_batch(
+        fun, starts, args, method=method, jac=jac, bounds=list(zip(lower, upper, strict=True)), tol=tol,
+        options=options, workers=workers,
+    )  # fmt: skip
+    kept = _distinct(batch, np.where(sides > 0.0, sides, 1.0), distance)
+    best = batch.best
+    return Result(
+        x=batch.x[best],
+        fun=float(batch.fun[best]),
+        jac=batch.jac[best],
+        nit=int(batch.nit.sum()),
+        nfev=int(batch.nfev.sum()),
+        njev=int(batch.njev.sum()),
+        status=int(batch.status[best]),
+        success=bool(batch.success[best]),
+        message=batch.message[best],
+        minima=batch.x[kept],
+        minima_fun=batch.fun[kept],
+        batch=batch,
+    )
+
+
+def _as_box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    size = np.size(bounds.lb) if hasattr(bounds, "lb") else len(bounds)
+    lower, upper = as_bounds(bounds, np.zeros(size))
+    if lower.size == 0 or not (np.isfinite(lower).all() and np.isfinite(upper).all()):
+        msg = "bounds must be finite for every variable: starts are drawn from the box."
+        raise ValueError(msg)
+    return lower, upper
+
+
+def _sobol(n: int, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """The first points of a scrambled Sobol sequence."""
+    seed = {"rng": generator} if "rng" in inspect.signature(qmc.Sobol).parameters else {"seed": generator}
+    sampler = qmc.Sobol(n, **seed)
+    points: NDArray[np.float64] = sampler.random_base2((count - 1).bit_length())
+    return points[:count]
+
+
+def _distinct(batch: OptimizeResult, sides: NDArray[np.float64], distance: float) -> list[int]:
+    """Indices of successful runs, lowest f first, that ended away from all before them."""
+    kept: list[int] = []
+    for k in np.argsort(batch.fun, kind="stable"):
+        apart = (np.abs(batch.x[k] - batch.x[kept]) > distance * sides).any(axis=1)
+        if batch.success[k] and apart.all():
+            kept.append(int(k))
+    return kept

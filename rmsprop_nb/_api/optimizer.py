@@ -1,0 +1,385 @@
+"""RMSprop for loops of one's own: hyper-parameters that never change, and a state outside of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop_nb._core.options import Rule
+from rmsprop_nb._core.validate import as_count, as_number, as_workers, check_learning_rate
+from rmsprop_nb._training.arrays import check_array, check_no_overlap, is_on_device
+from rmsprop_nb._training.host_step import Plan, Rate, new_leaf
+from rmsprop_nb._training.presets import preset_options
+from rmsprop_nb._training.pytree import leaves, names, places, structure_of
+from rmsprop_nb._training.state import RMSpropState
+
+__all__ = ["RMSprop"]
+
+_RULE = tuple(field.name for field in dataclasses.fields(Rule))
+_BLOCK_OPTIONS = ("learning_rate", *_RULE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RMSprop(Rule):
+    """RMSprop for a training loop of your own, on arrays that are updated in place.
+
+    The object holds hyper-parameters and never changes; what RMSprop remembers between steps is in the state that
+    `init` makes. Parameters are one array or several in nested dicts, lists, tuples and named tuples, such as the W
+    and b of a layer.
+
+    Parameters
+    ----------
+    learning_rate : float, callable or array_like, default 0.01
+        A positive number; a schedule ``step -> rate`` with step counted from 0, see `rmsprop_nb.schedules`; or one rate
+        for each element, an array of the shape of the parameters.
+    beta : float, default 0.9
+        Decay of the average of squared gradients, in [0, 1). Called alpha in PyTorch, rho in Keras, decay in optax.
+    eps : float, default 1e-8
+        Keeps the division safe.
+    momentum : float, default 0.0
+        Heavy-ball momentum, in [0, 1).
+    nesterov : bool, default False
+        Look-ahead form of the momentum.
+    centered : bool, default False
+        Divide by the root of the estimated variance of the gradient instead of its mean square.
+    eps_inside_sqrt : bool, default False
+        Divide by sqrt(S + eps), as Keras, optax and TensorFlow do, instead of sqrt(S) + eps, as PyTorch does.
+    bias_correction : bool, default False
+        Divide the averages by 1 - beta**step.
+    initial_accumulator : float, default 0.0
+        S at the start, at least 0. TensorFlow 1 starts from 1.
+    weight_decay : float, default 0.0
+        Add weight_decay*x to the gradient.
+    decoupled_weight_decay : bool, default False
+        Subtract learning_rate*weight_decay*x from x instead, as Keras does.
+    lr_in_momentum : bool, default False
+        Multiply by the learning rate before the momentum instead of after it, as Keras and optax do.
+    maximize : bool, default False
+        Go up instead of down.
+    workers : int, default 1
+        Threads that share arrays of 100,000 elements or more, at most Numba's ``NUMBA_NUM_THREADS``; -1 is one for each
+        processor. The result is the same.
+    clip_value : float, optional
+        Clip each element of the gradients to [-clip_value, clip_value].
+    clip_norm : float, optional
+        Scale the gradients of all arrays together so that their Euclidean norm is at most clip_norm.
+    accumulate_steps : int, default 1
+        Update only at every accumulate_steps-th call of `step`, with the mean of the gradients given since the last
+        update.
+    check_finite : bool, default True
+        Look at all gradients before anything is written, and raise if one is NaN, infinite, or so large that its square
+        is infinite. To be able to leave everything as it is, this reads all gradients before the update does: an
+        eighth of the time of a step in cache, a quarter beyond. Without it such a gradient spoils the state for good,
+        as it does in other libraries.
+    deterministic : bool, default False
+        On a CUDA device: round as the CPU does, for the same bits from the same gradients.
+    per_block : mapping of str to mapping, optional
+        Other options for some of the arrays, by name: ``{"b": {"weight_decay": 0.0}, "layers/0": {"eps": 1e-6}}``. The
+        name of an array is the way to it, keys and positions joined by slashes, as in `RMSpropState.to_arrays`; that of
+        a container speaks of all within it, and the longer name wins. Options are learning_rate to lr_in_momentum.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    See Also
+    --------
+    rmsprop_nb.minimize : The same rule with the loop, stopping tests, and a learning rate that chooses itself.
+
+    Notes
+    -----
+    The textbook rule, element by element [1]_, after the gradient has been scaled and clipped::
+
+        S <- beta*S + (1 - beta)*g*g            x <- x - learning_rate*g/(sqrt(S) + eps)
+
+    The options are those of `rmsprop_nb.rmsprop`; the centered form is that of [2]_, and clip_norm is the clipping of
+    [3]_: g*clip_norm/max(norm, clip_norm). PyTorch adds 1e-6 to the norm, optax does not. The mean of accumulate_steps
+    gradients is that of ``optax.MultiSteps``. Gradients are clipped after taking the mean.
+
+    References
+    ----------
+    .. [1] G. Hinton, N. Srivastava, K. Swersky, "Neural Networks for Machine Learning", Coursera 2012, lecture 6e.
+    .. [2] A. Graves, "Generating Sequences With Recurrent Neural Networks", arXiv:1308.0850, eq. 38-45.
+    .. [3] R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rmsprop_nb import RMSprop
+    >>> params = {"W": np.ones((2, 3)), "b": np.zeros(3)}
+    >>> optimizer = RMSprop(0.1, per_block={"b": {"learning_rate": 0.2}})
+    >>> state = optimizer.init(params)
+    >>> optimizer.step(params, {"W": np.full((2, 3), 5.0), "b": np.ones(3)}, state)
+    >>> params["W"][0].round(4), params["b"].round(4)
+    (array([0.6838, 0.6838, 0.6838]), array([-0.6325, -0.6325, -0.6325]))
+    >>> optimizer
+    RMSprop(learning_rate=0.1, per_block={'b': {'learning_rate': 0.2}})
+    """
+
+    learning_rate: float | Callable[[int], float] | NDArray[Any] = dataclasses.field(default=0.01, kw_only=False)
+    maximize: bool = False
+    workers: int = 1
+    clip_value: float | None = None
+    clip_norm: float | None = None
+    accumulate_steps: int = 1
+    check_finite: bool = True
+    deterministic: bool = False
+    per_block: Mapping[str, Mapping[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "learning_rate", _as_rate(self.learning_rate))
+        as_workers(self.workers)
+        object.__setattr__(self, "accumulate_steps", _as_steps(self.accumulate_steps))
+        for name in ("clip_value", "clip_norm"):
+            if getattr(self, name) is not None:
+                as_number(name, getattr(self, name), 0.0, math.inf, open_low=True, open_high=True)
+        if self.clip_value is not None and self.clip_norm is not None:
+            msg = "clip_value and clip_norm must not be given together; leave out one."
+            raise ValueError(msg)
+        if self.per_block is not None:
+            object.__setattr__(self, "per_block", self._check_blocks(self.per_block))
+
+    def _check_blocks(self, per_block: Any) -> dict[str, dict[str, Any]]:
+        """Return a copy of the options of blocks, each tried out together with the others."""
+        if not isinstance(per_block, Mapping) or not all(isinstance(value, Mapping) for value in per_block.values()):
+            msg = f"per_block must map names of arrays to options, as {{'b': {{'eps': 1e-6}}}}, got {per_block!r}."
+            raise TypeError(msg)
+        checked = {}
+        for name, options in per_block.items():
+            unknown = [option for option in options if option not in _BLOCK_OPTIONS]
+            if unknown:
+                msg = f"per_block[{name!r}] must hold options of a block, got {unknown[0]!r}; "
+                msg += f"they are {', '.join(_BLOCK_OPTIONS)}."
+                raise ValueError(msg)
+            checked[str(name)] = dict(options)
+            if "learning_rate" in options:
+                checked[str(name)]["learning_rate"] = _as_rate(options["learning_rate"])
+            self._rule_with(options)
+        return checked
+
+    def _rule_with(self, options: Mapping[str, Any]) -> Rule:
+        return Rule(**{name: options.get(name, getattr(self, name)) for name in _RULE})
+
+    def _choose(self, name: str) -> tuple[Rule, Rate]:
+        """The rule and the learning rate of one array."""
+        options: dict[str, Any] = {}
+        for block in sorted(self.per_block or {}, key=len):
+            if name == block or name.startswith(f"{block}/"):
+                options |= (self.per_block or {})[block]
+        return self._rule_with(options), options.get("learning_rate", self.learning_rate)
+
+    @classmethod
+    def preset(cls, library: str, **overrides: Any) -> RMSprop:
+        """RMSprop as another library has it: its formula and its default values.
+
+        Parameters
+        ----------
+        library : {"torch", "keras", "optax", "tensorflow1"}
+            ``torch.optim.RMSprop``, ``keras.optimizers.RMSprop`` (Keras 3), ``optax.rmsprop``, or
+            ``tf.compat.v1.train.RMSPropOptimizer``.
+        **overrides
+            Options of `RMSprop`, by the names they have here. optax and TensorFlow 1 have no default learning rate;
+            without one it is 0.01.
+
+        Returns
+        -------
+        optimizer : RMSprop
+            With these options.
+
+        Raises
+        ------
+        TypeError
+            If an option has another name here, or does not exist.
+        ValueError
+            If the library is not among these, or an option is out of its range.
+
+        Notes
+        -----
+        Values are those of PyTorch 2.13, Keras 3.15, optax 0.2.8 and TensorFlow 2.21, and the tests hold each against
+        recorded runs of these. TensorFlow 1 rounds its hyper-parameters to float32, whatever the parameters are, and so
+        does this preset. Two differences are on purpose: the variance of the centered form is never below 0, where
+        those libraries can give NaN, and Keras adds weight decay only to variables that it was not told to exclude.
+
+        Examples
+        --------
+        >>> from rmsprop_nb import RMSprop
+        >>> RMSprop.preset("torch", momentum=0.9)
+        RMSprop(learning_rate=0.01, beta=0.99, momentum=0.9)
+        """
+        known = tuple(field.name for field in dataclasses.fields(cls))
+        return cls(**preset_options(library, overrides, known))
+
+    def init(self, params: Any) -> RMSpropState:
+        """Make the state for parameters; nothing of them is kept but their nesting, shapes and dtypes.
+
+        Parameters
+        ----------
+        params : ndarray, or nested dict, list, tuple or NamedTuple of ndarray
+            The arrays that `step` will update, of any shape; float32 or float64, which then is the dtype of its
+            arithmetic, or float16 or bfloat16 (of the package ml_dtypes), with arithmetic and state in float32. Keys of
+            dicts are strings.
+
+        Returns
+        -------
+        state : RMSpropState
+            At step 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array cannot be updated in place, two of them share memory, or per_block names one that is not there.
+        """
+        structure = structure_of(params, "params")
+        arrays = leaves(structure, params, "params")
+        if not arrays:
+            msg = f"params must hold at least one array, got {params!r}."
+            raise ValueError(msg)
+        if is_on_device(arrays[0]):
+            from rmsprop_nb._cuda.step import new_device_leaves
+
+            rules = [self._choose(name)[0] for name in names(structure)]
+            named = [(f"params{place}", a) for a, place in zip(arrays, places(structure), strict=True)]
+            made = new_device_leaves(named, rules, self._accumulates)
+        else:
+            named = [(f"params{place}", a) for a, place in zip(arrays, places(structure), strict=True)]
+            checked = [(name, check_array(a, name)) for name, a in named]
+            check_no_overlap(checked, [])
+            made = [
+                new_leaf(array, self._choose(name)[0], self._accumulates)
+                for (_, array), name in zip(checked, names(structure), strict=True)
+            ]
+        state = RMSpropState(structure, tuple(made))
+        self._plan(state)  # what does not fit, such as rates of another shape, is seen now
+        return state
+
+    def step(self, params: Any, grads: Any, state: RMSpropState) -> None:
+        """Update params and state in place, once.
+
+        Parameters
+        ----------
+        params : ndarray, or nested containers of ndarray
+            As given to `init`, or others of the same nesting, shapes and dtypes. Contiguous arrays (C order) are
+            updated where they are; others go through a copy.
+        grads : ndarray, or nested containers of ndarray
+            Gradients, nested like params and with the same shapes and dtypes, or float32 for parameters of half
+            precision. They are not changed.
+        state : RMSpropState
+            Of `init`, or of `RMSpropState.from_arrays`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the arguments do not fit each other, or share memory where one is written; or if a schedule gives a rate
+            that is negative or not finite. Nothing has been changed then.
+        FloatingPointError
+            If a gradient cannot be used and `check_finite` is set. Nothing has been changed then.
+        """
+        plan = self._plan(state)
+        work, copies = plan.take(params, grads)
+        if self.check_finite:
+            plan.check_gradients(work)
+        count = state._accumulated + 1
+        if count < self.accumulate_steps:
+            plan.accumulate(work)
+            state._accumulated = count
+            return
+        rates = plan.scheduled_rates(state._step)
+        accumulates = self._accumulates
+        if accumulates:
+            work = plan.accumulate(work)
+        limit = None if self.clip_value is None else float(self.clip_value)
+        plan.update(work, rates, state._step + 1, self._scale(plan, work, count), limit)
+        if copies:
+            _write_back(copies)
+        if accumulates:
+            plan.forget_sums(work)
+            state._accumulated = 0
+        state._step += 1
+
+    def _scale(self, plan: Any, work: Any, count: int) -> float | None:
+        """What the gradients, or the sums of `count` of them, are multiplied by; None if never."""
+        if not self.maximize and self.clip_norm is None and not self._accumulates:
+            return None
+        scale = (-1.0 if self.maximize else 1.0) / count
+        if self.clip_norm is not None:
+            norm = plan.norm(work) / count
+            if norm > self.clip_norm:
+                scale *= self.clip_norm / norm
+        return scale
+
+    @property
+    def _accumulates(self) -> bool:
+        return self.accumulate_steps > 1
+
+    def _plan(self, state: Any) -> Any:
+        """What to do with this state; worked out once and kept with it."""
+        if not isinstance(state, RMSpropState):
+            msg = f"state must be an RMSpropState, made by init, got {type(state).__name__}."
+            raise TypeError(msg)
+        plan = state._plan
+        if plan is not None and plan.owner() is self and plan.process == os.getpid():  # not that of before a fork
+            return plan
+        self._check_names(names(state._structure))
+        bound = self.clip_value if self.clip_norm is None else self.clip_norm
+        bound = None if self._accumulates else bound  # sums are not clipped before they are complete
+        if is_on_device(state._leaves[0].square_avg):
+            from rmsprop_nb._cuda.step import DevicePlan
+
+            state._plan = DevicePlan(
+                self, state, self._choose, accumulates=self._accumulates, bound=bound, deterministic=self.deterministic
+            )
+        else:
+            workers = as_workers(self.workers)
+            state._plan = Plan(self, state, self._choose, workers=workers, accumulates=self._accumulates, bound=bound)
+        return state._plan
+
+    def _check_names(self, existing: list[str]) -> None:
+        for name in self.per_block or {}:
+            if not any(leaf == name or leaf.startswith(f"{name}/") for leaf in existing):
+                msg = f"per_block names {name!r}, which is not in params; there are {', '.join(map(repr, existing))}."
+                raise ValueError(msg)
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in sorted(dataclasses.fields(self), key=lambda field: field.name != "learning_rate")
+            if field.name == "learning_rate" or getattr(self, field.name) != field.default
+        ]
+        return f"RMSprop({', '.join(shown)})"
+
+
+def _write_back(copies: list[tuple[Any, Any]]) -> None:
+    """Put into arrays what was computed in copies; as in compiled code, what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        for array, x in copies:
+            array[...] = x.reshape(array.shape)
+
+
+def _as_rate(rate: Any) -> Any:
+    """Return a learning rate; one for each element as an array that cannot be written."""
+    if callable(rate) or np.ndim(rate) == 0:
+        check_learning_rate(rate, auto=False)
+        return rate
+    rates = np.array(rate, dtype=np.float64)
+    if not (np.isfinite(rates).all() and (rates >= 0.0).all()):
+        msg = "learning_rate must be finite and not negative in every element."
+        raise ValueError(msg)
+    rates.setflags(write=False)
+    return rates
+
+
+def _as_steps(value: Any) -> int:
+    """Return accumulate_steps as an int; never updating has no meaning, and none is none."""
+    steps = as_count("accumulate_steps", value, 0, least=1)
+    if steps == 0:
+        msg = f"accumulate_steps must be an integer of at least 1, got {value!r}."
+        raise ValueError(msg)
+    return steps

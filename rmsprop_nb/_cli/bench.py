@@ -1,0 +1,231 @@
+"""Where the time of a minimization goes: the user's objective, the update, the loop between them, or the start.
+
+Everything is measured in one process, round about, and told as ratios: machines are noisy.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop_nb._api.minimize import FORMS, METHODS, minimize
+from rmsprop_nb._core.types import Hyper, Variant
+from rmsprop_nb._core.validate import as_args, as_start, check_callable, check_jac
+from rmsprop_nb._kernels.update import make_update
+from rmsprop_nb._numba.decorators import kernel_jit
+from rmsprop_nb._numba.native import call_objective
+from rmsprop_nb._objectives.objective import CompiledObjective, Problem, PythonObjective, compile_objective
+
+__all__ = ["Timing", "find", "report", "time_objective"]
+
+_ROUNDS = 7
+_ROUND_SECONDS = 0.05
+_MOST = 2**24  # in a round, for a run that ends early whatever its limit
+# Steps so short that x stays where it is: an objective may take longer elsewhere.
+_STANDING = {"learning_rate": 1e-300, "gtol": 0.0}
+
+
+class Timing(NamedTuple):
+    """Seconds, as medians over rounds.
+
+    Attributes
+    ----------
+    compiled : bool
+        Whether the loop runs compiled.
+    evaluation : float
+        One evaluation of f and its gradient, nothing else.
+    step : float
+        One step of the textbook rule in the loop, its evaluation included.
+    update : float
+        One update of arrays of this size by the rule, nothing else.
+    calls : dict
+        For each method the evaluations and the seconds of a whole call of `minimize`.
+    starts : dict
+        For each method the seconds of a call that ends after one evaluation, without that: checks, state, result.
+    """
+
+    compiled: bool
+    evaluation: float
+    step: float
+    update: float
+    calls: dict[str, tuple[int, float]]
+    starts: dict[str, float]
+
+
+def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing:
+    """Measure an objective in one of the forms that `minimize` takes, and `minimize` around it.
+
+    ValueError if a run ends where it begins: there would be no steps to measure.
+    """
+    check_callable("fun", fun)
+    x = as_start(x0)
+    none = np.empty(0, x.dtype)
+    problem = Problem(fun, check_jac(jac, FORMS), as_args(args), none, none, None)
+    objective = compile_objective(problem, x.dtype) or PythonObjective(problem)
+
+    def call(method: str, **options: Any) -> Any:
+        return minimize(fun, x, args, method, jac, options=options)
+
+    def steps(count: int) -> Any:
+        return call("rmsprop", **_STANDING, maxfev=count)
+
+    first = steps(2)
+    if first.njev < 2:
+        msg = f"x0 must be a point from which a run goes on, but it ends there: {first.message} Give another x0."
+        raise ValueError(msg)
+
+    jobs = {
+        "evaluation": _evaluations(objective, x.copy()),  # an objective may write to x
+        "step": lambda count: steps(count + 1),
+        "one step": _often(functools.partial(steps, 1)),
+        "update": _updates(x),
+        **{method: _often(functools.partial(call, method)) for method in METHODS},
+        **{f"start of {method}": _often(functools.partial(call, method, maxfev=1)) for method in METHODS},
+    }
+    counts, seconds = _in_turns(jobs)
+    evaluation = seconds["evaluation"]
+    return Timing(
+        isinstance(objective, CompiledObjective),
+        evaluation,
+        max(seconds["step"] - seconds["one step"] / counts["step"], evaluation),  # a run of many steps has one start
+        seconds["update"],
+        {method: (int(call(method).njev), seconds[method]) for method in METHODS},
+        {method: max(seconds[f"start of {method}"] - evaluation, 0.0) for method in METHODS},
+    )
+
+
+def _in_turns(jobs: dict[str, Callable[[int], Any]]) -> tuple[dict[str, int], dict[str, float]]:
+    """How many calls made a round, and the median over rounds of the seconds of one."""
+    counts = {name: _enough(job) for name, job in jobs.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    order = list(jobs)
+    for _ in range(_ROUNDS):
+        for name in order:
+            start = time.perf_counter()
+            jobs[name](counts[name])
+            seconds[name].append((time.perf_counter() - start) / counts[name])
+        order.append(order.pop(0))  # nobody always runs in the cache that the same neighbour left
+    return counts, {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _evaluations(objective: CompiledObjective | PythonObjective, x: NDArray[Any]) -> Callable[[int], Any]:
+    g = np.empty_like(x)
+    if isinstance(objective, CompiledObjective):
+
+        def evaluate(count: int) -> float:
+            with objective.in_turn():
+                return float(_evaluate_often(objective.address, x, g, objective.data, count))
+
+        return evaluate
+    return _often(lambda: objective(x, g))
+
+
+def _often(job: Callable[[], Any]) -> Callable[[int], Any]:
+    def repeat(count: int) -> None:
+        for _ in range(count):
+            job()
+
+    return repeat
+
+
+@kernel_jit("evaluate often")
+def _evaluate_often(address, x, g, data, count):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for _ in range(count):
+        total += call_objective(address, x, g, data)
+    return total
+
+
+def _updates(x: NDArray[Any]) -> Callable[[int], Any]:
+    vectors = x.copy(), np.ones_like(x), np.ones_like(x), np.empty(0, x.dtype), np.empty(0, x.dtype)
+    scalars = x.dtype.type(1e-12), 1.0, Hyper.of(x.dtype, 0.9, 1e-8), 1
+    often = _make_update_often()
+    return lambda count: often(vectors, scalars, count)
+
+
+@functools.cache
+def _make_update_often() -> Any:
+    update = make_update(Variant())
+
+    @kernel_jit("update often")
+    def often(vectors, scalars, count):  # type: ignore[no-untyped-def]
+        for _ in range(count):
+            update(*vectors, *scalars)
+
+    return often
+
+
+def _enough(job: Callable[[int], Any]) -> int:
+    """How many make a round; what has to be compiled is compiled here."""
+    job(1)
+    count = 1
+    while count < _MOST:
+        start = time.perf_counter()
+        job(count)
+        if time.perf_counter() - start > 0.5 * _ROUND_SECONDS:
+            break
+        count *= 2
+    return count
+
+
+def report(timing: Timing) -> str:
+    """Tell where the time goes, in fractions."""
+    kind = "compiled" if timing.compiled else "Python: the loop is, too; numba.njit makes both compiled"
+    objective, update = _shares(timing.step, timing.evaluation, timing.update)
+    lines = [
+        f"objective: {kind}",
+        "",
+        "a step of the textbook rule           objective    update      loop",
+        _line("learning_rate=number", "", objective, update),
+        "",
+        "a whole call of minimize  evaluations objective     start      loop",
+    ]
+    for method, (count, seconds) in timing.calls.items():
+        parts = _shares(seconds, count * timing.evaluation, timing.starts[method])
+        lines.append(_line(f'method="{method}"', str(count), *parts))
+    return "\n".join(lines)
+
+
+def _shares(whole: float, *parts: float) -> list[float]:
+    """Percentages of the whole; noise makes them no more than all of it."""
+    shares: list[float] = []
+    for part in parts:
+        shares.append(min(round(100.0 * part / whole, 1), 100.0 - sum(shares)))
+    return shares
+
+
+def _line(name: str, count: str, first: float, second: float) -> str:
+    return f"  {name:24}{count:>11} {first:7.1f} % {second:7.1f} % {100.0 - first - second:7.1f} %"
+
+
+def find(text: str) -> Any:
+    """Return what ``module:name`` says, or the value of ``1.0,2.0``; ValueError says what is wrong with it."""
+    if ":" not in text:
+        try:
+            return np.array([float(number) for number in text.split(",")])
+        except ValueError:
+            msg = f"{text!r} must be module:name, or numbers such as 1.0,2.0."
+            raise ValueError(msg) from None
+    module, _, name = text.partition(":")
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as python -m does for modules that it runs
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        msg = f"There is no module {module!r} here or on the path."
+        raise ValueError(msg) from None
+    except AttributeError:
+        msg = f"{module!r} has no {name!r}."
+        raise ValueError(msg) from None
+    finally:
+        sys.path.pop(0)

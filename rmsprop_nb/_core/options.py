@@ -1,0 +1,185 @@
+"""The options of the methods: their names and defaults, and what they turn into."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+
+from rmsprop_nb._core.progress import Watched
+from rmsprop_nb._core.types import Hyper, StoppingTests, Variant
+from rmsprop_nb._core.validate import as_count, as_number, as_rel_step, check_learning_rate
+
+__all__ = ["LbfgsOptions", "Options", "RmspropOptions", "Rule", "largest_gradient"]
+
+_NEVER = np.iinfo(np.int64).max
+_DEFAULT_MAXITER = 15_000
+_BETA, _AUTO_BETA = 0.9, 0.99  # conjugate directions want a metric that changes slowly
+_LARGEST_RATIO = 1e3  # between the root of the largest number and the largest gradient taken
+
+# What a learning rate that chooses itself leaves no room for.
+_TEXTBOOK_ONLY = (
+    "momentum",
+    "nesterov",
+    "centered",
+    "eps_inside_sqrt",
+    "bias_correction",
+    "initial_accumulator",
+    "weight_decay",
+    "decoupled_weight_decay",
+    "lr_in_momentum",
+    "parallel",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(Watched):
+    """What every method has: when to stop, what to record. As the user gave it; `rmsprop` documents each."""
+
+    gtol: float = 1e-5
+    ftol: float = 0.0
+    xtol: float = 0.0
+    f_target: float | None = None
+    maxiter: int | None = None
+    maxfev: int | None = None
+    patience: int | None = None
+    finite_diff_rel_step: float | None = None
+    return_all: bool = False
+    disp: bool = False
+    state: Any = None
+
+    def stopping_tests(self, dtype: Any) -> StoppingTests:
+        """The limits for compiled code."""
+        ftol = as_number("ftol", self.ftol, 0.0, math.inf)
+        xtol = as_number("xtol", self.xtol, 0.0, math.inf)
+        target = -math.inf if self.f_target is None else self.f_target
+        return StoppingTests(
+            gtol=as_number("gtol", self.gtol, 0.0, math.inf),
+            ftol=ftol if ftol > 0.0 else -1.0,
+            xtol=xtol if xtol > 0.0 else -1.0,
+            f_target=as_number("f_target", target, -math.inf, math.inf),
+            maxiter=as_count("maxiter", self.maxiter, _DEFAULT_MAXITER if self.maxiter is None else _NEVER),
+            maxfev=as_count("maxfev", self.maxfev, _NEVER, least=1),
+            patience=as_count("patience", self.patience, _NEVER, least=1),
+            largest_gradient=largest_gradient(dtype),
+        )
+
+    @property
+    def rel_step(self) -> float | None:
+        """Relative step of difference gradients."""
+        return as_rel_step(self.finite_diff_rel_step)
+
+    def quiet(self) -> Self:
+        """The same without what rank 0 does for all ranks of a run."""
+        return dataclasses.replace(super().quiet(), disp=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Numbers and switches of the textbook rule, but for the learning rate; `rmsprop` documents each."""
+
+    beta: Any = _BETA
+    eps: float = 1e-8
+    momentum: float | None = 0.0
+    nesterov: bool = False
+    centered: bool = False
+    eps_inside_sqrt: bool = False
+    bias_correction: bool = False
+    initial_accumulator: float = 0.0
+    weight_decay: float = 0.0
+    decoupled_weight_decay: bool = False
+    lr_in_momentum: bool = False
+
+    def __post_init__(self) -> None:
+        _check_average(self.beta, self.eps)
+        as_number("initial_accumulator", self.initial_accumulator, 0.0, math.inf, open_high=True)
+        as_number("weight_decay", self.weight_decay, 0.0, math.inf, open_high=True)
+        if self.momentum is not None:
+            as_number("momentum", self.momentum, 0.0, 1.0, open_high=True)
+        self._refuse_contradictions()
+
+    def _refuse_contradictions(self) -> None:
+        if self.nesterov and not self.momentum:
+            msg = "nesterov=True needs momentum > 0, got no momentum; give momentum=0.9, say."
+            raise ValueError(msg)
+
+    @property
+    def variant(self) -> Variant:
+        """The switches of the rule."""
+        return Variant(
+            centered=bool(self.centered),
+            momentum=bool(self.momentum),
+            nesterov=bool(self.nesterov),
+            eps_inside_sqrt=bool(self.eps_inside_sqrt),
+            bias_correction=bool(self.bias_correction),
+            weight_decay=self.weight_decay > 0.0,
+            decoupled_weight_decay=bool(self.decoupled_weight_decay),
+            lr_in_momentum=bool(self.lr_in_momentum),
+        )
+
+    def hyper(self, dtype: Any) -> Hyper:
+        """The numbers of the rule, in the dtype of x."""
+        return Hyper.of(dtype, self.beta, self.eps, self.momentum or 0.0, self.weight_decay)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RmspropOptions(Rule, Options):
+    """Options of method "rmsprop"."""
+
+    learning_rate: float | str | Callable[[int], float] = "auto"
+    beta: float | None = None
+    momentum: float | None = None
+    parallel: bool = False
+    check_every: int = 32
+
+    def __post_init__(self) -> None:
+        check_learning_rate(self.learning_rate)
+        if self.beta is None:
+            object.__setattr__(self, "beta", _AUTO_BETA if self.auto else _BETA)
+        super().__post_init__()
+
+    def _refuse_contradictions(self) -> None:
+        for name in _TEXTBOOK_ONLY if self.auto else ():
+            value = getattr(self, name)
+            if value != getattr(RmspropOptions, name):  # the default
+                msg = (
+                    f"{name}={value!r} has no meaning with learning_rate='auto', which chooses momentum itself; "
+                    "give learning_rate a number or a schedule for the textbook rule."
+                )
+                raise ValueError(msg)
+        super()._refuse_contradictions()
+
+    @property
+    def auto(self) -> bool:
+        """Whether learning rate and momentum choose themselves."""
+        return isinstance(self.learning_rate, str)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LbfgsOptions(Options):
+    """Options of method "rmsprop-lbfgs"."""
+
+    memory: int = 10
+    beta: float = 0.99
+    eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _check_average(self.beta, self.eps)
+        as_count("memory", self.memory, 0, least=1)
+
+    def hyper(self, dtype: Any) -> Hyper:
+        """The numbers of the average, in the dtype of x."""
+        return Hyper.of(dtype, self.beta, self.eps)
+
+
+def _check_average(beta: float, eps: float) -> None:
+    as_number("beta", beta, 0.0, 1.0, open_high=True)
+    as_number("eps", eps, 0.0, math.inf, open_high=True)
+
+
+def largest_gradient(dtype: Any) -> float:
+    """The largest component of a gradient that is taken: its square is far from overflow."""
+    return math.sqrt(float(np.finfo(dtype).max)) / _LARGEST_RATIO

@@ -1,0 +1,275 @@
+"""The state of a run: what it must be like, in one place, and how it becomes plain arrays and comes back.
+
+Compiled code checks no index. So a state that comes from outside, from a file or from a user's hands, goes through
+`RunState.checked_copy` before a run relies on it: every vector has the length that its algorithm needs, and every
+counter is one that the algorithm could have left.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop_nb._core.types import (
+    MINIBATCH_DTYPE,
+    PROGRESS_DTYPE,
+    Arrays,
+    MinibatchArrays,
+    Phase,
+    Status,
+    Variant,
+)
+
+__all__ = ["RunState"]
+
+_LARGEST_COUNT = 2**62  # no run gets there, and adding to it does not overflow
+_RECORD_TYPES = (np.uint64, np.int64, np.float64)
+
+_Shapes = list[tuple[int, ...]]
+
+
+class RunState:
+    """Everything a run needs to go on: pass it as ``options={"state": result.state}``.
+
+    Attributes
+    ----------
+    kind : tuple
+        Which algorithm and variant made the state; a run can only be resumed by the same one.
+    arrays : Arrays or MinibatchArrays
+        The vectors: the current point, its gradient, the averages, the best point so far.
+    step : int
+        Number of updates made since the first start, over all resumed runs.
+    """
+
+    def __init__(self, kind: tuple[Any, ...], arrays: Any, record: NDArray[Any] | None = None) -> None:
+        self.kind = kind
+        self.arrays = arrays
+        self.record = np.zeros(1, PROGRESS_DTYPE) if record is None else record
+
+    @property
+    def progress(self) -> Any:
+        """The record with attributes, which are slow: whoever needs a few numbers often takes ``record[0]["nit"]``."""
+        return self.record.view(np.recarray)[0]
+
+    @property
+    def step(self) -> int:
+        """Number of updates made since the first start."""
+        return int(self.progress.step)
+
+    def copy(self) -> RunState:
+        """Return an independent copy."""
+        return RunState(self.kind, type(self.arrays)(*(a.copy() for a in self.arrays)), self.record.copy())
+
+    def checked_copy(self) -> RunState:
+        """Return an independent copy that compiled code may rely on; a ValueError if this is no state of any run."""
+        _check_kind(self.kind)
+        form, dtype = _forms(self.kind)
+        vectors = self.arrays if isinstance(self.arrays, tuple) and len(self.arrays) == len(form._fields) else ()
+        if not vectors or not all(isinstance(a, np.ndarray) for a in (*vectors, self.record)):
+            msg = f"state.arrays must be {form.__name__} of NumPy arrays, as the run left it."
+            raise ValueError(msg)
+        if self.record.dtype != dtype or self.record.shape != (1,):
+            msg = "state.record is not as the run left it; resume with an unchanged state."
+            raise ValueError(msg)
+        copied = RunState(self.kind, form(*(np.array(a, order="C") for a in vectors)), np.array(self.record))
+        _check_vectors(self.kind, copied.arrays)
+        _check_counters(copied)
+        return copied
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return everything as plain arrays, which are not copied.
+
+        "algorithm" says in JSON what the state is of, and names the numbers of the record, which are in one array for
+        each of their types; the other arrays are the vectors.
+        """
+        numbers = {
+            _type_name(t): [n for n in self.record.dtype.names or () if self.record.dtype[n] == t]
+            for t in _RECORD_TYPES
+        }
+        kind = [item._asdict() if isinstance(item, Variant) else item for item in self.kind]
+        arrays = dict(zip(self.arrays._fields, self.arrays, strict=True))
+        arrays["algorithm"] = np.array(json.dumps({"kind": kind, "record": numbers}, default=operator.index))
+        for t in _RECORD_TYPES:
+            names = numbers[_type_name(t)]
+            arrays[_type_name(t)] = np.array([self.record[name][0] for name in names], dtype=t)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> RunState:
+        """Make a state from what `to_arrays` returned; a ValueError if it is no state of any run."""
+        kind, names = _read_algorithm(arrays.get("algorithm"))
+        _check_kind(kind)
+        form, dtype = _forms(kind)
+        types = [_type_name(t) for t in _RECORD_TYPES]
+        unknown = set(arrays) ^ {"algorithm", *types, *form._fields}
+        if unknown:
+            msg = f"a state of {kind[0]!r} has other arrays: {min(unknown)!r} is missing or unknown."
+            raise ValueError(msg)
+        record = np.zeros(1, dtype)
+        for name, t in zip(types, _RECORD_TYPES, strict=True):
+            expected = [field for field in dtype.names or () if dtype[field] == t]
+            values = np.asarray(arrays[name])
+            if names.get(name) != expected or values.shape != (len(expected),) or values.dtype != t:
+                msg = f"the record of a state has other numbers of type {name}; was it made by another version?"
+                raise ValueError(msg)
+            for field, value in zip(expected, values, strict=True):
+                record[field] = value
+        return cls(kind, form(**{name: np.asarray(arrays[name]) for name in form._fields}), record).checked_copy()
+
+    def __repr__(self) -> str:
+        x = self.arrays.x
+        return f"<RunState: {self.kind[0]}, n={x.size}, {x.dtype}, step {self.step}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RunState, (self.kind, self.arrays, self.record)
+
+
+def _type_name(dtype: Any) -> str:
+    return f"record_{np.dtype(dtype).name}"
+
+
+def _forms(kind: tuple[Any, ...]) -> tuple[Any, np.dtype[Any]]:
+    return (MinibatchArrays, MINIBATCH_DTYPE) if kind[0] == "minibatch" else (Arrays, PROGRESS_DTYPE)
+
+
+# -- the algorithm ----------------------------------------------------------------------------------------------------
+
+
+def _read_algorithm(text: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The kind, and the names of the record's numbers, from JSON."""
+    try:
+        described = json.loads(str(np.asarray(text)))
+        kind, names = described["kind"], dict(described["record"])
+        read = tuple(Variant(**item) if isinstance(item, dict) else item for item in kind)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        msg = "a state must say which algorithm it is of, in the form of this version of rmsprop_nb."
+        raise ValueError(msg) from None
+    return read, names
+
+
+def _check_kind(kind: Any) -> None:
+    match kind:
+        case ("rmsprop",):
+            valid = True
+        case ("rmsprop-lbfgs", memory):
+            valid = _is_count(memory)
+        case ("textbook", variant):
+            valid = _is_variant(variant)
+        case ("minibatch", rule, rows, batches):
+            valid = (rule == "auto" or _is_variant(rule)) and _is_count(rows) and _is_count(batches)
+        case _:
+            valid = False
+    if not valid or not isinstance(kind, tuple):
+        msg = f"state.kind must be that of a run of this version of rmsprop_nb, got {str(kind)[:200]}."
+        raise ValueError(msg)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and 1 <= int(value) < _LARGEST_COUNT
+
+
+def _is_variant(value: Any) -> bool:
+    return isinstance(value, Variant) and all(isinstance(switch, bool) for switch in value)
+
+
+# -- the vectors ------------------------------------------------------------------------------------------------------
+
+
+def _check_vectors(kind: tuple[Any, ...], arrays: Any) -> None:
+    """Every vector has a size that the algorithm knows, and the dtype of x; x is within the bounds."""
+    x = arrays.x
+    if x.ndim != 1 or x.size == 0 or x.dtype not in (np.float32, np.float64) or not x.dtype.isnative:
+        msg = f"state.arrays.x must be a vector of float32 or float64, got shape {x.shape} and dtype {x.dtype}."
+        raise ValueError(msg)
+    shapes = _shapes(kind, x.size)
+    for name, found in zip(arrays._fields, arrays, strict=True):
+        double = name in ("pair_sums", "epoch_fun", "validation_fun")
+        dtype = np.dtype(np.float64) if double else x.dtype
+        fits = found.ndim == 1 if name.endswith("_fun") else found.shape in shapes[name]
+        if not fits or found.dtype != dtype or not found.dtype.isnative:
+            wanted = " or ".join(map(str, shapes.get(name, ["(epochs,)"])))
+            msg = (
+                f"state.arrays.{name} must have shape {wanted} and dtype {dtype}, as the run left it, got shape "
+                f"{found.shape} and dtype {found.dtype}."
+            )
+            raise ValueError(msg)
+    _check_box(arrays)
+
+
+def _shapes(kind: tuple[Any, ...], n: int) -> dict[str, _Shapes]:
+    """The shapes that each vector may have."""
+    needed: _Shapes = [(n,)]
+    unused: _Shapes = [(0,)]
+    either = needed + unused
+
+    def when(used: bool) -> _Shapes:
+        return needed if used else unused
+
+    rule = next((item for item in kind if isinstance(item, Variant)), Variant())
+    shapes: dict[str, _Shapes] = dict.fromkeys(("x", "x_eval", "g_eval", "square_avg"), needed)
+    shapes |= {"lower": either, "upper": either}
+    if kind[0] == "minibatch":
+        auto = kind[1] == "auto"
+        shapes |= dict.fromkeys(("start", "inner_avg", "own_distance"), when(auto))
+        shapes |= {"grad_avg": when(auto or rule.centered), "momentum_buffer": when(rule.momentum)}
+        return shapes | dict.fromkeys(("g", "x_avg", "x_best", "scale"), either)
+    searches = kind[0] != "textbook"
+    memory = kind[1] if kind[0] == "rmsprop-lbfgs" else 0
+    shapes |= dict.fromkeys(("g", "x_best", "g_best"), needed)
+    shapes |= {"grad_avg": when(rule.centered), "momentum_buffer": when(rule.momentum or searches)}
+    shapes |= {"metric": when(searches), "steps": [(memory, n)], "gradient_changes": [(memory, n)]}
+    return shapes | {"pair_sums": [(memory, 2)]}
+
+
+def _check_box(arrays: Any) -> None:
+    lower, upper = arrays.lower, arrays.upper
+    points = [getattr(arrays, name) for name in ("x", "x_best") if getattr(arrays, name).size]
+    if lower.size != upper.size or not (lower <= upper).all():
+        msg = "state.arrays.lower must not be above state.arrays.upper; resume with an unchanged state."
+        raise ValueError(msg)
+    if lower.size and any((point < lower).any() or (point > upper).any() for point in points):
+        msg = "state.arrays.x must be within the bounds of its run; resume with an unchanged state."
+        raise ValueError(msg)
+
+
+# -- the counters -----------------------------------------------------------------------------------------------------
+
+
+def _check_counters(state: RunState) -> None:
+    """Every integer of the record is one that its algorithm could have left; compiled code indexes with some."""
+    record, ranges = state.record, _ranges(state.kind)
+    for name in record.dtype.names or ():
+        if record.dtype[name] != np.int64:
+            continue  # arithmetic bears every real number, and every seed will do
+        value = int(record[name][0])
+        allowed = ranges.get(name, range(_LARGEST_COUNT))
+        if value not in allowed:
+            rule = f"in {sorted(allowed)}" if isinstance(allowed, set) else f"from 0 to {len(allowed) - 1}"
+            msg = (
+                f"state.record is not as the run left it: {name} must be {rule}, got {value}; resume with an unchanged "
+                "state."
+            )
+            raise ValueError(msg)
+    if np.isfinite(state.progress.f_best) and not state.arrays.x_best.size:  # the result would be a vector of size 0
+        msg = (
+            "state.record is not as the run left it: f_best must be inf without x_best; resume with an unchanged state."
+        )
+        raise ValueError(msg)
+
+
+def _ranges(kind: tuple[Any, ...]) -> dict[str, range | set[int]]:
+    """What each integer may be; any that is not named counts something."""
+    flag = range(2)
+    ranges: dict[str, range | set[int]] = {"status": {int(status) for status in Status}}
+    if kind[0] == "minibatch":
+        return ranges | {"batch": range(kind[3])}
+    memory = kind[1] if kind[0] == "rmsprop-lbfgs" else 0
+    phases = [Phase.ITERATE] if kind[0] == "textbook" else [Phase.SEARCH, Phase.TAKE_BEST]
+    ranges |= {"phase": {int(phase) for phase in (Phase.START, *phases)}}
+    ranges |= dict.fromkeys(("pending", "bracketed", "has_best", "fresh"), flag)
+    return ranges | {"pairs": range(memory + 1), "newest": range(max(memory, 1))}

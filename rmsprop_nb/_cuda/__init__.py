@@ -1,0 +1,1 @@
+"""Everything that runs on, or talks to, a CUDA device."""

@@ -1,0 +1,198 @@
+"""Many problems on a CUDA device: from a job to launches, and back to results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import cuda
+from numpy.typing import NDArray
+
+from rmsprop_nb._core.types import Status
+from rmsprop_nb._cuda.batch_kernels import RECORD_DTYPE, Shape, make_block_kernel, make_column_kernel, make_local_kernel
+from rmsprop_nb._cuda.block_team import LARGEST_TEAM
+from rmsprop_nb._cuda.native import SIMULATED, require_device, resident_threads
+from rmsprop_nb._cuda.objective import check_arguments, check_objective
+from rmsprop_nb._drivers.batch_loop import BatchResults
+from rmsprop_nb._drivers.batch_threads import Job
+from rmsprop_nb._drivers.solve import AnyOptions, algorithm_of, batch_settings, starting_state
+from rmsprop_nb._kernels.thread_team import Team
+from rmsprop_nb._objectives.objective import Problem
+
+__all__ = ["Plan", "arguments", "plan_of", "run_on_device", "workspace"]
+
+BLOCK = 8 if SIMULATED else 128
+"""Threads in a block; the simulator starts a thread of Python for each."""
+
+LARGEST_LAUNCH = 2**20
+"""Problems in a launch; between two launches Ctrl-C is answered."""
+
+LOCAL_SIZE = 4 if SIMULATED else 32
+"""Most variables of a problem whose vectors are local arrays."""
+
+LOCAL_BYTES = 16 * 1024
+"""Most local memory that they may take; the driver sets it aside for every thread there can be."""
+
+_RUNNING, _INTERRUPTED = int(Status.RUNNING), int(Status.INTERRUPTED)
+
+
+# -- what is launched -------------------------------------------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """A kernel, whether it takes a workspace, and how many threads share a problem; 0 if each has its own."""
+
+    kernel: Any
+    shape: Shape
+    columns: bool
+    team: int
+
+
+def plan_of(job: Job) -> Plan:
+    """The kernel for a batch, or a clear error if there is none."""
+    _check(job)
+    problem = job.problem
+    shape = _shape(problem, job.starts[0], job.options)
+    columns = shape.n > LOCAL_SIZE or shape.bytes > LOCAL_BYTES
+    algorithm, ranks = algorithm_of(job.options, parallel=False), tuple(row.ndim for row in job.rows)
+    if _is_cooperative(problem):
+        kernel = make_block_kernel(problem.fun, algorithm, shape._replace(n=0), ranks)
+        return Plan(kernel, shape, True, min(LARGEST_TEAM, 2 ** (shape.n.bit_length() - 1)))
+    if columns:
+        kernel = make_column_kernel(problem.fun, algorithm, shape._replace(n=0), ranks)
+    else:
+        kernel = make_local_kernel(problem.fun, algorithm, shape, ranks)
+    return Plan(kernel, shape, columns, 0)
+
+
+def _is_cooperative(problem: Problem) -> bool:
+    """Whether a block of threads evaluates the objective together."""
+    return bool(problem.args) and isinstance(problem.args[0], Team)
+
+
+def _check(job: Job) -> None:
+    if job.problem.jac != "inplace":
+        msg = (
+            "device='cuda' needs jac='inplace', fun(x, grad, *args) -> f, because a device allocates nothing; "
+            f"got jac={job.problem.jac!r}."
+        )
+        raise ValueError(msg)
+    check_arguments(job)
+
+
+def _shape(problem: Problem, x: NDArray[Any], options: AnyOptions) -> Shape:
+    arrays = starting_state(problem, x, options).arrays
+    centered, momentum, searches = (bool(a.size) for a in (arrays.grad_avg, arrays.momentum_buffer, arrays.metric))
+    return Shape(x.size, x.dtype == np.float64, centered, momentum, searches, len(arrays.steps))
+
+
+# -- what it is given -------------------------------------------------------------------------------------------------
+
+
+def arguments(job: Job, results: BatchResults) -> tuple[Any, ...]:
+    """What a kernel is given, on the host, but for a workspace."""
+    options = job.options
+    new = starting_state(job.problem, job.starts[0], options)
+    bounds = new.arrays.lower, new.arrays.upper
+    cooperative = _is_cooperative(job.problem)
+    args = job.problem.args[1:] if cooperative else job.problem.args
+    rows = tuple(map(np.ascontiguousarray if cooperative else _problem_last, job.rows))
+    record = new.record.astype(RECORD_DTYPE)
+    record["status"] = _RUNNING
+    numbers = _numbers(options, job.starts[0])
+    return (
+        _problem_last(job.starts),
+        args,
+        rows,
+        numbers,
+        bounds,
+        record,
+        tuple(map(_problem_last, results)),
+    )
+
+
+def _problem_last(a: NDArray[Any]) -> NDArray[Any]:
+    """A copy whose last axis is the problem."""
+    return np.moveaxis(a, 0, -1).copy(order="C")
+
+
+def _numbers(options: AnyOptions, x: NDArray[Any]) -> tuple[Any, ...]:
+    """The settings in the form that a kernel is given: tuples of equal things."""
+    settings = batch_settings(options, x)
+    tests = settings.tests
+    reals = (tests.gtol, tests.ftol, tests.xtol, tests.f_target, tests.largest_gradient, settings.curvature)
+    counts = (tests.maxiter, tests.maxfev, tests.patience)
+    accumulator = x.dtype.type(getattr(options, "initial_accumulator", 0.0))
+    return tuple(settings.hyper), tuple(map(float, reals)), tuple(map(int, counts)), settings.rates, accumulator
+
+
+def workspace(plan: Plan, threads: int, empty: Callable[..., Any]) -> tuple[Any, ...]:
+    """Room for the vectors of so many threads, made by `empty`; the threads of a team share theirs."""
+    shape, count = plan.shape, threads // (plan.team or 1)
+    real = np.float64 if shape.double else np.float32
+    memory, n_pairs = shape.pairs
+    sizes = (shape.places[0], shape.n), (memory, n_pairs), (memory, n_pairs)
+    vectors = tuple(empty((count, *size) if plan.team else (*size, count), real) for size in sizes)
+    return (*vectors, empty((memory, 2, threads), np.float64))
+
+
+# -- a run ------------------------------------------------------------------------------------------------------------
+
+
+def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None]) -> None:
+    """Run the problems that `results` says have not been run."""
+    require_device()
+    plan = plan_of(job)
+    if not SIMULATED:
+        check_objective(
+            job, "A" if plan.columns and not plan.team else "C", cuda.get_current_device().compute_capability
+        )
+    todo = np.flatnonzero(results.status == _INTERRUPTED)
+    on_done(len(job.starts) - len(todo))
+    try:
+        for begin in range(0, len(todo), LARGEST_LAUNCH):
+            _run_part(plan, job, results, todo[begin : begin + LARGEST_LAUNCH])
+            on_done(len(todo[begin : begin + LARGEST_LAUNCH]))
+    except KeyboardInterrupt:
+        pass
+
+
+def _run_part(plan: Plan, job: Job, results: BatchResults, which: NDArray[np.intp]) -> None:
+    """Run some of the problems, and once more those that wait for a thread whose objective has raised."""
+    while which.size:
+        part = BatchResults._make(a[which] for a in results)
+        given = _to_device(arguments(job.part(which), part))
+        grid = -(-which.size // BLOCK), BLOCK
+        if plan.columns:
+            grid = _grid(plan, which.size)
+            given = (*given, workspace(plan, grid[0] * grid[1], cuda.device_array))
+        _launch(plan.kernel, grid, given)
+        for target, source in zip(results, given[6], strict=True):
+            target[which] = np.moveaxis(source.copy_to_host(), -1, 0)
+        which = which[results.status[which] == _INTERRUPTED]
+
+
+def _grid(plan: Plan, count: int) -> tuple[int, int]:
+    """Blocks and threads that the device keeps at work and half of its free memory has room for."""
+    free, _ = cuda.current_context().get_memory_info()
+    shape = plan.shape
+    at_work = int(min(count, resident_threads() // (plan.team or 1), free // 2 // shape.bytes))
+    if at_work == 0:
+        msg = f"a problem of {shape.n} variables needs {shape.bytes} bytes of vectors, and the device has {free} free."
+        raise MemoryError(msg)
+    if plan.team:
+        return at_work, plan.team
+    return (1, at_work) if at_work < BLOCK else (-(-at_work // BLOCK), BLOCK)
+
+
+def _to_device(value: Any) -> Any:
+    """The same with every array on the device, within tuples too."""
+    if isinstance(value, tuple):
+        return tuple(map(_to_device, value))
+    return cuda.to_device(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+
+
+def _launch(kernel: Any, grid: tuple[int, int], arguments: tuple[Any, ...]) -> None:
+    kernel[grid](*arguments)
+    cuda.synchronize()

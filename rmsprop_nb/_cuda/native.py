@@ -1,0 +1,188 @@
+"""Leans on numba-cuda: what compiled device code and the driver give, and its public functions do not.
+
+Imported only when somebody asks for a device, because importing numba.cuda takes as long as importing Numba.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from typing import Any
+
+from numba import config, cuda
+from numba.core.errors import NumbaError
+
+from rmsprop_nb._core.rule import times
+from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
+
+__all__ = [
+    "COMPILES",
+    "SIMULATED",
+    "address_of",
+    "beginning",
+    "compiled_for",
+    "count_double",
+    "current_device",
+    "device_function",
+    "device_holding",
+    "exact_times",
+    "require_compiler",
+    "require_device",
+    "resident_threads",
+    "set_zero",
+]
+
+COMPILE_ERRORS: tuple[type[Exception], ...] = (NumbaError, NotImplementedError)
+"""What a compiler raises for code that it cannot compile; numba-cuda has classes of its own beside Numba's."""
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+"""Whether NUMBA_ENABLE_CUDASIM was set when Numba was imported: kernels run as Python then, and arrays are NumPy's."""
+
+COMPILES = importlib.util.find_spec("numba_cuda") is not None
+"""Whether there is a compiler for devices; without one the modules can be imported, and nothing in them be used."""
+
+
+def require_compiler() -> None:
+    """Raise with the remedy unless kernels can be compiled, or simulated."""
+    if SIMULATED and not config.DISABLE_JIT:
+        msg = "the CUDA simulator runs kernels as Python: set NUMBA_DISABLE_JIT=1 beside NUMBA_ENABLE_CUDASIM=1."
+        raise RuntimeError(msg)
+    if not SIMULATED and not COMPILES:
+        msg = (
+            "CUDA needs numba-cuda, which is not installed; pip install 'rmsprop_nb[cuda13]', or [cuda12] for a driver "
+            "of CUDA 12."
+        )
+        raise ImportError(msg)
+
+
+def require_device() -> None:
+    """Raise with the remedy unless kernels can be launched."""
+    require_compiler()
+    if not SIMULATED and not cuda.is_available():
+        error = cuda.cuda_error() or "no device was found"
+        msg = f"CUDA is not available: {error}; use device='cpu', or look at the driver with nvidia-smi."
+        raise RuntimeError(msg)
+
+
+def resident_threads() -> int:
+    """Most threads that the device has at work at the same time."""
+    if SIMULATED:
+        return 16  # few, so that they have to take one problem after another
+    device = cuda.get_current_device()
+    return int(device.MULTIPROCESSOR_COUNT * device.MAX_THREADS_PER_MULTI_PROCESSOR)
+
+
+def address_of(array: Any) -> int:
+    """Address of the first element of an array on the device."""
+    return int(array.ctypes.data) if SIMULATED else int(array.device_ctypes_pointer.value or 0)
+
+
+def device_holding(address: int) -> int:
+    """Number of the device that memory at an address belongs to.
+
+    Raises
+    ------
+    ValueError
+        If it belongs to none.
+    """
+    if SIMULATED or not address:  # arrays without elements are nowhere
+        return current_device()
+    from numba.cuda.cudadrv.driver import CudaAPIError, binding, driver
+
+    attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    try:
+        return int(driver.cuPointerGetAttribute(attribute, binding.CUdeviceptr(address)))
+    except CudaAPIError as error:
+        msg = f"no CUDA device has memory at {address:#x}: {error}"
+        raise ValueError(msg) from error
+
+
+def current_device() -> int:
+    """Number of the device that kernels are launched on."""
+    return 0 if SIMULATED else int(cuda.get_current_device().id)
+
+
+def set_zero(array: Any, stream: Any) -> None:
+    """Fill an array on the device with zeros, and wait for nothing."""
+    if SIMULATED:
+        array[...] = 0
+    elif array.size:
+        from numba.cuda.cudadrv.driver import device_memset
+
+        device_memset(array, 0, array.size * array.dtype.itemsize, stream or cuda.default_stream())
+
+
+def device_function(function: Any) -> Any:
+    """Make a function callable in kernels, whether it is plain or compiled for the CPU."""
+    function = getattr(function, "py_func", function)
+    return function if SIMULATED else cuda.jit(device=True)(function)
+
+
+def compiled_for(function: Any, arg_types: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, Any]:
+    """PTX of a device function, and the type that it returns."""
+    text, returned = cuda.compile(
+        getattr(function, "py_func", function), arg_types, device=True, abi="numba", cc=capability
+    )
+    return str(text), returned
+
+
+def count_double(text: str) -> int:
+    """Number of instructions in PTX that compute in double precision."""
+    return len(re.findall(r"\b(?:add|sub|mul|fma|div|sqrt|rcp|neg|abs|cvt)\S*\.f64\b", text))
+
+
+if SIMULATED or not COMPILES:
+    exact_times = times
+
+    def beginning(a: Any, size: Any) -> Any:
+        """Return the first elements of a vector."""
+        return a[:size]
+
+else:
+    from numba.cuda import cgutils, types
+    from numba.cuda.core.errors import NumbaError as NumbaCudaError
+    from numba.cuda.extending import intrinsic, overload
+    from numba.cuda.np import arrayobj
+
+    COMPILE_ERRORS = (*COMPILE_ERRORS, NumbaCudaError)
+
+    @intrinsic
+    def beginning(typingctx: Any, a: Any, size: Any) -> Any:  # noqa: ARG001
+        """Return the first elements of a contiguous vector, of which the compiler cannot tell how many there may be.
+
+        It unrolls every loop over an array whose length is bounded, until registers spill.
+        """
+        signature = a(a, types.intp)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            whole = context.make_array(sig.args[0])(context, builder, value=args[0])
+            part = context.make_array(sig.return_type)(context, builder)
+            arrayobj.populate_array(
+                part, data=whole.data, shape=[args[1]], strides=cgutils.unpack_tuple(builder, whole.strides, 1),
+                itemsize=whole.itemsize, meminfo=None,
+            )  # fmt: skip
+            return part._getvalue()
+
+        return signature, codegen
+
+    def exact_times(a, b):  # type: ignore[no-untyped-def]
+        """Product that is rounded by itself and never becomes part of a fused multiply-add."""
+        return a * b
+
+    @overload(exact_times, target="cuda")
+    def _exact_times(a, b):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        if a == types.float32:
+            return lambda a, b: cuda.libdevice.fmul_rn(a, b)
+        return lambda a, b: cuda.libdevice.dmul_rn(a, b)
+
+    @overload(magnitude_bits, target="cuda")
+    def _magnitude_bits(value):  # type: ignore[no-untyped-def]
+        if value == types.float32:
+            return lambda value: cuda.libdevice.float_as_int(abs(value))
+        return lambda value: cuda.libdevice.double_as_longlong(abs(value))
+
+    @overload(from_bits, target="cuda")
+    def _from_bits(bits):  # type: ignore[no-untyped-def]
+        if bits == types.int32:
+            return lambda bits: cuda.libdevice.int_as_float(bits)
+        return lambda bits: cuda.libdevice.longlong_as_double(bits)

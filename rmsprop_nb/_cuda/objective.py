@@ -1,0 +1,112 @@
+"""Compiles an objective for a device by itself, before anything is launched, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import float32, float64, from_dtype, typeof, types
+
+from rmsprop_nb._cuda.native import compiled_for, count_double
+from rmsprop_nb._drivers.batch_threads import Job
+from rmsprop_nb._kernels.thread_team import Team
+
+__all__ = ["check_arguments", "check_objective"]
+
+# What in a compiler's error says which construct it was about. Order matters: allocation is at the bottom of much else.
+CONSTRUCTS = (
+    (r"<ufunc '(\w+)'>", "np.{}"),
+    (r"Unknown attribute '(\w+)' of type Module\(<module '(numpy[\w.]*)'", "{1}.{0}"),
+    (r"No implementation of function Function\(<class 'str'>\)", "strings"),
+    (r"Dict|\w*List(?:Type)?\[|build_(?:list|map|set)|reflected (?:list|set)", "lists, dicts or sets"),
+    (r"unicode|build_string", "strings"),
+    (r"\A(?:.*\n)?No implementation of function Function\(<built-in function (dot|zeros|empty|array|where)>", "np.{}"),
+    (r"\A(?:.*\n)?No implementation of function Function\(<function (?!_)(\w+) at", "{}"),
+    (r"try_status|Exception matching", "try and except"),
+    (r"addrspace\(4\)", "@"),
+    (r"NRT required|_ol_array_allocate|Only accept returning of array",
+     "array expressions, copies of arrays by slices, or anything else that allocates"),
+)  # fmt: skip
+
+ADVICE = (
+    "Loops and the functions of math will do; docs/cuda.md has the list, under 'What an objective for the device may "
+    "contain'."
+)
+
+
+def check_arguments(job: Job) -> None:
+    """Raise unless the device can be given the arguments."""
+    for k, arg in enumerate(job.problem.args):
+        if not (_is_sendable(arg) or (k == 0 and isinstance(arg, Team))):
+            msg = (
+                f"args[{k}] must be a number, an array of numbers or a tuple of these with device='cuda', got "
+                f"{type(arg).__name__}."
+            )
+            raise TypeError(msg)
+    for k, row in enumerate(job.rows):
+        if row.ndim > 3 or row.dtype.kind not in "biufc":
+            msg = (
+                f"batch_args[{k}] must be numbers in at most 3 axes with device='cuda', got {row.dtype} of shape "
+                f"{row.shape}."
+            )
+            raise ValueError(msg)
+
+
+def _is_sendable(arg: Any) -> bool:
+    if isinstance(arg, tuple):
+        return all(map(_is_sendable, arg))
+    if isinstance(arg, np.ndarray):
+        return arg.dtype.kind in "biufc"
+    return isinstance(arg, bool | int | float | complex | np.number | np.bool_)
+
+
+def check_objective(job: Job, layout: str, capability: tuple[int, int]) -> None:
+    """Compile the objective for vectors of this layout; raise if that fails, warn if float32 becomes float64."""
+    single = job.starts.dtype == np.float32
+    vector = types.Array(float32 if single else float64, 1, layout)
+    arg_types = (vector, vector, *map(_type_of_arg, job.problem.args), *map(_type_of_row, job.rows))
+    try:
+        text, returned = compiled_for(job.problem.fun, arg_types, capability)
+    except Exception as error:  # KeyError, AttributeError and others, for one construct or another
+        raise TypeError(_said(job.problem.fun, error)) from error
+    if not isinstance(returned, types.Number | types.Boolean):
+        msg = f"fun must return f, a number, with jac='inplace'; on the device it returns {returned}."
+        raise TypeError(msg)
+    count = count_double(text) if single else 0
+    if count:
+        msg = (
+            f"fun computes in float64 ({count} instructions), though x is float32: a number such as 2 or 0.5, or an "
+            "argument of float64, makes it so, and most devices are far slower at that. Write x.dtype.type(2), and "
+            "give float32 arguments."
+        )
+        warnings.warn(msg, RuntimeWarning, stacklevel=5)
+
+
+def _type_of_arg(arg: Any) -> Any:
+    return typeof(Team(0, 1, np.zeros(1)) if isinstance(arg, Team) else arg)
+
+
+def _type_of_row(row: Any) -> Any:
+    """Type of one problem's part of a batch argument."""
+    dtype = from_dtype(row.dtype)
+    return dtype if row.ndim == 1 else types.Array(dtype, row.ndim - 1, "A")
+
+
+def _said(fun: Any, error: Exception) -> str:
+    """What the compiler says, with the construct in front."""
+    said = str(error)
+    construct = next((name.format(*found.groups()) for p, name in CONSTRUCTS if (found := re.search(p, said))), None)
+    where = _line_of(fun, said)
+    first = " ".join(" ".join(line for line in said.splitlines()[:3] if "pipeline" not in line).split())
+    what = f"which has no {construct}{where}" if construct else f"for a reason that the compiler gives{where}"
+    return f"fun cannot be compiled for the device, {what}. {ADVICE} The compiler says: {type(error).__name__}: {first}"
+
+
+def _line_of(fun: Any, said: str) -> str:
+    """The line of the objective's file that an error names."""
+    file = Path(getattr(fun, "py_func", fun).__code__.co_filename).name
+    found = re.search(rf'{re.escape(file)}(?:", line (\d+)| \((\d+)\))', said)
+    return f" ({file}, line {found[1] or found[2]})" if found else ""

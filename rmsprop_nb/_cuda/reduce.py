@@ -1,0 +1,92 @@
+"""Sums, the largest element and additions over many arrays, each in one launch of a CUDA kernel.
+
+A block of threads takes a chunk of one array, as in `rmsprop_nb._cuda.update`; a reduction leaves one number for each
+chunk, which need not be set to anything before and does not depend on which block was first.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from rmsprop_nb._cuda.memory import element_access, real_of
+from rmsprop_nb._cuda.native import device_function
+from rmsprop_nb._cuda.update import BLOCK
+from rmsprop_nb._kernels.float_bits import magnitude_bits
+
+__all__ = ["make_add", "make_largest", "make_sum_of_squares"]
+
+
+@functools.cache
+def make_largest(number_format: str) -> Any:
+    """Make the kernel that finds the largest absolute value in each chunk of the gradients.
+
+    ``kernel[chunks, BLOCK](chunks, length, addresses, found)`` sets ``found[chunk]`` to its bit pattern, an integer;
+    the patterns of NaN are above all others.
+    """
+    zero = np.dtype(f"i{real_of(number_format).itemsize}").type(0)
+    return _make_reduction(number_format, zero, magnitude_bits, max)
+
+
+@functools.cache
+def make_sum_of_squares(number_format: str) -> Any:
+    """Make the kernel that sets ``found[chunk]``, float64, to the sum of the squares in each chunk of the gradients."""
+
+    def square(value):  # type: ignore[no-untyped-def]
+        return np.float64(value) * np.float64(value)
+
+    def plus(a, b):  # type: ignore[no-untyped-def]
+        return a + b
+
+    return _make_reduction(number_format, np.float64(0.0), device_function(square), device_function(plus))
+
+
+def _make_reduction(number_format: str, zero: Any, take: Any, combine: Any) -> Any:
+    load, _ = element_access(number_format)
+    kind = zero.dtype
+
+    def reduction(chunks, length, addresses, found):  # type: ignore[no-untyped-def]
+        shared = cuda.shared.array(BLOCK, kind)
+        chunk, thread = cuda.blockIdx.x, cuda.threadIdx.x
+        row = chunks[chunk, 0]
+        g, n = addresses[row, 1], addresses[row, 6]
+        begin = np.uint64(chunks[chunk, 1]) * length
+        i, end = begin + np.uint64(thread), min(begin + length, n)
+        value = zero
+        while i < end:
+            value = combine(value, take(load(g, i)))
+            i += np.uint64(BLOCK)
+        shared[thread] = value
+        cuda.syncthreads()
+        others = BLOCK // 2
+        while others > 0:  # a tree, always of the same form
+            if thread < others:
+                shared[thread] = combine(shared[thread], shared[thread + others])
+            cuda.syncthreads()
+            others //= 2
+        if thread == 0:
+            found[chunk] = shared[0]
+
+    return cuda.jit(reduction)
+
+
+@functools.cache
+def make_add(number_format: str) -> Any:
+    """Make the kernel that adds gradients to their sums: ``kernel[chunks, BLOCK](chunks, length, addresses)``."""
+    load_g, _ = element_access(number_format)
+    load, store = element_access(str(real_of(number_format)))
+
+    def add(chunks, length, addresses):  # type: ignore[no-untyped-def]
+        chunk = cuda.blockIdx.x
+        row = chunks[chunk, 0]
+        g, total, n = addresses[row, 1], addresses[row, 5], addresses[row, 6]
+        begin = np.uint64(chunks[chunk, 1]) * length
+        i, end = begin + np.uint64(cuda.threadIdx.x), min(begin + length, n)
+        while i < end:
+            store(total, i, load(total, i) + load_g(g, i))
+            i += np.uint64(BLOCK)
+
+    return cuda.jit(add)

@@ -1,0 +1,152 @@
+"""Many problems one after the other in compiled code, each from its own start and with its own rows of data.
+
+A worker owns one set of vectors and uses it for every problem, so memory does not grow with their number. The numbers
+are those of the single loop: it is the same ask and tell.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop_nb._core.types import Arrays, Settings, Status
+from rmsprop_nb._drivers.loop import Algorithm
+from rmsprop_nb._kernels.update import clip, copy
+from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
+from rmsprop_nb._numba.native import try_objective
+
+__all__ = ["Batch", "BatchResults", "RowArgs", "Worker", "make_batch_loop"]
+
+_RUNNING, _GTOL = int(Status.RUNNING), int(Status.GTOL)
+_EXCEPTION, _INTERRUPTED = int(Status.EXCEPTION), int(Status.INTERRUPTED)
+
+
+class RowArgs(NamedTuple):
+    """How the packed arguments change from problem to problem.
+
+    Word ``slots[k]`` becomes ``first[k] + problem*stride[k]``, the address of a row; word ``scalar_slots[k]`` becomes
+    ``scalars[k, problem]``, a value.
+    """
+
+    slots: NDArray[np.int64]
+    first: NDArray[np.int64]
+    stride: NDArray[np.int64]
+    scalar_slots: NDArray[np.int64]
+    scalars: NDArray[np.int64]
+
+
+class BatchResults(NamedTuple):
+    """What is known of every problem, one row each."""
+
+    x: NDArray[Any]
+    fun: NDArray[np.float64]
+    jac: NDArray[Any]
+    nit: NDArray[np.int64]
+    nfev: NDArray[np.int64]
+    status: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, starts: NDArray[Any]) -> BatchResults:
+        """Results of problems that have not been run."""
+        count = len(starts)
+        return cls(
+            np.full_like(starts, np.nan),
+            np.full(count, np.nan),
+            np.full_like(starts, np.nan),
+            np.zeros(count, np.int64),
+            np.zeros(count, np.int64),
+            np.full(count, int(Status.INTERRUPTED)),
+        )
+
+
+class Batch(NamedTuple):
+    """What all workers share: the objective, the starts and data of every problem, and where results go.
+
+    `new` and `new_record` are the state of a run that has not begun.
+    """
+
+    address: int
+    rows: RowArgs
+    starts: NDArray[Any]
+    new: Arrays
+    new_record: NDArray[Any]
+    settings: Settings
+    results: BatchResults
+
+
+class Worker(NamedTuple):
+    """What a worker has for itself: vectors, a record, and a copy of the packed arguments, which stands at `data`."""
+
+    arrays: Arrays
+    record: NDArray[Any]
+    words: NDArray[np.int64]
+    data: int
+
+
+@functools.cache
+def make_batch_loop(algorithm: Algorithm) -> Any:
+    """Compile ``run(batch, worker, begin, end)``, which runs the problems from `begin` up to `end`."""
+    ask, tell = algorithm.ask, algorithm.tell
+
+    @kernel_jit("batch loop", *algorithm.name)
+    def run(batch, worker, begin, end):  # type: ignore[no-untyped-def]
+        arrays, record, settings = worker.arrays, worker.record, batch.settings
+        p = record[0]
+        for problem in range(begin, end):
+            if batch.results.status[problem] != _INTERRUPTED:
+                continue  # an earlier run has ended it
+            record[0] = batch.new_record[0]
+            p.status = _RUNNING
+            _reset(arrays, batch.new, batch.starts[problem])
+            _set_row(worker.words, batch.rows, problem)
+            while p.status == _RUNNING:
+                ask(arrays, record, settings)
+                raised, f = try_objective(batch.address, arrays.x_eval, arrays.g_eval, worker.data)
+                if raised:
+                    p.status = _EXCEPTION
+                else:
+                    tell(arrays, record, f, settings)
+            _store_result(batch.results, problem, p, arrays)
+
+    return run
+
+
+@inline_jit
+def _reset(arrays, new, start):  # type: ignore[no-untyped-def]
+    copy(start, arrays.x)
+    if arrays.lower.size:
+        clip(arrays.x, arrays.lower, arrays.upper)
+    copy(arrays.x, arrays.x_best)
+    copy(new.g, arrays.g)
+    copy(new.g_eval, arrays.g_eval)
+    copy(new.g_best, arrays.g_best)
+    copy(new.square_avg, arrays.square_avg)
+    copy(new.grad_avg, arrays.grad_avg)
+    copy(new.momentum_buffer, arrays.momentum_buffer)
+
+
+@inline_jit
+def _set_row(words, rows, problem):  # type: ignore[no-untyped-def]
+    for k in range(rows.slots.size):
+        words[rows.slots[k]] = rows.first[k] + problem * rows.stride[k]
+    for k in range(rows.scalar_slots.size):
+        words[rows.scalar_slots[k]] = rows.scalars[k, problem]
+
+
+@inline_jit
+def _store_result(results, problem, p, arrays):  # type: ignore[no-untyped-def]
+    """The point that met the test on the gradient, otherwise the best; the status last, for those who look on."""
+    results.nit[problem] = p.nit
+    results.nfev[problem] = p.nfev
+    if p.status == _GTOL or not np.isfinite(p.f_best):
+        results.fun[problem] = p.f
+        copy(arrays.x, results.x[problem])
+        copy(arrays.g_eval, results.jac[problem])
+    else:
+        results.fun[problem] = p.f_best
+        copy(arrays.x_best, results.x[problem])
+        copy(arrays.g_best, results.jac[problem])
+    results.status[problem] = p.status

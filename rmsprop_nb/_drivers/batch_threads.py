@@ -1,0 +1,232 @@
+"""Runs the problems of a batch in this process: compiled ones on threads, others one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop_nb._api.minimize import outcome
+from rmsprop_nb._core.types import Status
+from rmsprop_nb._drivers.batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
+from rmsprop_nb._drivers.loop import StopRun, record_argument
+from rmsprop_nb._drivers.solve import AnyOptions, algorithm_of, batch_settings, run, starting_state
+from rmsprop_nb._objectives.objective import CompiledObjective, Problem, compile_objective
+
+__all__ = ["KEPT_EXCEPTIONS", "Job", "exceptions_of", "run_here"]
+
+KEPT_EXCEPTIONS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Problems that differ in their starts and rows: number k minimizes ``fun(x, *args, *(row[k] for row in rows))``.
+
+    The args of `problem` are those that all share.
+    """
+
+    problem: Problem
+    starts: NDArray[Any]
+    rows: tuple[NDArray[Any], ...]
+    options: AnyOptions
+
+    def alone(self, k: int) -> Problem:
+        """Problem number k, as `minimize` would be given it."""
+        return dataclasses.replace(self.problem, args=(*self.problem.args, *(row[k] for row in self.rows)))
+
+    def part(self, which: NDArray[np.intp]) -> Job:
+        """The job of some of the problems."""
+        return dataclasses.replace(self, starts=self.starts[which], rows=tuple(row[which] for row in self.rows))
+
+    def compiled(self) -> CompiledObjective | None:
+        """The objective as compiled code, if that is possible."""
+        return compile_objective(self.alone(0), self.starts.dtype)
+
+
+def run_here(
+    job: Job,
+    objective: CompiledObjective | None,
+    workers: int,
+    results: BatchResults,
+    exceptions: dict[int, Exception],
+    on_done: Callable[[int], None],
+) -> None:
+    """Run the problems that `results` says have not been run; `workers` counts threads, of a compiled objective."""
+    if objective is None:
+        _run_one_by_one(job, results, exceptions, on_done)
+    else:
+        _run_compiled(job, objective, workers, results, on_done)
+        exceptions.update(exceptions_of(job, results, exceptions))
+
+
+# -- compiled ---------------------------------------------------------------------------------------------------------
+
+
+def _run_compiled(
+    job: Job, objective: CompiledObjective, workers: int, results: BatchResults, on_done: Callable[[int], None]
+) -> None:
+    starts, options = job.starts, job.options
+    new = starting_state(job.problem, starts[0], options)
+    batch = Batch(
+        address=objective.address,
+        rows=_row_args(objective, job.rows),
+        starts=starts,
+        new=new.arrays,
+        new_record=new.record,
+        settings=batch_settings(options, starts[0]),
+        results=results,
+    )
+    loop = make_batch_loop(algorithm_of(options, parallel=False))
+    blocks = _Blocks(len(starts), workers, on_done)
+
+    def work() -> None:
+        own = new.copy()
+        words = objective.words.copy()
+        worker = Worker(own.arrays, record_argument(own), words, int(words.ctypes.data))
+        for begin, end in blocks:
+            with objective.in_turn():
+                loop(batch, worker, begin, end)
+
+    _on_threads(work, workers, blocks)
+
+
+def _on_threads(work: Callable[[], None], workers: int, blocks: _Blocks) -> None:
+    """Run `work` on so many threads; on Ctrl-C let each finish its block."""
+    try:
+        if workers == 1:
+            work()
+            return
+        with ThreadPoolExecutor(workers) as pool:
+            futures = [pool.submit(work) for _ in range(workers)]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                blocks.stop()
+                raise
+    except KeyboardInterrupt:
+        blocks.stop()
+
+
+class _Blocks:
+    """Hands out ranges of problems to threads: small ones, because problems differ in length."""
+
+    def __init__(self, count: int, workers: int, on_done: Callable[[int], None]) -> None:
+        self._count = count
+        self._on_done = on_done
+        self._size = max(1, min(256, count // (16 * workers)))
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        while True:
+            with self._lock:
+                begin, self._next = self._next, self._next + self._size
+            if begin >= self._count:
+                return
+            end = min(begin + self._size, self._count)
+            yield begin, end
+            with self._lock:
+                self._on_done(end - begin)
+
+    def stop(self) -> None:
+        """Hand out no more."""
+        with self._lock:
+            self._next = self._count
+
+
+def _row_args(objective: CompiledObjective, rows: tuple[NDArray[Any], ...]) -> RowArgs:
+    """Say which words of the packed arguments change from problem to problem, and how."""
+    offsets = objective.offsets[-1 - len(rows) : -1] if rows else []
+    slots: list[int] = []
+    first: list[int] = []
+    stride: list[int] = []
+    scalar_slots: list[int] = []
+    scalars: list[NDArray[np.int64]] = []
+    for offset, row in zip(offsets, rows, strict=True):
+        if row.ndim > 1:
+            slots.append(offset + 1)  # the second word of a packed array is its address
+            first.append(row.ctypes.data)
+            stride.append(row.strides[0])
+        else:
+            for k, words in enumerate(_words_of_scalars(row)):
+                scalar_slots.append(offset + k)
+                scalars.append(words)
+    return RowArgs(
+        slots=np.array(slots, np.int64),
+        first=np.array(first, np.int64),
+        stride=np.array(stride, np.int64),
+        scalar_slots=np.array(scalar_slots, np.int64),
+        scalars=np.array(scalars, np.int64) if scalars else np.empty((0, 0), np.int64),
+    )
+
+
+def _words_of_scalars(row: NDArray[Any]) -> NDArray[np.int64]:
+    """The values of an array as packed words, shape (words of one value, B)."""
+    dtype = row.dtype.newbyteorder("=")
+    size = -(-dtype.itemsize // 8) * 8
+    padded = np.zeros((row.size, size), np.uint8)
+    padded[:, : dtype.itemsize] = np.ascontiguousarray(row, dtype).view(np.uint8).reshape(row.size, dtype.itemsize)
+    return padded.view(np.int64).T
+
+
+# -- interpreted ------------------------------------------------------------------------------------------------------
+
+
+def _run_one_by_one(
+    job: Job, results: BatchResults, exceptions: dict[int, Exception], on_done: Callable[[int], None]
+) -> None:
+    try:
+        for k, start in enumerate(job.starts):
+            if results.status[k] != Status.INTERRUPTED:
+                on_done(1)
+                continue
+            catching = _Catching(job.alone(k))
+            state, _ = run(catching.problem, start, job.options, None, catching.bind)
+            if catching.error is not None and len(exceptions) < KEPT_EXCEPTIONS:
+                exceptions[k] = catching.error
+            status, point = outcome(state)
+            results.nit[k], results.nfev[k] = state.progress.nit, state.progress.nfev
+            results.x[k], results.fun[k], results.jac[k] = point
+            results.status[k] = status
+            on_done(1)
+            if status is Status.INTERRUPTED:
+                break
+    except KeyboardInterrupt:
+        pass
+
+
+class _Catching:
+    """An objective that ends its own run when it raises, and keeps the exception."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.error: Exception | None = None
+        self._objective: Any = None
+
+    def bind(self, make: Callable[[Problem], Any]) -> Self:
+        """Make the objective."""
+        self._objective = make(self.problem)
+        return self
+
+    def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
+        try:
+            return float(self._objective(x, g))
+        except Exception as error:
+            self.error = error
+            raise StopRun(Status.EXCEPTION) from error
+
+
+def exceptions_of(job: Job, results: BatchResults, known: dict[int, Exception]) -> Iterator[tuple[int, Exception]]:
+    """Compiled code only knows that the objective raised: run the problem again to see what."""
+    failed = np.flatnonzero(results.status == Status.EXCEPTION)[:KEPT_EXCEPTIONS]
+    for k in (int(k) for k in failed if k not in known):
+        try:
+            run(job.alone(k), job.starts[k], job.options, None)
+        except Exception as error:  # noqa: BLE001
+            yield k, error

@@ -1,0 +1,260 @@
+"""The loop around ask and tell: iterate, count, watch the clock. It knows neither the algorithm nor SciPy.
+
+A compiled objective is driven by a compiled loop in chunks of evaluations, short enough that Ctrl-C, time limits and
+callbacks are answered at once. Chunks never change the numbers: a run's whole state stands in its arrays and record.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop_nb._core.run_state import RunState
+from rmsprop_nb._core.types import Settings, Status
+from rmsprop_nb._numba.decorators import JIT_ENABLED, inline_jit, kernel_jit
+from rmsprop_nb._numba.native import call_objective
+from rmsprop_nb._numba.thread_safety import in_turn
+from rmsprop_nb._objectives.objective import CompiledObjective
+
+__all__ = [
+    "TRACE_COLUMNS",
+    "Advance",
+    "Algorithm",
+    "Monitor",
+    "StopRun",
+    "drive",
+    "next_budget",
+    "next_rates",
+    "next_recorded",
+    "record_argument",
+    "run_chunks",
+    "taking_turns",
+]
+
+_RUNNING = int(Status.RUNNING)
+
+CHUNK_SECONDS = 0.02
+"""Time after which compiled code comes back to Python."""
+
+LARGEST_CHUNK = 2**20
+LARGEST_RECORDED_CHUNK = 2**16
+"""Evaluations in a chunk, and in one whose iterations are recorded or have their learning rates computed in Python."""
+
+TRACE_COLUMNS = ("nit", "nfev", "fun", "gnorm", "learning_rate")
+
+
+Evaluate = Callable[[NDArray[Any], NDArray[Any]], float]
+"""``evaluate(x, g) -> f`` fills g."""
+
+
+class Algorithm(NamedTuple):
+    """A pair of compiled functions, and a name under which the loop around them is kept on disk."""
+
+    name: tuple[Any, ...]
+    ask: Any
+    tell: Any
+
+
+class Monitor(NamedTuple):
+    """Who watches a run.
+
+    ``on_iteration(x, f)`` is called after every iteration and may raise StopIteration; ``schedule(step)`` gives the
+    learning rate where it is not constant; ``stride`` > 0 records every stride-th iteration; ``on_chunk()`` is called
+    whenever the loop is in Python, a few tens of times a second.
+    """
+
+    on_iteration: Callable[[NDArray[Any], float], None] | None = None
+    schedule: Callable[[int], float] | None = None
+    maxtime: float = math.inf
+    stride: int = 0
+    on_chunk: Callable[[], None] | None = None
+
+
+class StopRun(Exception):
+    """Raised by an objective to end the run with a status."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+Advance = Callable[[Any, int, bool, NDArray[np.float64], int], int]
+
+
+def drive(
+    algorithm: Algorithm,
+    state: RunState,
+    objective: CompiledObjective | Evaluate,
+    settings: Settings,
+    monitor: Monitor,
+) -> NDArray[np.float64]:
+    """Run until a test is met; the status is left in the state. Returns the recorded rows, `TRACE_COLUMNS`."""
+    p = state.record[0]  # by name in brackets: attributes of a record are slow
+    p["status"], p["nit"], p["nfev"] = _RUNNING, 0, 0
+    advance = (
+        _compiled(algorithm, state, objective)
+        if isinstance(objective, CompiledObjective)
+        else _interpreted(algorithm, state, objective)
+    )
+    rows: list[NDArray[np.float64]] = []
+    try:
+        run_chunks(taking_turns(advance, objective, settings), state, settings, monitor, rows)
+    except StopRun as stop:
+        p["status"] = int(stop.status)
+    except KeyboardInterrupt:
+        if not math.isfinite(p["f_best"]):
+            raise  # nothing to return yet
+        p["status"] = int(Status.INTERRUPTED)
+    return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
+
+
+def run_chunks(
+    advance: Advance, state: RunState, settings: Any, monitor: Monitor, rows: list[NDArray[np.float64]]
+) -> None:
+    """Call `advance` until the state has a status; append what it recorded to `rows`."""
+    p = state.record[0]
+    start = time.perf_counter()
+    pause = monitor.on_iteration is not None
+    largest = LARGEST_RECORDED_CHUNK if monitor.stride or monitor.schedule else LARGEST_CHUNK
+    budget = 1  # nobody knows yet how long an evaluation takes
+    while p["status"] == _RUNNING:
+        chunk_start = time.perf_counter()
+        nit = p["nit"]
+        if monitor.schedule is not None:
+            settings = settings._replace(
+                rates=next_rates(monitor.schedule, p["step"], 1 if pause else budget, settings.rates.dtype)
+            )
+        trace = np.empty((budget // monitor.stride + 1 if monitor.stride else 0, len(TRACE_COLUMNS)))
+        recorded = advance(settings, budget, pause, trace, monitor.stride)
+        if recorded:
+            rows.append(trace[:recorded])
+        if monitor.on_iteration is not None and p["nit"] > nit:
+            try:
+                monitor.on_iteration(state.arrays.x.copy(), float(p["f"]))
+            except StopIteration:
+                p["status"] = int(Status.CALLBACK_STOP)
+        if monitor.on_chunk is not None:
+            monitor.on_chunk()
+        now = time.perf_counter()
+        if p["status"] == _RUNNING and now - start >= monitor.maxtime:
+            p["status"] = int(Status.MAXTIME)
+        budget = next_budget(budget, now - chunk_start, largest)
+
+
+def taking_turns(advance: Advance, objective: Any, settings: Any) -> Advance:
+    """The same, in turn where updates or the objective have threads of their own."""
+    if isinstance(objective, CompiledObjective) and objective.launches_threads:
+        turn = objective.in_turn
+    elif settings.blocks > 1:
+        turn = in_turn
+    else:
+        return advance
+
+    def advance_in_turn(*arguments: Any) -> int:
+        with turn():
+            return advance(*arguments)
+
+    return advance_in_turn
+
+
+def next_budget(budget: int, seconds: float, largest: int) -> int:
+    """Number of evaluations that take about CHUNK_SECONDS, growing carefully."""
+    fitting = budget * CHUNK_SECONDS / max(seconds, 1e-9)
+    return max(1, min(int(fitting), 8 * budget, largest))
+
+
+def next_rates(schedule: Callable[[int], float], step: int, count: int, dtype: Any) -> NDArray[Any]:
+    """Learning rates of so many steps from `step` on; raises if one is none."""
+    rates = np.array([schedule(k) for k in range(step, step + count)], dtype=np.float64)
+    if not (np.isfinite(rates).all() and (rates >= 0.0).all()):
+        k = int(np.flatnonzero(~(np.isfinite(rates) & (rates >= 0.0)))[0])
+        msg = f"learning_rate(step) must be finite and not negative, got {rates[k]} at step {step + k}."
+        raise ValueError(msg)
+    return rates.astype(dtype)
+
+
+def _interpreted(algorithm: Algorithm, state: RunState, objective: Evaluate) -> Advance:
+    """The loop in Python, around an objective that is called from Python."""
+    ask, tell = algorithm.ask, algorithm.tell
+    arrays, record = state.arrays, record_argument(state)
+    p = state.record[0]
+
+    def advance(settings: Settings, budget: int, pause: bool, trace: NDArray[np.float64], stride: int) -> int:
+        recorded = 0
+        p["first_step"] = p["step"]
+        for _ in range(budget):
+            if not p["pending"]:
+                ask(arrays, record, settings)
+            f = objective(arrays.x_eval, arrays.g_eval)
+            nit = p["nit"]
+            tell(arrays, record, f, settings)
+            iterated = p["nit"] != nit
+            if stride and (iterated or p["nfev"] == 1) and p["nit"] % stride == 0:
+                trace[recorded] = p["nit"], p["nfev"], p["f"], p["gnorm"], p["rate"]
+                recorded += 1
+            if p["status"] != _RUNNING or (pause and iterated):
+                break
+        return recorded
+
+    return advance
+
+
+def _compiled(algorithm: Algorithm, state: RunState, objective: CompiledObjective) -> Advance:
+    """The same loop, compiled, around a compiled objective."""
+    run = _make_compiled_loop(algorithm)
+    arrays, record = state.arrays, record_argument(state)
+
+    def advance(settings: Settings, budget: int, pause: bool, trace: NDArray[np.float64], stride: int) -> int:
+        return int(run(objective.address, objective.data, arrays, record, settings, budget, pause, trace, stride))
+
+    return advance
+
+
+@functools.cache
+def _make_compiled_loop(algorithm: Algorithm) -> Any:
+    ask, tell = algorithm.ask, algorithm.tell
+
+    @kernel_jit("loop", *algorithm.name)
+    def run(address, data, arrays, record, settings, budget, pause, trace, stride):  # type: ignore[no-untyped-def]
+        p = record[0]
+        p.first_step = p.step
+        recorded = 0
+        due = next_recorded(p.nit, stride) if p.nfev > 0 else 0
+        for _ in range(budget):
+            if p.pending == 0:
+                ask(arrays, record, settings)
+            f = call_objective(address, arrays.x_eval, arrays.g_eval, data)
+            nit = p.nit
+            tell(arrays, record, f, settings)
+            iterated = p.nit != nit
+            if stride > 0 and p.nit >= due and (iterated or p.nfev == 1):
+                if p.nit % stride == 0:
+                    trace[recorded, 0] = p.nit
+                    trace[recorded, 1] = p.nfev
+                    trace[recorded, 2] = p.f
+                    trace[recorded, 3] = p.gnorm
+                    trace[recorded, 4] = p.rate
+                    recorded += 1
+                due = next_recorded(p.nit, stride)
+            if p.status != _RUNNING or (pause and iterated):
+                break
+        return recorded
+
+    return run
+
+
+@inline_jit
+def next_recorded(count, stride):  # type: ignore[no-untyped-def]
+    """The next multiple of `stride`, so that the loop divides only where it records."""
+    return (count // stride + 1) * stride if stride > 0 else 0
+
+
+def record_argument(state: RunState) -> NDArray[Any]:
+    """The record as ask and tell take it: plain for Numba, with attributes for the same functions run as Python."""
+    return state.record if JIT_ENABLED else state.record.view(np.recarray)

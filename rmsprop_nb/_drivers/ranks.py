@@ -1,0 +1,226 @@
+"""One problem on many ranks: each holds a shard of the rows, and all take the same steps from sums that all have.
+
+The communicator is the user's, of mpi4py or anything with its ``Get_rank``, ``Allreduce`` and ``allgather``;
+nothing here imports MPI. There is one Allreduce an evaluation. Its first number counts the ranks that
+are leaving, so whoever leaves, for whatever reason, takes part in one last Allreduce and nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop_nb._core.run_state import RunState
+from rmsprop_nb._core.types import Status
+from rmsprop_nb._drivers.loop import StopRun
+
+__all__ = ["Alone", "Piece", "RankError", "ReducedObjective", "Team", "digest", "state_digest"]
+
+_METHODS = ("Get_rank", "Allreduce", "allgather")
+_WEIGHT, _F = range(2)  # what stands before the gradient in each sum
+
+
+class RankError(RuntimeError):
+    """Another rank failed; the message names it and has the text of its exception."""
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """A few characters that tell arrays apart."""
+    found = hashlib.sha256()
+    for a in arrays:
+        found.update(repr((a.shape, a.dtype.str)).encode() + np.ascontiguousarray(a).tobytes())
+    return found.hexdigest()[:16]
+
+
+def state_digest(state: Any) -> str | None:
+    """That of a state, but for the point to be evaluated next: when a run is stopped, not all ranks have chosen it."""
+    if not isinstance(state, RunState):
+        return None
+    return digest(*state.arrays._replace(x_eval=np.empty(0)))
+
+
+class Alone:
+    """The communicator of a single process."""
+
+    def Get_rank(self) -> int:
+        """Return the number of this process."""
+        return 0
+
+    def Allreduce(self, sent: NDArray[Any], received: NDArray[Any]) -> None:
+        """Sum over all processes."""
+        received[:] = sent
+
+    def allgather(self, value: Any) -> list[Any]:
+        """Return what each process has."""
+        return [value]
+
+
+class Team:
+    """The ranks that run one problem, as a context in which all of it happens.
+
+    However the block ends on one rank, it ends on all: an exception is raised unchanged where it arose, and as a
+    RankError elsewhere. Ctrl-C on one rank is answered at the next evaluation, by all.
+
+    The sum over ranks is kept in `parts` parts. Where only one rank fills a part, adding up the zeros of the others
+    leaves its bits as they are, and the parts are then added up in the same order everywhere.
+    """
+
+    def __init__(self, comm: Any, parts: int = 1) -> None:
+        missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
+        if missing:
+            msg = f"comm must be a communicator such as mpi4py.MPI.COMM_WORLD, got {comm!r} without {missing[0]}."
+            raise TypeError(msg)
+        self._comm = comm
+        self._parts = parts
+        self.rank = int(comm.Get_rank())
+        self._agreed = self._left = self._interrupted = False
+        self._sent = self._received = np.empty(0)
+        self._handler: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._on_interrupt)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is not None:
+                self._leave(error)
+        finally:
+            if self._handler is not None:
+                signal.signal(signal.SIGINT, self._handler)
+
+    def agree(self, n: int, same: dict[str, Any], own: Any = None) -> list[Any]:
+        """Check that all ranks were asked for the same, and return what each has of its `own`."""
+        found = self._comm.allgather((None, same, own))
+        self._agreed = True
+        self._sent, self._received = np.zeros((2, 1 + self._parts * (2 + n)))
+        self._raise_for([reason for reason, _, _ in found])
+        for rank, (_, theirs, _) in enumerate(found):
+            different = [name for name in same if found[0][1][name] != theirs[name]]
+            if different:
+                self._left = True
+                msg = (
+                    f"{different[0]} must be the same on all ranks, got {found[0][1][different[0]]!r} on rank 0 and "
+                    f"{theirs[different[0]]!r} on rank {rank}."
+                )
+                raise ValueError(msg)
+        return [theirs for _, _, theirs in found]
+
+    def put(self, part: int, weight: float, f: float, gradient: NDArray[Any]) -> None:
+        """Set what this rank adds to a part of the sum."""
+        sums = self._sums(self._sent)[part]
+        sums[_WEIGHT], sums[_F] = weight, weight * f
+        np.multiply(gradient, weight, out=sums[2 : 2 + gradient.size])
+
+    def mean(self, out: NDArray[Any]) -> float:
+        """The weighted mean over ranks of the f that were put, which is returned, and of the gradients."""
+        self._comm.Allreduce(self._sent, self._received)
+        self._sent[:] = 0.0
+        if self._received[0] > 0.0:
+            self._raise_for(self._comm.allgather(None))
+        sums = self._sums(self._received).sum(axis=0) + 0.0  # no -0.0, which a sum over ranks would not keep
+        out[:] = sums[2 : 2 + out.size] / sums[_WEIGHT]
+        return float(sums[_F] / sums[_WEIGHT])
+
+    def _sums(self, buffer: NDArray[Any]) -> NDArray[Any]:
+        """The parts of what is sent or received; before them stands the number of ranks that are leaving."""
+        return buffer[1:].reshape(self._parts, -1)
+
+    def end(self, status: Status) -> Status:
+        """Tell the others that the run is over here, and return the status for all."""
+        try:
+            self._leave(status)
+        except StopRun as stop:
+            return stop.status
+        return status
+
+    def go_on(self) -> None:
+        """Begin another round of evaluations, after all have ended the last one."""
+        self._left = False
+
+    def raise_if_interrupted(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _on_interrupt(self, *_: Any) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt  # the second one does not wait
+        self._interrupted = True
+
+    def _leave(self, reason: BaseException | Status) -> None:
+        """Go, and say why; raise if others have a reason that counts more."""
+        if self._left:
+            return
+        self._left = True
+        if not self._agreed:
+            self._comm.allgather((_text(reason), {}, None))
+            return
+        self._sent[:] = 0.0
+        self._sent[0] = 1.0
+        self._comm.Allreduce(self._sent, self._received)
+        found = self._comm.allgather(reason if isinstance(reason, Status) else _text(reason))
+        if isinstance(reason, Status):
+            self._raise_for(found)
+
+    def _raise_for(self, reasons: list[Any]) -> None:
+        """Raise for what others left for: an exception, Ctrl-C, or a status that only one of them could know."""
+        self._left = self._left or any(reason is not None for reason in reasons)
+        texts = {rank: reason for rank, reason in enumerate(reasons) if isinstance(reason, str)}
+        errors = {rank: text for rank, text in texts.items() if text != "KeyboardInterrupt"}
+        if errors:
+            msg = "; ".join(f"rank {rank}: {text}" for rank, text in errors.items())
+            raise RankError(msg)
+        if texts:
+            raise KeyboardInterrupt
+        statuses = [reason for reason in reasons if reason is not None]
+        if statuses:
+            raise StopRun(max(statuses))
+
+
+def _text(reason: Any) -> str:
+    if isinstance(reason, KeyboardInterrupt):
+        return "KeyboardInterrupt"
+    return f"{type(reason).__name__}: {reason}"
+
+
+class Piece(NamedTuple):
+    """Some of this rank's rows: which part of the sum they belong to, what they count, and how they are evaluated."""
+
+    part: int
+    weight: float
+    evaluate: Callable[[NDArray[Any], NDArray[Any]], float]
+
+
+class ReducedObjective:
+    """The objective of all ranks: the mean of theirs, each with its weight.
+
+    Parameters
+    ----------
+    team : Team
+        The ranks.
+    pieces : sequence of Piece, optional
+        What is here; may be set anew between two evaluations.
+    """
+
+    def __init__(self, team: Team, pieces: Sequence[Piece] = ()) -> None:
+        self.pieces = pieces
+        self._team = team
+        self._gradient: NDArray[Any] | None = None  # this rank's, so that g is untouched if the run ends here
+
+    def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
+        """Fill g with the gradient at x and return f."""
+        self._team.raise_if_interrupted()
+        if self._gradient is None:
+            self._gradient = np.full_like(g, np.nan)  # an element that fun never fills is seen
+        for part, weight, evaluate in self.pieces:
+            f = evaluate(x.copy(), self._gradient)
+            self._team.put(part, weight, f, self._gradient)
+        return self._team.mean(g)

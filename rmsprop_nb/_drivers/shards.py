@@ -1,0 +1,135 @@
+"""Data whose rows are spread over ranks: what of them is here, and to which part of the sums over ranks it belongs.
+
+Numbers that are the same bits for any number of ranks need sums that are. So, where that is asked for, all rows are
+divided into BLOCKS blocks whatever the number of ranks, each is evaluated by itself, and the sums over blocks are added
+up in the order of the blocks (`Team` keeps them apart). A rank must hold whole blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop_nb._drivers.minibatch_loop import Target
+from rmsprop_nb._drivers.ranks import Piece, ReducedObjective, Team
+from rmsprop_nb._drivers.row_order import Order, Rows
+from rmsprop_nb._objectives.objective import Problem, PythonObjective
+
+__all__ = ["Part", "Shard", "SharedTarget", "make_shared_target", "parts_in_all", "parts_of"]
+
+BLOCKS = 48
+"""Number of blocks; the usual cuts, rank*rows//ranks, fall between blocks for every number of ranks that divides it."""
+
+
+class Part(NamedTuple):
+    """A part of the sums over ranks, and the rows of it, which are all here, counted from the first one here."""
+
+    number: int
+    begin: int
+    end: int
+
+
+def parts_in_all(deterministic: bool) -> int:
+    """Number of parts that sums over ranks are kept in."""
+    return BLOCKS if deterministic else 1
+
+
+def parts_of(rank: int, counts: list[int], deterministic: bool) -> list[Part]:
+    """What a rank has, where each has so many rows."""
+    if not deterministic:
+        return [Part(0, 0, counts[rank])]
+    ends = np.cumsum([0, *counts])
+    edges = np.arange(BLOCKS + 1) * int(ends[-1]) // BLOCKS
+    cut = np.flatnonzero(~np.isin(ends, edges))
+    if cut.size:
+        k = int(cut[0])
+        near = np.searchsorted(edges, ends[k])
+        msg = (
+            f"data must be cut between blocks of rows for deterministic=True, which is where i*{ends[-1]}//{BLOCKS} "
+            f"is for an integer i, got an end of rank {k - 1} at row {ends[k]} of all; {edges[near - 1]} and "
+            f"{edges[near]} would do."
+        )
+        raise ValueError(msg)
+    first, last = ends[rank], ends[rank + 1]
+    blocks = enumerate(pairwise(edges))
+    return [Part(k, int(a - first), int(b - first)) for k, (a, b) in blocks if first <= a < b <= last]
+
+
+class Shard(Order):
+    """One rank's part of data that are spread over ranks; order and batches are those of all the rows.
+
+    Parameters
+    ----------
+    local : Rows
+        The rows that are here.
+    first : int
+        Place of the first of them among all.
+    n_rows : int
+        Number of all rows.
+    parts : list of Part
+        What is here.
+    """
+
+    def __init__(self, local: Rows, first: int, n_rows: int, batch_size: int, parts: list[Part]) -> None:
+        super().__init__(n_rows, batch_size, local.shuffle)
+        self.local = local
+        self.parts = parts
+        self._first = first
+
+    def batch(self, seed: Any, epoch: int, batch: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yield what is here of each part of a batch: the part's number, and the rows."""
+        if self.shuffle:
+            places = self.drawn(seed, epoch, batch) - self._first
+        else:
+            begin, count = self.span(batch)
+            places = np.arange(begin, begin + count) - self._first
+        for part, begin, end in self.parts:
+            here = places[(places >= begin) & (places < end)]
+            if here.size:
+                yield part, tuple(a[here] for a in self.local.data)
+
+    def whole(self) -> Iterator[tuple[int, Rows]]:
+        """Yield each part, as rows to be passed over."""
+        for part, begin, end in self.parts:
+            yield part, Rows(tuple(a[begin:end] for a in self.local.data), self.batch_size, shuffle=False)
+
+
+class SharedTarget(NamedTuple):
+    """What `Target` is, for data that are spread over ranks. The objective of this rank alone is `local`."""
+
+    rows: Shard
+    args: tuple[Any, ...]
+    local: PythonObjective
+    team: Team
+    objective: ReducedObjective
+    feed: None = None
+
+    def load(self, seed: Any, epoch: int, batch: int) -> int:
+        """Put a batch before the objective and return the number of rows that it has everywhere."""
+        parts = self.rows.batch(seed, epoch, batch)
+        self.objective.pieces = [Piece(part, rows[0].shape[0], self._on(rows)) for part, rows in parts]
+        return self.rows.span(batch)[1]
+
+    def mean(self, x: NDArray[Any], with_gradient: bool) -> tuple[float, NDArray[Any]]:
+        """Mean over the rows of all ranks of f, and of the gradient if that is asked for."""
+        for part, rows in self.rows.whole():
+            f, g = Target(rows, self.args, self.local).mean(x, with_gradient)
+            self.team.put(part, rows.n_rows, f, g)
+        mean = np.empty(x.size if with_gradient else 0, x.dtype)
+        return self.team.mean(mean), mean
+
+    def _on(self, rows: tuple[Any, ...]) -> Any:
+        def evaluate(x: NDArray[Any], g: NDArray[Any]) -> float:
+            self.local.args = (*rows, *self.args)
+            return self.local(x, g)
+
+        return evaluate
+
+
+def make_shared_target(problem: Problem, shard: Shard, team: Team) -> SharedTarget:
+    """Bind the objective to data that are spread over ranks."""
+    return SharedTarget(shard, problem.args, PythonObjective(problem), team, ReducedObjective(team))

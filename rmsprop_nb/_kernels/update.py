@@ -1,0 +1,243 @@
+"""Loops over arrays on the CPU: the RMSprop update, and the few vector operations that step control needs.
+
+Every function trusts its arguments: shapes, dtypes and aliasing are checked before anything gets here.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from rmsprop_nb._core.rule import make_rule, times
+from rmsprop_nb._core.types import Hyper, Variant
+from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
+from rmsprop_nb._kernels.thread_team import team_largest
+from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
+
+__all__ = [
+    "PARALLEL_MIN_SIZE",
+    "address",
+    "bias",
+    "bias_after",
+    "clip",
+    "copy",
+    "dot",
+    "gradient_norm",
+    "largest",
+    "make_parallel_update",
+    "make_update",
+    "max_abs",
+    "max_abs_difference",
+    "parallel_largest",
+    "projected_max_abs",
+    "sum_of_squares",
+    "update",
+]
+
+PARALLEL_MIN_SIZE = 100_000
+"""Below this many parameters the cost of waking threads exceeds what they save."""
+
+_rule = inline_jit(make_rule(inline_jit(times)))
+
+
+@inline_jit
+def update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant, rates, scale, limit):  # type: ignore[no-untyped-def]
+    """Apply the rule to every element, in place. State that `variant` does not use may have size 0.
+
+    What may be None costs nothing then, because its branch is removed before compilation: `rates` multiplies the rate
+    of each element; the gradient is multiplied by `scale` and then clipped to [-limit, limit].
+    """
+    rate = x.dtype.type(rate)
+    correction = x.dtype.type(correction)
+    m = x.dtype.type(0)
+    b = x.dtype.type(0)
+    for i in range(x.size):
+        if variant.centered:
+            m = grad_avg[i]
+        if variant.momentum:
+            b = momentum_buffer[i]
+        g_i = g[i]
+        if scale is not None:
+            g_i = x.dtype.type(scale) * g_i
+        if limit is not None:  # comparisons, because min and max could lose a NaN
+            bound = x.dtype.type(limit)
+            if g_i > bound:
+                g_i = bound
+            elif g_i < -bound:
+                g_i = -bound
+        r = rate
+        if rates is not None:
+            r = rate * rates[i]
+        x[i], square_avg[i], m, b = _rule(x[i], g_i, square_avg[i], m, b, r, correction, hyper, variant)
+        if variant.centered:
+            grad_avg[i] = m
+        if variant.momentum:
+            momentum_buffer[i] = b
+
+
+@inline_jit
+def _part(rates, part):  # type: ignore[no-untyped-def]
+    """The same slice of an array that may be None."""
+    return None if rates is None else rates[part]
+
+
+@inline_jit
+def _hyper(numbers):  # type: ignore[no-untyped-def]
+    """The numbers of the rule, from a Hyper or from an array of them: Python hands arrays over a microsecond faster."""
+    return Hyper(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4])
+
+
+@functools.cache
+def make_update(variant: Variant) -> Any:
+    """Compile the update for one variant of the rule.
+
+    Returns
+    -------
+    kernel : callable
+        ``kernel(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates, scale, limit)``,
+        all arrays of one dtype and length, changed in place; `hyper` may also be an array of its numbers, `blocks` has
+        no meaning here, and the last three are None unless given (see `update`).
+    """
+
+    @kernel_jit("update", variant)
+    def serial_update(  # type: ignore[no-untyped-def]
+        x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates=None, scale=None, limit=None  # noqa: ARG001
+    ):  # fmt: skip
+        update(
+            x, g, square_avg, grad_avg, momentum_buffer, rate, correction, _hyper(hyper), variant, rates, scale, limit
+        )
+
+    return serial_update
+
+
+@functools.cache
+def make_parallel_update(variant: Variant) -> Any:
+    """Compile the same update for several threads, which work on `blocks` pieces; the result is the same."""
+
+    @kernel_jit("parallel update", variant, parallel=True)
+    def parallel_update(  # type: ignore[no-untyped-def]
+        x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates=None, scale=None, limit=None
+    ):
+        size = -(-x.size // blocks)
+        for block in prange(blocks):
+            start = np.int64(block) * size  # prange counts in uint64, which would keep the loop from vectorising
+            part = slice(start, min(start + size, x.size))
+            update(
+                x[part], g[part], square_avg[part], grad_avg[part], momentum_buffer[part],
+                rate, correction, _hyper(hyper), variant, _part(rates, part), scale, limit,
+            )  # fmt: skip
+
+    return parallel_update
+
+
+@inline_jit
+def max_abs(a):  # type: ignore[no-untyped-def]
+    """Largest absolute value, as float64; NaN if there is one.
+
+    The bit patterns of non-negative floats are ordered like their values, and those of NaN come last. A maximum of
+    integers vectorises as it is, one of floats does not.
+    """
+    largest = magnitude_bits(a.dtype.type(0))
+    for i in range(a.size):
+        bits = magnitude_bits(a[i])
+        largest = max(largest, bits)
+    return np.float64(from_bits(largest))
+
+
+@kernel_jit("largest")
+def largest(a):  # type: ignore[no-untyped-def]
+    """`max_abs` for calls from Python, kept on disk."""
+    return max_abs(a)
+
+
+@kernel_jit("parallel largest", parallel=True)
+def parallel_largest(a, found):  # type: ignore[no-untyped-def]
+    """`max_abs` of as many pieces of `a` as `found` has elements, by several threads."""
+    size = -(-a.size // found.size)
+    for block in prange(found.size):
+        start = np.int64(block) * size
+        found[block] = max_abs(a[start : min(start + size, a.size)])
+
+
+@kernel_jit("address")
+def address(a):  # type: ignore[no-untyped-def]
+    """Address of the first element; NumPy's own ways to it take several times as long."""
+    return a.ctypes.data
+
+
+@inline_jit
+def max_abs_difference(a, b):  # type: ignore[no-untyped-def]
+    """Largest absolute difference of two vectors without NaN."""
+    largest = 0.0
+    for i in range(a.size):
+        largest = max(largest, abs(np.float64(a[i]) - np.float64(b[i])))
+    return largest
+
+
+@inline_jit
+def projected_max_abs(x, g, lower, upper):  # type: ignore[no-untyped-def]
+    """Max-norm of the projected gradient ``x - clip(x - g, lower, upper)``; NaN if there is one.
+
+    Written without that difference, which loses a gradient that is small beside x.
+    """
+    largest = 0.0
+    for i in range(x.size):
+        if math.isnan(g[i]):
+            return math.nan
+        xi = np.float64(x[i])
+        step = min(max(-np.float64(g[i]), np.float64(lower[i]) - xi), np.float64(upper[i]) - xi)
+        largest = max(largest, abs(step))
+    return largest
+
+
+@inline_jit
+def gradient_norm(arrays, g, largest, team):  # type: ignore[no-untyped-def]
+    """Max-norm of the gradient at x, projected if there are bounds; `largest` is its max-norm without them."""
+    if arrays.lower.size:
+        return team_largest(team, projected_max_abs(arrays.x, g, arrays.lower, arrays.upper))
+    return largest
+
+
+@inline_jit
+def copy(source, target):  # type: ignore[no-untyped-def]
+    """Copy element by element; a slice assignment would check for overlap first."""
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@inline_jit
+def clip(x, lower, upper):  # type: ignore[no-untyped-def]
+    """Project onto the box, in place."""
+    for i in range(x.size):
+        x[i] = min(max(x[i], lower[i]), upper[i])
+
+
+@reduction_jit
+def dot(a, b):  # type: ignore[no-untyped-def]
+    """Inner product, summed in float64."""
+    total = 0.0
+    for i in range(a.size):
+        total += np.float64(a[i]) * np.float64(b[i])
+    return total
+
+
+@kernel_jit("sum of squares")
+def sum_of_squares(a):  # type: ignore[no-untyped-def]
+    """Inner product of a vector with itself, for calls from Python."""
+    return dot(a, a)
+
+
+@inline_jit
+def bias(beta, step):  # type: ignore[no-untyped-def]
+    """What bias correction divides by; the power is Numba's own, whose last digit may differ from that of Python's."""
+    return 1.0 - np.float64(beta) ** step
+
+
+@kernel_jit("bias correction")
+def bias_after(beta, step):  # type: ignore[no-untyped-def]
+    """`bias` for calls from Python."""
+    return bias(beta, step)

@@ -1,0 +1,1 @@
+"""Step control: each method as a pair of ask and tell."""

@@ -1,0 +1,149 @@
+"""RMSprop with momentum whose two scalars choose themselves.
+
+    S <- beta*S + (1 - beta)*g*g                  M = sqrt(S) + eps*max(sqrt(S))
+    v <- mu*v - g/M                               x <- x + a*v
+
+These are the recurrences of textbook RMSprop with momentum. The learning rate a comes from a Wolfe line search; the
+momentum mu from the conjugate-gradient formula of Y.-H. Dai and C.-X. Kou, "A nonlinear conjugate gradient algorithm
+with an optimal property and an improved Wolfe line search", SIAM J. Optim. 23 (2013), eq. 1.12 and 2.7, in the inner
+product that M defines. Momentum begins anew where successive gradients are far from orthogonal: M. J. D. Powell,
+"Restart procedures for the conjugate gradient method", Math. Program. 12 (1977). With bounds, momentum lives on the
+variables that are free: one that leaves a bound begins without.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rmsprop_nb._kernels.thread_team import team_sums
+from rmsprop_nb._kernels.update import copy
+from rmsprop_nb._methods.descent import (
+    ask,
+    average_squares,
+    blocked,
+    first_step,
+    make_tell,
+    metric_at,
+    moved_to,
+    set_metric,
+)
+from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
+
+__all__ = ["ask", "tell"]
+
+LEAST_MOMENTUM = 0.4  # eta of Dai and Kou
+LARGEST_OVERLAP = 0.2  # |g.(g_before/M)| relative to g.(g/M) above which momentum is dropped
+LEAST_DESCENT = 1e-10  # cosine between direction and gradient below which momentum is dropped
+
+
+@inline_jit
+def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
+    slope_before = p.slope0
+    floor = average_squares(arrays, arrays.g_eval if accepted else arrays.g, settings, not accepted)
+    mu = sy = s_m_s = 0.0
+    if moved:
+        vy, vg, v_m_v, yp, yy, gp, sy, s_m_s = team_sums(settings.team, _go(arrays, p.a, floor))
+        mu = _momentum(vy, vg, v_m_v, yp, yy, gp)
+    else:
+        set_metric(arrays, floor)
+        if accepted:
+            copy(arrays.g_eval, arrays.g)
+    p.fresh = 0 if moved else 1
+    slope, gg, vv, v_m_v = team_sums(settings.team, _set_direction(arrays, mu))
+    if not slope < -LEAST_DESCENT * math.sqrt(gg * vv):
+        p.fresh = 1
+        slope, gg, vv, v_m_v = team_sums(settings.team, _set_direction(arrays, 0.0))
+    if moved:
+        p.a = _first_trial(p.a, slope_before, slope, sy, s_m_s, v_m_v)
+    else:
+        p.a = first_step(arrays, p, accepted, settings.team)
+    return slope
+
+
+tell = make_tell("rmsprop", _choose_direction)
+
+
+@inline_jit
+def _momentum(vy, vg, v_m_v, yp, yy, gp):  # type: ignore[no-untyped-def]
+    """Dai and Kou's formula in the metric M; 0 where f is not convex along v, or where Powell's test says restart."""
+    overlap = gp - yp
+    if not vy > 0.0 or abs(overlap) > LARGEST_OVERLAP * gp:
+        return 0.0
+    mu = (yp - yy * vg / vy) / vy
+    mu = max(mu, LEAST_MOMENTUM * vg / max(v_m_v, 1e-300))
+    return mu if math.isfinite(mu) else 0.0
+
+
+@inline_jit
+def _first_trial(a, slope_before, slope, sy, s_m_s, v_m_v):  # type: ignore[no-untyped-def]
+    """Step that the last step's curvature promises, near the one that repeats the last decrease."""
+    if not slope < 0.0:
+        return a
+    same_decrease = a * slope_before / slope
+    trial = 2.0 * same_decrease
+    if sy > 0.0:
+        by_curvature = -slope * s_m_s / max(sy * v_m_v, 1e-300)
+        trial = min(max(by_curvature, 0.1 * same_decrease), 10.0 * same_decrease)
+    return trial if math.isfinite(trial) and trial > 0.0 else a
+
+
+@reduction_jit
+def _set_direction(arrays, mu):  # type: ignore[no-untyped-def]
+    """v <- mu*v - g/M; return g.v, g.g, v.v and v.Mv over the variables that move.
+
+    With bounds v is 0 where -g points out of the box, and there is no momentum where v would.
+    """
+    x, g, v, metric = arrays.x, arrays.g, arrays.momentum_buffer, arrays.metric
+    lower, upper = arrays.lower, arrays.upper
+    mu = v.dtype.type(mu)
+    gv = gg = vv = v_m_v = 0.0
+    for i in range(v.size):
+        p = g[i] / metric[i]
+        w = mu * v[i] - p
+        if lower.size:
+            if blocked(x[i], -g[i], lower[i], upper[i]):
+                w = p * 0
+            elif blocked(x[i], w, lower[i], upper[i]):
+                w = -p
+        v[i] = w
+        gi, wi = np.float64(g[i]), np.float64(w)
+        moves = 1.0 if wi != 0.0 else 0.0
+        gv += gi * wi
+        gg += moves * gi * gi
+        vv += wi * wi
+        v_m_v += wi * wi * np.float64(metric[i])
+    return gv, gg, vv, v_m_v
+
+
+@reduction_jit
+def _go(arrays, a, floor):  # type: ignore[no-untyped-def]
+    """Go to the accepted point and set M; return inner products of v, the step s, the gradient's change y and p = g/M.
+
+    With bounds, those for the momentum are taken over the variables that are free at the new point.
+    """
+    x, g, g_new = arrays.x, arrays.g, arrays.g_eval
+    v, lower, upper = arrays.momentum_buffer, arrays.lower, arrays.upper
+    step = x.dtype.type(a)
+    vy = vg = v_m_v = yp = yy = gp = sy = s_m_s = 0.0
+    for i in range(x.size):
+        x_new = moved_to(arrays, i, step)
+        vi, gi, mi = np.float64(v[i]), np.float64(g_new[i]), np.float64(metric_at(arrays, i, floor))
+        y = gi - np.float64(g[i])
+        s = np.float64(x_new) - np.float64(x[i])
+        x[i] = x_new
+        g[i] = g_new[i]
+        sy += s * y
+        s_m_s += s * s * mi
+        if lower.size and blocked(x_new, -g_new[i], lower[i], upper[i]):
+            continue
+        inverse = 1.0 / mi
+        p = inverse * gi
+        vy += vi * y
+        vg += vi * gi
+        v_m_v += vi * vi * mi
+        yp += y * p
+        yy += y * inverse * y
+        gp += gi * p
+    return vy, vg, v_m_v, yp, yy, gp, sy, s_m_s

@@ -1,0 +1,72 @@
+"""The learning rate of mini-batch RMSprop, from an estimate of the distance to the minimum.
+
+    c = 1 - k/K                                R = sqrt(d*D)
+    S <- beta*S + (1 - beta)*g**2              x <- x - c*R*g/(sqrt(S) + eps*max|g|)
+    r <- b*r + (1 - b)*c*g*(x0 - x)            q <- b*q + (1 - b)*c*g                    b = sqrt(beta)
+    d <- max(d, min(sum(r)/sum|q|, 2*d))       D <- max(D, min(r/|q|, 2*D))
+
+d is the estimate of K. Mishchenko, A. Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", ICML 2024,
+algorithm 4, without its first moment: the direction is RMSprop's. D is the same estimate for each variable alone. Where
+variables differ by orders of magnitude d serves none of them; D, which is noisy, would let the others diverge; their
+geometric mean does neither. As in the paper the past counts with the square of the distance that was known then, so S
+shrinks by (R_old/R)**2 where R grows, r and q by (d_old/d)**2. No estimate grows by more than a factor of 2 in a step:
+while it grows S knows only the newest gradients, so steps are long, and where f grows exponentially one that is much
+too long is never made good. The rate falls linearly to 0 over the K steps planned.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rmsprop_nb._methods.minibatch import norm_scale
+from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
+
+__all__ = ["BETA", "FIRST_DISTANCE", "step"]
+
+BETA = 0.99
+FIRST_DISTANCE = 1e-4
+LARGEST_GROWTH = 2.0
+
+
+@inline_jit
+def step(arrays, p, settings):  # type: ignore[no-untyped-def]
+    """Update x and the estimates."""
+    decay = 1.0 - p.step / settings.horizon if settings.horizon > 0 else 1.0
+    p.step += 1
+    p.rate = decay * p.distance
+    shrinkage = p.distance_before / p.distance
+    p.distance_before = p.distance
+    inner, norm = _update(arrays, p.distance, shrinkage, decay, norm_scale(arrays.g_eval, p, settings), p, settings)
+    if norm > 0.0:
+        p.distance = max(p.distance, min(inner / norm, LARGEST_GROWTH * p.distance))
+
+
+@reduction_jit
+def _update(arrays, distance, shrinkage, decay, scale, p, settings):  # type: ignore[no-untyped-def]
+    """Take the step; return the sums of r and |q|."""
+    x, g, square_avg, start = arrays.x, arrays.g_eval, arrays.square_avg, arrays.start
+    r, q, own_distance = arrays.inner_avg, arrays.grad_avg, arrays.own_distance
+    real = x.dtype.type
+    b = math.sqrt(np.float64(settings.hyper.beta))
+    keep, take, keep_square = real(b * shrinkage**2), real((1.0 - b) * decay), real(shrinkage)
+    factor, limit = real(scale), real(settings.clip_value)
+    floor = real(np.float64(settings.hyper.eps) * min(scale * p.gnorm, settings.clip_value))
+    rate, d, growth = real(decay), real(distance), real(LARGEST_GROWTH)
+    inner = norm = 0.0
+    for i in range(x.size):
+        g_i = min(max(factor * g[i], -limit), limit)
+        r[i] = keep * r[i] + take * g_i * (start[i] - x[i])
+        q[i] = keep * q[i] + take * g_i
+        inner += np.float64(r[i])
+        norm += abs(np.float64(q[i]))
+        s = settings.hyper.beta * (keep_square * square_avg[i]) + settings.hyper.one_minus_beta * g_i * g_i
+        denominator = real(math.sqrt(s)) + floor
+        if denominator > 0:
+            x[i] = x[i] - rate * real(math.sqrt(d * own_distance[i])) * g_i / denominator
+        before = own_distance[i]
+        if q[i] != 0:
+            own_distance[i] = max(before, min(r[i] / abs(q[i]), growth * before))
+        square_avg[i] = s * (before / own_distance[i])
+    return inner, norm

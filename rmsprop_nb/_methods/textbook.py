@@ -1,0 +1,85 @@
+"""The textbook rule as an ask/tell pair: a learning rate that is a number or a schedule, and nothing else.
+
+``ask`` moves x and puts the point to evaluate into ``x_eval``; ``tell`` takes what was found there and runs the
+stopping tests. Everything they know stands in the arrays and the record, so a run can stop between any two calls.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from rmsprop_nb._core.types import Phase, Status, Variant
+from rmsprop_nb._kernels.thread_team import team_largest
+from rmsprop_nb._kernels.update import (
+    bias,
+    clip,
+    copy,
+    gradient_norm,
+    make_parallel_update,
+    make_update,
+    max_abs,
+    max_abs_difference,
+)
+from rmsprop_nb._methods.stopping import keep_best, stop_after_iteration, usable
+from rmsprop_nb._numba.decorators import kernel_jit
+
+__all__ = ["make_ask", "tell"]
+
+_START, _ITERATE = int(Phase.START), int(Phase.ITERATE)
+_NONFINITE = int(Status.NONFINITE)
+
+
+@functools.cache
+def make_ask(variant: Variant, parallel: bool) -> Any:
+    """Compile ``ask(arrays, record, settings)`` for one variant of the rule."""
+    update = make_parallel_update(variant) if parallel else make_update(variant)
+
+    @kernel_jit("textbook ask", variant, parallel)
+    def ask(arrays, record, settings):  # type: ignore[no-untyped-def]
+        p = record[0]
+        if p.phase != _START:
+            p.rate = settings.rates[min(p.step - p.first_step, settings.rates.size - 1)]
+            p.step += 1
+            correction = bias(settings.hyper.beta, p.step) if variant.bias_correction else 1.0
+            measure = settings.tests.xtol >= 0.0
+            if measure:
+                copy(arrays.x, arrays.g)  # the gradient is in g_eval, so g is free to hold the point we leave
+            update(
+                arrays.x, arrays.g_eval, arrays.square_avg, arrays.grad_avg, arrays.momentum_buffer,
+                p.rate, correction, settings.hyper, settings.blocks,
+            )  # fmt: skip
+            if arrays.lower.size:
+                clip(arrays.x, arrays.lower, arrays.upper)
+            if measure:
+                p.dx = team_largest(settings.team, max_abs_difference(arrays.x, arrays.g))
+        copy(arrays.x, arrays.x_eval)
+        p.pending = 1
+
+    return ask
+
+
+@kernel_jit("textbook tell")
+def tell(arrays, record, f, settings):  # type: ignore[no-untyped-def]
+    """Take in f and the gradient at x, and run the stopping tests."""
+    p = record[0]
+    p.pending = 0
+    p.nfev += 1
+    largest = team_largest(settings.team, max_abs(arrays.g_eval))
+    p.gnorm = gradient_norm(arrays, arrays.g_eval, largest, settings.team)
+    if p.phase == _START:
+        p.f = f  # reported even if it is not finite
+    if not usable(f, largest, settings.tests.largest_gradient):
+        p.status = _NONFINITE
+        return
+    if p.phase == _START:
+        p.phase = _ITERATE
+    else:
+        p.nit += 1
+        p.since_best += 1
+    p.f_prev = p.f
+    p.f = f
+    if f < p.f_best:
+        copy(arrays.x, arrays.x_best)
+        keep_best(p, f, arrays.g_eval, arrays)
+    stop_after_iteration(p, arrays.x, settings)

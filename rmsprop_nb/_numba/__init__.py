@@ -1,0 +1,1 @@
+"""Compile options, and what leans on Numba's internals."""

@@ -1,0 +1,68 @@
+"""The project's jit decorators: the one place where compile options are chosen."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from numba import config, njit
+from numba.extending import is_jitted
+
+from rmsprop_nb._numba.native import PackageCache
+
+__all__ = ["JIT_ENABLED", "adapter_jit", "inline_jit", "is_jitted", "kernel_jit", "reduction_jit", "user_jit"]
+
+JIT_ENABLED = not config.DISABLE_JIT
+
+# error_model="numpy": Numba's default tests every division and the loop stays scalar; an eps of 0 would raise in the
+# middle of an update. No fastmath: results are IEEE except where a sum may be reordered. No reference counts (_nrt):
+# kernels allocate nothing and keep nothing, and counting twelve arrays at every call costs more than a small update.
+inline_jit = njit(error_model="numpy", nogil=True, forceinline=True, _nrt=False)
+"""Scalar functions and loops that become part of the kernel around them, with its constants folded in."""
+
+reduction_jit = njit(error_model="numpy", nogil=True, forceinline=True, fastmath={"reassoc"}, _nrt=False)
+"""Sums: without leave to reorder the additions they do not vectorise."""
+
+
+user_jit = njit(error_model="numpy", nogil=True)
+"""Functions around a user's objective: compiled for each objective, not cached."""
+
+
+def kernel_jit(*key: Any, parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a kernel and keep it on disk under `key`, which must say everything its closure depends on."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher = njit(error_model="numpy", nogil=True, parallel=parallel, forceinline=True, _nrt=parallel)(function)
+        if JIT_ENABLED:
+            _enable_cache(dispatcher, key)
+        return dispatcher
+
+    return decorate
+
+
+def _enable_cache(dispatcher: Any, key: tuple[Any, ...]) -> None:
+    try:
+        dispatcher._cache = PackageCache(dispatcher.py_func, key)
+    except RuntimeError:  # no directory can be written: compile in every process
+        _warn_without_cache()
+
+
+@functools.cache
+def _warn_without_cache() -> None:
+    """Say it once in a process."""
+    warnings.warn(
+        "No directory for compiled code can be written, so it is compiled anew in every process; "
+        "set NUMBA_CACHE_DIR to a private directory.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def adapter_jit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile the adapter around a user's objective, at once and for one signature.
+
+    It is not cached: an entry would be written for every objective and never found again.
+    """
+    return njit(signature, error_model="numpy", nogil=True)

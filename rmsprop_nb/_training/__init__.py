@@ -1,0 +1,1 @@
+"""Steps of the optimizer for training loops: nested containers of arrays on the host."""

@@ -1,0 +1,246 @@
+"""The benchmarks in asv_bench run, and its gate tells slower from faster. Nothing here asserts a time."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import json
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SUITE = Path(__file__).resolve().parents[2] / "asv_bench"
+# A test module can be collected away from a checkout, where there is no suite.
+MODULES = sorted(path.stem for path in (SUITE / "benchmarks").glob("[a-z]*.py"))
+KINDS = ("time_", "timeraw_", "track_", "peakmem_")
+
+LARGE_SIZES = ("n", "in_memory", "many")  # attributes of benchmarks
+# the setup of the first takes long, the next two solve many problems, and the last is about an optional peer alone;
+# and there may be no CUDA device
+LEFT_OUT = ("FirstResult", "MoreWild", "Solved", "RunOverQuantecon", "UpdateOnDevice", "ManyArraysOnDevice")
+
+pytestmark = pytest.mark.house
+
+
+@pytest.fixture(autouse=True)
+def suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the suite importable, and its measurements as short as they can be."""
+    monkeypatch.syspath_prepend(str(SUITE))
+    interleaved = importlib.import_module("benchmarks._interleaved")
+    monkeypatch.setattr(interleaved, "SHORTEST_SAMPLE", 0.0)
+    monkeypatch.setattr(interleaved.samples, "__defaults__", (1,))
+
+
+def classes(module: ModuleType) -> list[type]:
+    return [c for _, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module.__name__ and runs(c)]
+
+
+def runs(benchmark: type) -> list[str]:
+    return [name for name in dir(benchmark) if name.startswith(KINDS)]
+
+
+def smallest(benchmark: Any) -> tuple[Any, ...]:
+    """The first of its parameters; sizes come in rising order, and what comes first is never an optional peer."""
+    params = getattr(benchmark, "params", ())
+    return tuple(next(iter(values)) for values in params)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODULES)
+def test_every_benchmark_runs_once(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.{name}")
+    assert classes(module), f"{name} has no benchmarks"
+    for benchmark in classes(module):
+        for method in runs(benchmark):
+            if benchmark.__name__ not in LEFT_OUT:
+                run_once(benchmark, method)
+
+
+def run_once(benchmark: Any, method: str) -> None:
+    params = smallest(benchmark)
+    instance = benchmark()
+    for name in LARGE_SIZES:
+        if hasattr(benchmark, name):
+            setattr(instance, name, 100)
+    getattr(instance, "setup", lambda *_: None)(*params)
+    try:
+        value = getattr(instance, method)(*params)
+    finally:
+        getattr(instance, "teardown", lambda *_: None)(*params)
+    if method.startswith("timeraw_"):  # what asv runs in a new process
+        for code in (value,) if isinstance(value, str) else value:
+            compile(textwrap.dedent(code), method, "exec")
+    if method.startswith("track_"):
+        assert isinstance(value, float | int)
+        assert hasattr(getattr(benchmark, method), "unit"), f"{benchmark.__name__}.{method} has no unit"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_class_says_its_floor_and_names_its_parameters(name: str) -> None:
+    for benchmark in classes(importlib.import_module(f"benchmarks.{name}")):
+        text = " ".join(filter(None, [benchmark.__doc__, importlib.import_module(f"benchmarks.{name}").__doc__]))
+        assert "loor" in text or name == "convergence", f"{benchmark.__name__} does not say what its limit is"
+        params: Any = getattr(benchmark, "params", ())
+        assert len(params) == len(getattr(benchmark, "param_names", ()))
+        assert all(len(set(values)) == len(values) for values in params)
+
+
+def test_missing_peers_skip() -> None:
+    peers = importlib.import_module("benchmarks._peers")
+    with pytest.raises(NotImplementedError):
+        peers.optional("a_library_that_nobody_has")
+
+
+def test_every_bundled_problem_is_tracked() -> None:
+    convergence = importlib.import_module("benchmarks.convergence")
+    assert set(convergence.NAMES) == {problem.name for problem in convergence.PROBLEMS}
+
+
+def test_asv_finds_all_benchmarks() -> None:
+    if importlib.util.find_spec("asv") is None:
+        pytest.skip("asv is not installed; the dependency group bench has it")
+    discovery = (
+        "import json, sys; from asv_runner.discovery import disc_benchmarks, update_sys_path;"
+        "update_sys_path('benchmarks');"
+        "print(json.dumps([b.name for b in disc_benchmarks('benchmarks')]))"
+    )
+    command = [sys.executable, "-W", "error", "-c", discovery]
+    environment = {**os.environ, "PYTHONPATH": str(SUITE.parent)}
+    run = subprocess.run(command, cwd=SUITE, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = set(json.loads(run.stdout.splitlines()[-1]))
+    modules = [importlib.import_module(f"benchmarks.{name}") for name in MODULES]
+    ours = {
+        f"{module.__name__.removeprefix('benchmarks.')}.{c.__name__}.{method}"
+        for module in modules
+        for c in classes(module)
+        for method in runs(c)
+    }
+    assert found == ours
+
+
+def asv(home: Path, *arguments: str) -> str:
+    """Run a command of asv on the installed environment and return what it prints."""
+    if importlib.util.find_spec("asv") is None:
+        pytest.skip("asv is not installed; the dependency group bench has it")
+    environment = {**os.environ, "HOME": str(home), "ASV_PYTHONPATH": str(SUITE.parent)}
+    command = [sys.executable, "-m", "asv", *arguments]
+    run = subprocess.run(command, cwd=SUITE, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def test_asv_checks_the_suite(tmp_path: Path) -> None:
+    assert "No problems found" in asv(tmp_path, "check", "--environment", f"existing:{sys.executable}")
+
+
+@pytest.mark.slow
+def test_asv_runs_and_keeps_a_quick_pass(tmp_path: Path) -> None:
+    """What a user types, on the working tree, with the results in a place of their own."""
+    util = pytest.importorskip("asv.util")
+    places = {"repo": SUITE.parent, "benchmark_dir": SUITE / "benchmarks"}
+    places |= {f"{kind}_dir": tmp_path / kind for kind in ("results", "html", "env")}
+    config = tmp_path / "asv.conf.json"
+    settings = util.load_json(str(SUITE / "asv.conf.json"), js_comments=True)
+    config.write_text(json.dumps(settings | {name: str(place) for name, place in places.items()}))
+    asv(tmp_path, "machine", "--yes")
+    names = ["^loop.Start", "^convergence.Problems.*booth", "^ratios.VariantOverPlain"]
+    only = [option for name in names for option in ("--bench", name)]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=SUITE, capture_output=True, text=True, check=False)
+    if commit.returncode != 0:
+        pytest.skip("this is no git checkout, and asv measures commits")
+    where = ["--config", str(config), "--environment", f"existing:{sys.executable}"]
+    printed = asv(tmp_path, "run", *where, "--quick", "--set-commit-hash", commit.stdout.strip(), *only)
+    assert "failed" not in printed
+    kept = [path for path in (tmp_path / "results").glob("*/*.json") if path.name != "machine.json"]
+    assert len(kept) == 1
+    results = json.loads(kept[0].read_text())["results"]
+    assert {name.partition(".")[0] for name in results} == {"loop", "convergence", "ratios"}
+    asv(tmp_path, "publish", "--config", str(config))
+    assert (tmp_path / "html" / "index.html").exists()
+
+
+# -- the gate ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gate(suite: None) -> ModuleType:
+    return importlib.import_module("gate")
+
+
+BEFORE = {"time: update": 1.05, "time: loop": 2.0, "count: instructions": 2.25, "callgrind: loop": 800.0}
+
+
+def test_gate_lets_noise_and_improvements_pass(gate: ModuleType) -> None:
+    after = {"time: update": 1.05 * 1.2, "time: loop": 1.0, "count: instructions": 2.25, "callgrind: loop": 820.0}
+    assert gate.regressions(BEFORE, after, factor=1.25) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("time: update", 1.05 * 3.8),
+        ("time: loop", 2.6),
+        ("count: instructions", 2.5),
+        ("count: instructions", math.inf),
+    ],
+)
+def test_gate_stops_what_is_slower(gate: ModuleType, name: str, value: float) -> None:
+    assert gate.regressions(BEFORE, BEFORE | {name: value}, factor=1.25) == [name]
+
+
+def test_gate_stops_what_can_no_longer_be_measured(gate: ModuleType) -> None:
+    after = {name: value for name, value in BEFORE.items() if name != "time: loop"}
+    assert gate.regressions(BEFORE, after) == ["time: loop"]
+    assert gate.regressions(BEFORE, BEFORE | {"time: loop": math.nan}) == ["time: loop"]
+
+
+def test_gate_uses_the_middle_of_several_rounds(gate: ModuleType) -> None:
+    rounds = [{"time: loop": value} for value in (2.0, 90.0, 2.1)]
+    assert gate.medians(rounds) == {"time: loop": 2.1}
+
+
+X86 = """
+.LBB0_4:
+\tvmulps\t(%rax), %ymm1, %ymm2
+\tvsqrtps\t%ymm2, %ymm3
+\tvdivps\t%ymm3, %ymm2, %ymm3
+\tjne\t.LBB0_4
+.LBB0_5:
+\tvsqrtss\t%xmm2, %xmm2, %xmm3
+\tvdivss\t%xmm3, %xmm2, %xmm3
+"""
+
+ARM = """
+.LBB0_4:
+\tfmul\tv1.4s, v1.4s, v0.4s
+\tfsqrt\tv2.4s, v1.4s
+\tfdiv\tv2.4s, v1.4s, v2.4s
+\tb.ne\t.LBB0_4
+"""
+
+
+def test_gate_counts_instructions_of_the_vectorised_loop(gate: ModuleType) -> None:
+    assert gate.instructions_per_element(X86) == 4 / 8
+    assert gate.instructions_per_element(X86.replace("ymm", "zmm").replace("ps\t", "pd\t")) == 4 / 8
+    assert gate.instructions_per_element(ARM) == 4 / 4
+    assert gate.instructions_per_element(X86.replace("ps\t", "ss\t")) == math.inf
+
+
+def test_gate_measures_what_the_suite_has(gate: ModuleType) -> None:
+    assert len(gate.times()) >= 10
+    assert all(name.startswith("count:") for name in gate.counts())
+
+
+def test_gate_finds_the_vectorised_loop_of_this_checkout(gate: ModuleType) -> None:
+    kernels = importlib.import_module("benchmarks._kernels")
+    if gate.instructions_per_element(gate.assembly(kernels.VARIANTS["plain"], "float32")) == math.inf:
+        pytest.fail("the update does not take roots and divide several elements at a time")
