@@ -126,11 +126,11 @@ decoupled_weight_decay, lr_in_momentum
 # -- problems ---------------------------------------------------------------------------------------------------------
 
 
-def rosenbrock(x):  # type: ignore[no-untyped-def]
+def rosenbrock(x):
     return np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
 
 
-def rosenbrock_grad(x):  # type: ignore[no-untyped-def]
+def rosenbrock_grad(x):
     d = x[1:] - x[:-1] ** 2
     g = np.zeros_like(x)
     g[:-1] = -400.0 * x[:-1] * d - 2.0 * (1.0 - x[:-1])
@@ -138,14 +138,14 @@ def rosenbrock_grad(x):  # type: ignore[no-untyped-def]
     return g
 
 
-def beale(x):  # type: ignore[no-untyped-def]
+def beale(x):
     a = 1.5 - x[0] * (1.0 - x[1])
     b = 2.25 - x[0] * (1.0 - x[1] ** 2)
     c = 2.625 - x[0] * (1.0 - x[1] ** 3)
     return a * a + b * b + c * c
 
 
-def beale_grad(x):  # type: ignore[no-untyped-def]
+def beale_grad(x):
     a = 1.5 - x[0] * (1.0 - x[1])
     b = 2.25 - x[0] * (1.0 - x[1] ** 2)
     c = 2.625 - x[0] * (1.0 - x[1] ** 3)
@@ -155,11 +155,11 @@ def beale_grad(x):  # type: ignore[no-untyped-def]
     return g
 
 
-def himmelblau(x):  # type: ignore[no-untyped-def]
+def himmelblau(x):
     return (x[0] ** 2 + x[1] - 11.0) ** 2 + (x[0] + x[1] ** 2 - 7.0) ** 2
 
 
-def himmelblau_grad(x):  # type: ignore[no-untyped-def]
+def himmelblau_grad(x):
     a = x[0] ** 2 + x[1] - 11.0
     b = x[0] + x[1] ** 2 - 7.0
     g = np.zeros_like(x)
@@ -168,11 +168,11 @@ def himmelblau_grad(x):  # type: ignore[no-untyped-def]
     return g
 
 
-def booth(x):  # type: ignore[no-untyped-def]
+def booth(x):
     return (x[0] + 2.0 * x[1] - 7.0) ** 2 + (2.0 * x[0] + x[1] - 5.0) ** 2
 
 
-def booth_grad(x):  # type: ignore[no-untyped-def]
+def booth_grad(x):
     a = x[0] + 2.0 * x[1] - 7.0
     b = 2.0 * x[0] + x[1] - 5.0
     g = np.zeros_like(x)
@@ -181,34 +181,34 @@ def booth_grad(x):  # type: ignore[no-untyped-def]
     return g
 
 
-def matyas(x):  # type: ignore[no-untyped-def]
+def matyas(x):
     return 0.26 * (x[0] ** 2 + x[1] ** 2) - 0.48 * x[0] * x[1]
 
 
-def matyas_grad(x):  # type: ignore[no-untyped-def]
+def matyas_grad(x):
     return 0.52 * x - 0.48 * x[::-1]
 
 
-def styblinski_tang(x):  # type: ignore[no-untyped-def]
+def styblinski_tang(x):
     return 0.5 * np.sum(x**4 - 16.0 * x**2 + 5.0 * x)
 
 
-def styblinski_tang_grad(x):  # type: ignore[no-untyped-def]
+def styblinski_tang_grad(x):
     return 0.5 * (4.0 * x**3 - 32.0 * x + 5.0)
 
 
-def three_hump_camel(x):  # type: ignore[no-untyped-def]
+def three_hump_camel(x):
     return 2.0 * x[0] ** 2 - 1.05 * x[0] ** 4 + x[0] ** 6 / 6.0 + x[0] * x[1] + x[1] ** 2
 
 
-def three_hump_camel_grad(x):  # type: ignore[no-untyped-def]
+def three_hump_camel_grad(x):
     g = np.zeros_like(x)
     g[0] = 4.0 * x[0] - 4.2 * x[0] ** 3 + x[0] ** 5 + x[1]
     g[1] = x[0] + 2.0 * x[1]
     return g
 
 
-def powell_singular(x):  # type: ignore[no-untyped-def]
+def powell_singular(x):
     return (
         (x[0] + 10.0 * x[1]) ** 2
         + 5.0 * (x[2] - x[3]) ** 2
@@ -217,7 +217,7 @@ def powell_singular(x):  # type: ignore[no-untyped-def]
     )  # fmt: skip
 
 
-def powell_singular_grad(x):  # type: ignore[no-untyped-def]
+def powell_singular_grad(x):
     a = 2.0 * (x[0] + 10.0 * x[1])
     b = 10.0 * (x[2] - x[3])
     c = 4.0 * (x[1] - 2.0 * x[2]) ** 3
@@ -230,7 +230,7 @@ def powell_singular_grad(x):  # type: ignore[no-untyped-def]
     return g
 
 
-def wood(x):  # type: ignore[no-untyped-def]
+def wood(x):
     return (
         100.0 * (x[1] - x[0] ** 2) ** 2
         + (1.0 - x[0]) ** 2
@@ -241,7 +241,7 @@ def wood(x):  # type: ignore[no-untyped-def]
     )
 
 
-def wood_grad(x):  # type: ignore[no-untyped-def]
+def wood_grad(x):
     a, b = x[1] - x[0] ** 2, x[3] - x[2] ** 2
     c, d = 20.0 * (x[1] + x[3] - 2.0), 0.2 * (x[1] - x[3])
     g = np.zeros_like(x)
@@ -252,13 +252,13 @@ def wood_grad(x):  # type: ignore[no-untyped-def]
     return g
 
 
-def freudenstein_roth(x):  # type: ignore[no-untyped-def]
+def freudenstein_roth(x):
     a = -13.0 + x[0] + ((5.0 - x[1]) * x[1] - 2.0) * x[1]
     b = -29.0 + x[0] + ((x[1] + 1.0) * x[1] - 14.0) * x[1]
     return a * a + b * b
 
 
-def freudenstein_roth_grad(x):  # type: ignore[no-untyped-def]
+def freudenstein_roth_grad(x):
     a = -13.0 + x[0] + ((5.0 - x[1]) * x[1] - 2.0) * x[1]
     b = -29.0 + x[0] + ((x[1] + 1.0) * x[1] - 14.0) * x[1]
     g = np.zeros_like(x)
@@ -267,12 +267,12 @@ def freudenstein_roth_grad(x):  # type: ignore[no-untyped-def]
     return g
 
 
-def helical_valley(x):  # type: ignore[no-untyped-def]
+def helical_valley(x):
     theta = math.atan2(x[1], x[0]) / (2.0 * math.pi)
     return 100.0 * ((x[2] - 10.0 * theta) ** 2 + (math.hypot(x[0], x[1]) - 1.0) ** 2) + x[2] ** 2
 
 
-def helical_valley_grad(x):  # type: ignore[no-untyped-def]
+def helical_valley_grad(x):
     r = math.hypot(x[0], x[1])
     a = 200.0 * (x[2] - 10.0 * math.atan2(x[1], x[0]) / (2.0 * math.pi))
     b = 200.0 * (r - 1.0) / r
@@ -284,11 +284,11 @@ def helical_valley_grad(x):  # type: ignore[no-untyped-def]
     return g
 
 
-def brown_badly_scaled(x):  # type: ignore[no-untyped-def]
+def brown_badly_scaled(x):
     return (x[0] - 1e6) ** 2 + (x[1] - 2e-6) ** 2 + (x[0] * x[1] - 2.0) ** 2
 
 
-def brown_badly_scaled_grad(x):  # type: ignore[no-untyped-def]
+def brown_badly_scaled_grad(x):
     a = 2.0 * (x[0] * x[1] - 2.0)
     g = np.zeros_like(x)
     g[0] = 2.0 * (x[0] - 1e6) + a * x[1]
@@ -296,12 +296,12 @@ def brown_badly_scaled_grad(x):  # type: ignore[no-untyped-def]
     return g
 
 
-def scaled_quadratic(x):  # type: ignore[no-untyped-def]
+def scaled_quadratic(x):
     """Half the sum of k_i*(x_i - 1)**2 with k from 1 to 1e6."""
     return 0.5 * np.sum(10.0 ** np.linspace(0.0, 6.0, x.size) * (x - 1.0) ** 2)
 
 
-def scaled_quadratic_grad(x):  # type: ignore[no-untyped-def]
+def scaled_quadratic_grad(x):
     return 10.0 ** np.linspace(0.0, 6.0, x.size) * (x - 1.0)
 
 

@@ -28,8 +28,6 @@ from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, 
 from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
 from rmsprop_nb._objectives.objective import Problem
 
-__all__ = ["BatchResult", "IncompleteBatchError", "minimize_batch"]
-
 # Options that are about watching one run.
 _SINGLE_RUN_OPTIONS = (
     "checkpoint", "checkpoint_every", "disp", "history", "maxtime", "parallel", "progress", "return_all", "state",

@@ -15,8 +15,6 @@ from rmsprop_nb._core.types import MESSAGES, Status
 from rmsprop_nb._drivers.batch_result import BatchResult, LoadedError
 from rmsprop_nb._training.state import RMSpropState
 
-__all__ = ["STATES", "load", "save"]
-
 STATES: dict[str, Any] = {state.__name__: state for state in (RMSpropState, RunState)}
 """Classes of states that can be saved.
 

@@ -36,8 +36,6 @@ from rmsprop_nb._drivers.row_order import Rows
 from rmsprop_nb._drivers.shards import Shard, SharedTarget, make_shared_target, parts_in_all, parts_of
 from rmsprop_nb._objectives.objective import Problem
 
-__all__ = ["minimize_minibatch"]
-
 
 def minimize_minibatch(
     fun: Callable[..., Any],

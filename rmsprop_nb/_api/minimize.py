@@ -34,8 +34,6 @@ from rmsprop_nb._drivers.solve import AnyOptions, run, starting_state
 from rmsprop_nb._objectives.objective import Problem
 from rmsprop_nb._training.arrays import is_on_device
 
-__all__ = ["FORMS", "METHODS", "Arguments", "known_options", "minimize", "outcome", "solve"]
-
 FORMS = ("2-point", "3-point", "cs", "inplace")
 
 

@@ -16,8 +16,6 @@ from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.validate import as_bounds, as_count
 from rmsprop_nb._drivers.batch_processes import Engine
 
-__all__ = ["multistart"]
-
 
 def multistart(
     fun: Callable[..., Any],

@@ -19,8 +19,6 @@ from rmsprop_nb._training.presets import preset_options
 from rmsprop_nb._training.pytree import leaves, names, places, structure_of
 from rmsprop_nb._training.state import RMSpropState
 
-__all__ = ["RMSprop"]
-
 _RULE = tuple(field.name for field in dataclasses.fields(Rule))
 _BLOCK_OPTIONS = ("learning_rate", *_RULE)
 

@@ -12,8 +12,6 @@ from scipy.optimize import OptimizeResult, OptimizeWarning
 from rmsprop_nb._api.minimize import METHODS, Arguments, known_options, solve
 from rmsprop_nb._core.types import Status
 
-__all__ = ["rmsprop", "rmsprop_lbfgs"]
-
 
 def rmsprop(
     fun: Callable[..., Any],

@@ -25,8 +25,6 @@ from rmsprop_nb._numba.decorators import kernel_jit
 from rmsprop_nb._numba.native import call_objective
 from rmsprop_nb._objectives.objective import CompiledObjective, Problem, PythonObjective, compile_objective
 
-__all__ = ["Timing", "find", "report", "time_objective"]
-
 _ROUNDS = 7
 _ROUND_SECONDS = 0.05
 _MOST = 2**24  # in a round, for a run that ends early whatever its limit
@@ -138,7 +136,7 @@ def _often(job: Callable[[], Any]) -> Callable[[int], Any]:
 
 
 @kernel_jit("evaluate often")
-def _evaluate_often(address, x, g, data, count):  # type: ignore[no-untyped-def]
+def _evaluate_often(address, x, g, data, count):
     total = 0.0
     for _ in range(count):
         total += call_objective(address, x, g, data)
@@ -157,7 +155,7 @@ def _make_update_often() -> Any:
     update = make_update(Variant())
 
     @kernel_jit("update often")
-    def often(vectors, scalars, count):  # type: ignore[no-untyped-def]
+    def often(vectors, scalars, count):
         for _ in range(count):
             update(*vectors, *scalars)
 

@@ -22,8 +22,6 @@ from rmsprop_nb._core.types import Status
 from rmsprop_nb._numba.decorators import kernel_jit
 from rmsprop_nb.datasets import load_breast_cancer, load_nist
 
-__all__ = ["DEFAULT_SETS", "QUICK_SETS", "Fit", "Run", "draw_logistic", "fit_logistic", "fit_nist", "run_demo"]
-
 # Solved from each of 100 starts that differ from NIST's start 1 by rounding, and so, it is hoped, on other processors.
 EXPECTED = ("Misra1a", "Chwirut2", "Gauss1", "DanWood", "Roszman1", "ENSO", "BoxBOD", "Rat43")
 QUICK_SETS = ("Misra1a", "ENSO", "Rat43")
@@ -122,7 +120,7 @@ def _scaled_objective(name: str) -> Any:
     close = 10.0**-DIGITS
 
     @kernel_jit("demo", name, DIGITS)
-    def scaled(u, grad, scale, x, y, certified, b, log):  # type: ignore[no-untyped-def]
+    def scaled(u, grad, scale, x, y, certified, b, log):
         worst = 0.0
         for j in range(u.size):
             b[j] = u[j] * scale[j]

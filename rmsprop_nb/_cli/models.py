@@ -15,8 +15,6 @@ import numpy as np
 from numba import config, njit
 from numpy.typing import NDArray
 
-__all__ = ["logistic_loss", "nist_objective"]
-
 Array: TypeAlias = NDArray[np.float64]
 Point: TypeAlias = tuple[float, tuple[float, ...]]
 """Value of a model at one point, and its partial derivatives with respect to the parameters."""

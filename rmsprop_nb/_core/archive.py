@@ -26,8 +26,6 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_tree", "damage", "read", "write"]
-
 FORMAT = 1
 _STRUCTURE = "structure"
 _PIECE = 2**20  # bytes copied at a time

@@ -13,8 +13,6 @@ from rmsprop_nb._core.progress import Watched
 from rmsprop_nb._core.types import Hyper, StoppingTests, Variant
 from rmsprop_nb._core.validate import as_count, as_number, as_rel_step, check_learning_rate
 
-__all__ = ["LbfgsOptions", "Options", "RmspropOptions", "Rule", "largest_gradient"]
-
 _NEVER = np.iinfo(np.int64).max
 _DEFAULT_MAXITER = 15_000
 _BETA, _AUTO_BETA = 0.9, 0.99  # conjugate directions want a metric that changes slowly

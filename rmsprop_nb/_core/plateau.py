@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["ReduceOnPlateau", "check_positive"]
-
 
 def check_positive(**arguments: float) -> None:
     """Raise unless every argument is positive and finite."""

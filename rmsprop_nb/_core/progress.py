@@ -16,8 +16,6 @@ from rmsprop_nb._core import archive
 from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.validate import CHECKPOINT_SECONDS, as_checkpoint_seconds, as_count, as_number
 
-__all__ = ["Keeper", "Watched", "progress_bar", "watching"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Watched:

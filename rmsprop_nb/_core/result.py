@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-__all__ = ["Result", "as_html"]
-
 _FIRST = ("message", "success", "status", "fun", "x", "jac", "nit", "nfev", "njev")
 
 

@@ -24,8 +24,6 @@ from typing import Any
 
 from rmsprop_nb._core.types import Hyper, Variant
 
-__all__ = ["make_rule", "times"]
-
 
 def times(a: Any, b: Any) -> Any:
     """Product of two numbers."""

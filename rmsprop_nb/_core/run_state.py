@@ -25,8 +25,6 @@ from rmsprop_nb._core.types import (
     Variant,
 )
 
-__all__ = ["RunState"]
-
 _LARGEST_COUNT = 2**62  # no run gets there, and adding to it does not overflow
 _RECORD_TYPES = (np.uint64, np.int64, np.float64)
 

@@ -8,21 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "MESSAGES",
-    "MINIBATCH_DTYPE",
-    "PROGRESS_DTYPE",
-    "Arrays",
-    "Hyper",
-    "MinibatchArrays",
-    "MinibatchSettings",
-    "Phase",
-    "Settings",
-    "Status",
-    "StoppingTests",
-    "Variant",
-]
-
 
 class Status(IntEnum):
     """Why a run ended.

@@ -15,23 +15,6 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-__all__ = [
-    "CHECKPOINT_SECONDS",
-    "as_args",
-    "as_bounds",
-    "as_checkpoint_seconds",
-    "as_count",
-    "as_data",
-    "as_number",
-    "as_rel_step",
-    "as_start",
-    "as_workers",
-    "check_callable",
-    "check_jac",
-    "check_known",
-    "check_learning_rate",
-]
-
 CHECKPOINT_SECONDS = 60.0
 """Time between two checkpoints by default."""
 

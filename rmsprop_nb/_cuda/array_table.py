@@ -11,17 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import cuda
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.types import Variant
 from rmsprop_nb._cuda.arrays import to_host
 from rmsprop_nb._cuda.memory import real_of
-from rmsprop_nb._cuda.native import SIMULATED
+from rmsprop_nb._cuda.native import SIMULATED, cuda
 from rmsprop_nb._cuda.reduce import make_add, make_largest, make_sum_of_squares
 from rmsprop_nb._cuda.update import ADDRESSES, BLOCK, NUMBERS, make_many_update
-
-__all__ = ["Many"]
 
 _CHUNK = 32 if SIMULATED else 4096  # elements: small enough that a million of them keep a large device busy
 _MOST_CHUNKS = 4096  # about; longer chunks then, so that a reduction brings back little

@@ -7,25 +7,11 @@ import sys
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda
 from numpy.typing import NDArray
 
 from rmsprop_nb._cuda.memory import ITEMSIZE, format_of
-from rmsprop_nb._cuda.native import SIMULATED, current_device, device_holding, require_device, set_zero
+from rmsprop_nb._cuda.native import SIMULATED, cuda, current_device, device_holding, require_device, set_zero
 from rmsprop_nb._training.arrays import is_on_device
-
-__all__ = [
-    "DeviceVector",
-    "check_device",
-    "check_vector",
-    "copy_like",
-    "device_array",
-    "device_vector",
-    "device_zeros",
-    "host_values",
-    "stream_of",
-    "to_host",
-]
 
 _REALS = ("float32", "float64")
 

@@ -14,15 +14,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda, float32, float64, from_dtype
+from numba import float32, float64, from_dtype
 
 from rmsprop_nb._core.types import PROGRESS_DTYPE, Arrays, Hyper, Settings, Status, StoppingTests
 from rmsprop_nb._cuda.block_team import LARGEST_TEAM, make_evaluate_together
-from rmsprop_nb._cuda.native import SIMULATED, beginning, device_function
+from rmsprop_nb._cuda.native import SIMULATED, beginning, cuda, device_function
 from rmsprop_nb._drivers.loop import Algorithm
 from rmsprop_nb._kernels.thread_team import Team
-
-__all__ = ["RECORD_DTYPE", "Shape", "make_block_kernel", "make_column_kernel", "make_local_kernel"]
 
 PLACES = 2 * LARGEST_TEAM
 
@@ -80,7 +78,7 @@ def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple
     n, count, memory, n_pairs = shape.n, shape.places[0], *shape.pairs
     unrolls = n <= UNROLLED
 
-    def local_kernel(starts, args, rows, numbers, bounds, first_record, results):  # type: ignore[no-untyped-def]
+    def local_kernel(starts, args, rows, numbers, bounds, first_record, results):
         vectors = cuda.local.array((count, n), real)
         steps = cuda.local.array((memory, n_pairs), real)
         changes = cuda.local.array((memory, n_pairs), real)
@@ -104,7 +102,7 @@ def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tupl
     """
     solve, arrays_of = _make_solve(_make_evaluate(fun, ranks), algorithm), _make_arrays_of(shape)
 
-    def column_kernel(starts, args, rows, numbers, bounds, first_record, results, workspace):  # type: ignore[no-untyped-def]
+    def column_kernel(starts, args, rows, numbers, bounds, first_record, results, workspace):
         vectors, steps, changes, pair_sums = workspace
         record = cuda.local.array(1, _RECORD)
         k = problem = cuda.grid(1)
@@ -130,7 +128,7 @@ def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple
     evaluate = make_evaluate_together(_make_evaluate(fun, ranks, together=True))
     solve, arrays_of = _make_solve(evaluate, algorithm), _make_arrays_of(shape)
 
-    def block_kernel(starts, args, rows, numbers, bounds, first_record, results, workspace):  # type: ignore[no-untyped-def]
+    def block_kernel(starts, args, rows, numbers, bounds, first_record, results, workspace):
         vectors, steps, changes, pair_sums = workspace
         record = cuda.local.array(1, _RECORD)
         places = cuda.shared.array(PLACES, float64)
@@ -163,7 +161,7 @@ def _make_arrays_of(shape: Shape) -> Any:
     _, centered, momentum, metric = shape.places
     part = beginning
 
-    def arrays_of(v, steps, changes, pair_sums, bounds, size):  # type: ignore[no-untyped-def]
+    def arrays_of(v, steps, changes, pair_sums, bounds, size):
         lower, upper = bounds
         return Arrays(
             part(v[0], size), part(v[1], size), part(v[2], size), part(v[3], size), part(v[4], size),
@@ -183,7 +181,7 @@ def _make_solve(evaluate: Any, algorithm: Algorithm) -> Any:
     ask, tell = device_function(algorithm.ask), device_function(algorithm.tell)
     settings_of, begin, store = device_function(_settings), device_function(_begin), device_function(_store)
 
-    def solve(whole, arrays, record, starts, args, rows, numbers, team, results, b):  # type: ignore[no-untyped-def]
+    def solve(whole, arrays, record, starts, args, rows, numbers, team, results, b):
         settings = settings_of(numbers, team)
         speaks = team is None or team.rank == 0
         if speaks:
@@ -202,14 +200,14 @@ def _make_solve(evaluate: Any, algorithm: Algorithm) -> Any:
     return device_function(solve)
 
 
-def _settings(numbers, team):  # type: ignore[no-untyped-def]
+def _settings(numbers, team):
     """Settings from ``(hyper, reals, counts, rates, accumulator)``: a kernel takes tuples of equal things."""
     hyper, reals, counts, rates, _ = numbers
     tests = StoppingTests(reals[0], reals[1], reals[2], reals[3], counts[0], counts[1], counts[2], reals[4])
     return Settings(Hyper(*hyper), tests, rates, reals[5], 1, team)
 
 
-def _begin(arrays, starts, accumulator, b):  # type: ignore[no-untyped-def]
+def _begin(arrays, starts, accumulator, b):
     """Make the vectors those of a new run; what is not set here is written before it is read."""
     x, lower = arrays.x, arrays.lower
     for i in range(x.size):
@@ -223,7 +221,7 @@ def _begin(arrays, starts, accumulator, b):  # type: ignore[no-untyped-def]
         arrays.square_avg[i] = accumulator
 
 
-def _store(arrays, p, results, b, speaks):  # type: ignore[no-untyped-def]
+def _store(arrays, p, results, b, speaks):
     """The point that met the test on the gradient, otherwise the best."""
     x_found, f_found, g_found, nit, nfev, status = results
     best = p.status != _GTOL and math.isfinite(p.f_best)
@@ -245,10 +243,10 @@ def _make_evaluate(fun: Any, ranks: tuple[int, ...], together: bool = False) -> 
     """
     fun = device_function(fun)
 
-    def call(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    def call(x, g, team, args, rows, b):  # noqa: ARG001
         return True, fun(x, g, *args)
 
-    def call_together(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    def call_together(x, g, team, args, rows, b):  # noqa: ARG001
         return fun(x, g, team, *args)
 
     evaluate = device_function(call_together if together else call)
@@ -261,13 +259,13 @@ def _make_evaluate(fun: Any, ranks: tuple[int, ...], together: bool = False) -> 
 def _with_next_last(rest: Any, rank: int) -> Callable[..., Any]:
     """Take one array of data whose last axis is the problem."""
 
-    def of_numbers(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]
+    def of_numbers(x, g, team, args, rows, b):
         return rest(x, g, team, (*args, rows[0][b]), rows[1:], b)
 
-    def of_vectors(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]
+    def of_vectors(x, g, team, args, rows, b):
         return rest(x, g, team, (*args, rows[0][:, b]), rows[1:], b)
 
-    def of_matrices(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]
+    def of_matrices(x, g, team, args, rows, b):
         return rest(x, g, team, (*args, rows[0][:, :, b]), rows[1:], b)
 
     return (of_numbers, of_vectors, of_matrices)[rank - 1]
@@ -276,7 +274,7 @@ def _with_next_last(rest: Any, rank: int) -> Callable[..., Any]:
 def _with_next_first(rest: Any, _rank: int) -> Callable[..., Any]:
     """Take one array of data whose first axis is the problem."""
 
-    def of_any(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]
+    def of_any(x, g, team, args, rows, b):
         return rest(x, g, team, (*args, rows[0][b]), rows[1:], b)
 
     return of_any

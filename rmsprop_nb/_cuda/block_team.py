@@ -10,20 +10,18 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import cuda, types
+from numba import types
 
-from rmsprop_nb._cuda.native import COMPILES, SIMULATED
+from rmsprop_nb._cuda.native import COMPILES, SIMULATED, cuda
 from rmsprop_nb._kernels.thread_team import SIMULATED as SIMULATED_TEAM
 from rmsprop_nb._kernels.thread_team import team_largest, team_sum, team_sums
-
-__all__ = ["LARGEST_TEAM", "make_evaluate_together"]
 
 LARGEST_TEAM = 2 if SIMULATED else 128
 """Most threads to a problem; a power of two, as every size of a team is."""
 
 
 @cuda.jit(device=True)
-def block_sum(team, part):  # type: ignore[no-untyped-def]
+def block_sum(team, part):
     """Sum over the threads of a block."""
     places, rank, half = team.places, team.rank, team.size // 2
     places[rank] = part
@@ -39,7 +37,7 @@ def block_sum(team, part):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit(device=True)
-def block_largest(team, part):  # type: ignore[no-untyped-def]
+def block_largest(team, part):
     """Largest value over the threads of a block; NaN if there is one."""
     places, rank, half = team.places, team.rank, team.size // 2
     places[rank] = part
@@ -63,7 +61,7 @@ def make_evaluate_together(evaluate: Any) -> Any:
     evaluated that it is there, in a second row of places.
     """
 
-    def evaluate_together(x, g, team, args, rows, b):  # type: ignore[no-untyped-def]
+    def evaluate_together(x, g, team, args, rows, b):
         present = team.places[team.size :]
         present[team.rank] = 0.0
         cuda.syncthreads()  # x and g are whole
@@ -82,16 +80,16 @@ def make_evaluate_together(evaluate: Any) -> Any:
 if SIMULATED:
     SIMULATED_TEAM.update(sum=block_sum, largest=block_largest)
 elif COMPILES:
-    from numba.cuda.extending import overload
+    from rmsprop_nb._cuda.native import overload
 
     @overload(team_sum, target="cuda")
-    def _team_sum(team, part):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    def _team_sum(team, part):  # noqa: ARG001
         if isinstance(team, types.NoneType):
             return lambda team, part: part  # noqa: ARG005
         return lambda team, part: block_sum(team, part)
 
     @overload(team_largest, target="cuda")
-    def _team_largest(team, part):  # type: ignore[no-untyped-def]
+    def _team_largest(team, part):
         if isinstance(team, types.NoneType):
             return lambda team, part: part  # noqa: ARG005
         if part == types.float32:
@@ -99,7 +97,7 @@ elif COMPILES:
         return lambda team, part: block_largest(team, part)
 
     @overload(team_sums, target="cuda")
-    def _team_sums(team, parts):  # type: ignore[no-untyped-def]
+    def _team_sums(team, parts):
         if isinstance(team, types.NoneType):
             return lambda team, parts: parts  # noqa: ARG005
         if len(parts) == 1:

@@ -15,8 +15,6 @@ import numpy as np
 
 from rmsprop_nb._cuda.native import COMPILES, SIMULATED, device_function
 
-__all__ = ["ITEMSIZE", "element_access", "format_of", "real_of", "several_access", "width_of"]
-
 ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of a number in each format that parameters and gradients may have."""
 

@@ -25,8 +25,6 @@ from rmsprop_nb._cuda.native import address_of
 from rmsprop_nb._cuda.update import launch_update
 from rmsprop_nb._kernels.update import bias_after
 
-__all__ = ["minimize_on_device"]
-
 # Options that would need a look at every iteration, or that keep something on the host.
 _ON_HOST_ONLY = (
     "ftol", "xtol", "patience", "history", "return_all", "state", "checkpoint", "progress", "parallel",

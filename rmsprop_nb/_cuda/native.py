@@ -15,23 +15,6 @@ from numba.core.errors import NumbaError
 from rmsprop_nb._core.rule import times
 from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
 
-__all__ = [
-    "COMPILES",
-    "SIMULATED",
-    "address_of",
-    "beginning",
-    "compiled_for",
-    "count_double",
-    "current_device",
-    "device_function",
-    "device_holding",
-    "exact_times",
-    "require_compiler",
-    "require_device",
-    "resident_threads",
-    "set_zero",
-]
-
 COMPILE_ERRORS: tuple[type[Exception], ...] = (NumbaError, NotImplementedError)
 """What a compiler raises for code that it cannot compile; numba-cuda has classes of its own beside Numba's."""
 
@@ -165,24 +148,24 @@ else:
 
         return signature, codegen
 
-    def exact_times(a, b):  # type: ignore[no-untyped-def]
+    def exact_times(a, b):
         """Product that is rounded by itself and never becomes part of a fused multiply-add."""
         return a * b
 
     @overload(exact_times, target="cuda")
-    def _exact_times(a, b):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    def _exact_times(a, b):  # noqa: ARG001
         if a == types.float32:
             return lambda a, b: cuda.libdevice.fmul_rn(a, b)
         return lambda a, b: cuda.libdevice.dmul_rn(a, b)
 
     @overload(magnitude_bits, target="cuda")
-    def _magnitude_bits(value):  # type: ignore[no-untyped-def]
+    def _magnitude_bits(value):
         if value == types.float32:
             return lambda value: cuda.libdevice.float_as_int(abs(value))
         return lambda value: cuda.libdevice.double_as_longlong(abs(value))
 
     @overload(from_bits, target="cuda")
-    def _from_bits(bits):  # type: ignore[no-untyped-def]
+    def _from_bits(bits):
         if bits == types.int32:
             return lambda bits: cuda.libdevice.int_as_float(bits)
         return lambda bits: cuda.libdevice.longlong_as_double(bits)

@@ -14,8 +14,6 @@ from rmsprop_nb._cuda.native import compiled_for, count_double
 from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._kernels.thread_team import Team
 
-__all__ = ["check_arguments", "check_objective"]
-
 # What in a compiler's error says which construct it was about. Order matters: allocation is at the bottom of much else.
 CONSTRUCTS = (
     (r"<ufunc '(\w+)'>", "np.{}"),

@@ -10,14 +10,11 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import cuda
 
 from rmsprop_nb._cuda.memory import element_access, real_of
-from rmsprop_nb._cuda.native import device_function
+from rmsprop_nb._cuda.native import cuda, device_function
 from rmsprop_nb._cuda.update import BLOCK
 from rmsprop_nb._kernels.float_bits import magnitude_bits
-
-__all__ = ["make_add", "make_largest", "make_sum_of_squares"]
 
 
 @functools.cache
@@ -35,10 +32,10 @@ def make_largest(number_format: str) -> Any:
 def make_sum_of_squares(number_format: str) -> Any:
     """Make the kernel that sets ``found[chunk]``, float64, to the sum of the squares in each chunk of the gradients."""
 
-    def square(value):  # type: ignore[no-untyped-def]
+    def square(value):
         return np.float64(value) * np.float64(value)
 
-    def plus(a, b):  # type: ignore[no-untyped-def]
+    def plus(a, b):
         return a + b
 
     return _make_reduction(number_format, np.float64(0.0), device_function(square), device_function(plus))
@@ -48,7 +45,7 @@ def _make_reduction(number_format: str, zero: Any, take: Any, combine: Any) -> A
     load, _ = element_access(number_format)
     kind = zero.dtype
 
-    def reduction(chunks, length, addresses, found):  # type: ignore[no-untyped-def]
+    def reduction(chunks, length, addresses, found):
         shared = cuda.shared.array(BLOCK, kind)
         chunk, thread = cuda.blockIdx.x, cuda.threadIdx.x
         row = chunks[chunk, 0]
@@ -79,7 +76,7 @@ def make_add(number_format: str) -> Any:
     load_g, _ = element_access(number_format)
     load, store = element_access(str(real_of(number_format)))
 
-    def add(chunks, length, addresses):  # type: ignore[no-untyped-def]
+    def add(chunks, length, addresses):
         chunk = cuda.blockIdx.x
         row = chunks[chunk, 0]
         g, total, n = addresses[row, 1], addresses[row, 5], addresses[row, 6]

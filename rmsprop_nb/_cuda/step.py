@@ -15,21 +15,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda
 
 from rmsprop_nb._core.options import Rule, largest_gradient
 from rmsprop_nb._core.types import Hyper, Variant
 from rmsprop_nb._cuda.array_table import Many
 from rmsprop_nb._cuda.arrays import DeviceVector, check_device, check_vector, device_vector, device_zeros, host_values
 from rmsprop_nb._cuda.memory import real_of
-from rmsprop_nb._cuda.native import address_of, require_device, set_zero
+from rmsprop_nb._cuda.native import address_of, cuda, require_device, set_zero
 from rmsprop_nb._cuda.update import launch_update
 from rmsprop_nb._kernels.update import bias_after
 from rmsprop_nb._training.host_step import Rate, check_averages, check_scheduled, new_leaf, raise_unusable
 from rmsprop_nb._training.pytree import leaves, names, places
 from rmsprop_nb._training.state import LeafState, RMSpropState
-
-__all__ = ["DevicePlan", "new_device_leaves"]
 
 
 class DeviceBlock(NamedTuple):

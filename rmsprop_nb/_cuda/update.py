@@ -11,24 +11,11 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import cuda
 
 from rmsprop_nb._core.rule import make_rule, times
 from rmsprop_nb._core.types import Hyper, Variant
 from rmsprop_nb._cuda.memory import element_access, real_of, several_access, width_of
-from rmsprop_nb._cuda.native import SIMULATED, device_function, exact_times
-
-__all__ = [
-    "ADDRESSES",
-    "BLOCK",
-    "NUMBERS",
-    "grid",
-    "launch_update",
-    "make_bound_rule",
-    "make_many_update",
-    "make_rule_function",
-    "make_update",
-]
+from rmsprop_nb._cuda.native import SIMULATED, cuda, device_function, exact_times
 
 BLOCK = 2 if SIMULATED else 256
 """Threads in a block; the simulator starts a thread of Python for each, and lets them wait for each other slowly."""
@@ -59,7 +46,7 @@ def make_bound_rule(variant: Variant, hyper: Hyper, deterministic: bool) -> Any:
     rule = make_rule_function(deterministic)
     beta, one_minus_beta, eps, momentum, weight_decay = hyper
 
-    def bound(x, g, s, m, b, rate, correction):  # type: ignore[no-untyped-def]
+    def bound(x, g, s, m, b, rate, correction):
         numbers = Hyper(beta, one_minus_beta, eps, momentum, weight_decay)
         return rule(x, g, s, m, b, rate, correction, numbers, variant)
 
@@ -76,7 +63,7 @@ def make_update(variant: Variant, formats: tuple[str, str], adjusts: bool, deter
     """
     span = _make_span(variant, formats, adjusts, deterministic)
 
-    def update(x, g, s, m, b, n, rate, correction, scale, limit, beta, one_minus_beta, eps, mu, decay):  # type: ignore[no-untyped-def]
+    def update(x, g, s, m, b, n, rate, correction, scale, limit, beta, one_minus_beta, eps, mu, decay):
         numbers = rate, correction, scale, limit, Hyper(beta, one_minus_beta, eps, mu, decay)
         span((x, g, s, m, b), np.uint64(0), n, np.uint64(cuda.grid(1)), np.uint64(cuda.gridsize(1)), numbers)
 
@@ -93,7 +80,7 @@ def make_many_update(variant: Variant, formats: tuple[str, str], adjusts: bool, 
     """
     span = _make_span(variant, formats, adjusts, deterministic)
 
-    def update(chunks, first, length, addresses, numbers, scale, limit):  # type: ignore[no-untyped-def]
+    def update(chunks, first, length, addresses, numbers, scale, limit):
         chunk = first + np.uint64(cuda.blockIdx.x)
         row = chunks[chunk, 0]
         begin = np.uint64(chunks[chunk, 1]) * length
@@ -136,7 +123,7 @@ def _make_span(variant: Variant, formats: tuple[str, str], adjusts: bool, determ
     load, store = several_access(real, width)
     centered, momentum = variant.centered, variant.momentum
 
-    def span(addresses, begin, end, lane, lanes, numbers):  # type: ignore[no-untyped-def]
+    def span(addresses, begin, end, lane, lanes, numbers):
         x, g, s, m, b = addresses
         all_bits = x | g | s
         if centered:
@@ -169,7 +156,7 @@ def _make_span(variant: Variant, formats: tuple[str, str], adjusts: bool, determ
 def _make_one(variant: Variant, adjusts: bool, deterministic: bool) -> Any:
     rule = make_rule_function(deterministic)
 
-    def one(x, g, s, m, b, numbers):  # type: ignore[no-untyped-def]
+    def one(x, g, s, m, b, numbers):
         rate, correction, scale, limit, hyper = numbers
         if adjusts:  # comparisons, because min and max could lose a NaN
             g = scale * g
@@ -187,7 +174,7 @@ def _make_element(variant: Variant, formats: tuple[str, str], one: Any) -> Any:
     load_g, _ = element_access(formats[1])
     load, store = element_access(str(real_of(formats[0])))
 
-    def element(x, g, s, m, b, i, numbers):  # type: ignore[no-untyped-def]
+    def element(x, g, s, m, b, i, numbers):
         s_i = load(s, i)
         m_i = load(m, i) if variant.centered else s_i
         b_i = load(b, i) if variant.momentum else s_i
@@ -205,7 +192,7 @@ def _make_element(variant: Variant, formats: tuple[str, str], one: Any) -> Any:
 def _make_several(one: Any, width: int) -> Any:
     """The rule for as many elements as are loaded at a time; written out, so that they stay in registers."""
 
-    def two(x, g, s, m, b, numbers):  # type: ignore[no-untyped-def]
+    def two(x, g, s, m, b, numbers):
         x0, s0, m0, b0 = one(x[0], g[0], s[0], m[0], b[0], numbers)
         x1, s1, m1, b1 = one(x[1], g[1], s[1], m[1], b[1], numbers)
         return (x0, x1), (s0, s1), (m0, m1), (b0, b1)
@@ -216,7 +203,7 @@ def _make_several(one: Any, width: int) -> Any:
 def _doubled(half: Any, n: int) -> Any:
     """What does the same to twice as many elements."""
 
-    def whole(x, g, s, m, b, numbers):  # type: ignore[no-untyped-def]
+    def whole(x, g, s, m, b, numbers):
         x0, s0, m0, b0 = half(x[:n], g[:n], s[:n], m[:n], b[:n], numbers)
         x1, s1, m1, b1 = half(x[n:], g[n:], s[n:], m[n:], b[n:], numbers)
         return x0 + x1, s0 + s1, m0 + m1, b0 + b1

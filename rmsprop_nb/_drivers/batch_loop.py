@@ -18,8 +18,6 @@ from rmsprop_nb._kernels.update import clip, copy
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
 from rmsprop_nb._numba.native import try_objective
 
-__all__ = ["Batch", "BatchResults", "RowArgs", "Worker", "make_batch_loop"]
-
 _RUNNING, _GTOL = int(Status.RUNNING), int(Status.GTOL)
 _EXCEPTION, _INTERRUPTED = int(Status.EXCEPTION), int(Status.INTERRUPTED)
 
@@ -92,7 +90,7 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
     ask, tell = algorithm.ask, algorithm.tell
 
     @kernel_jit("batch loop", *algorithm.name)
-    def run(batch, worker, begin, end):  # type: ignore[no-untyped-def]
+    def run(batch, worker, begin, end):
         arrays, record, settings = worker.arrays, worker.record, batch.settings
         p = record[0]
         for problem in range(begin, end):
@@ -115,7 +113,7 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
 
 
 @inline_jit
-def _reset(arrays, new, start):  # type: ignore[no-untyped-def]
+def _reset(arrays, new, start):
     copy(start, arrays.x)
     if arrays.lower.size:
         clip(arrays.x, arrays.lower, arrays.upper)
@@ -129,7 +127,7 @@ def _reset(arrays, new, start):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _set_row(words, rows, problem):  # type: ignore[no-untyped-def]
+def _set_row(words, rows, problem):
     for k in range(rows.slots.size):
         words[rows.slots[k]] = rows.first[k] + problem * rows.stride[k]
     for k in range(rows.scalar_slots.size):
@@ -137,7 +135,7 @@ def _set_row(words, rows, problem):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _store_result(results, problem, p, arrays):  # type: ignore[no-untyped-def]
+def _store_result(results, problem, p, arrays):
     """The point that met the test on the gradient, otherwise the best; the status last, for those who look on."""
     results.nit[problem] = p.nit
     results.nfev[problem] = p.nfev

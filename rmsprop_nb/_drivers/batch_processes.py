@@ -18,8 +18,6 @@ from rmsprop_nb._drivers.batch_result import told
 from rmsprop_nb._drivers.batch_threads import KEPT_EXCEPTIONS, Job, run_here
 from rmsprop_nb._objectives.objective import Problem
 
-__all__ = ["Engine", "check_sendable", "run_elsewhere", "run_part"]
-
 Engine = Callable[[Callable[[Job], Any], Iterable[Job]], Iterable[Any]]
 """What is called as ``map`` is."""
 

@@ -11,8 +11,6 @@ from rmsprop_nb._core.result import Result, as_html
 from rmsprop_nb._core.types import MESSAGES, Status
 from rmsprop_nb._drivers.batch_loop import BatchResults
 
-__all__ = ["BatchResult", "IncompleteBatchError", "LoadedError", "batch_result", "begun", "snapshot", "told"]
-
 
 class LoadedError(RuntimeError):
     """An exception that was saved, of which the text is left."""

@@ -18,8 +18,6 @@ from rmsprop_nb._drivers.loop import StopRun, record_argument
 from rmsprop_nb._drivers.solve import AnyOptions, algorithm_of, batch_settings, run, starting_state
 from rmsprop_nb._objectives.objective import CompiledObjective, Problem, compile_objective
 
-__all__ = ["KEPT_EXCEPTIONS", "Job", "exceptions_of", "run_here"]
-
 KEPT_EXCEPTIONS = 10
 
 

@@ -22,21 +22,6 @@ from rmsprop_nb._numba.native import call_objective
 from rmsprop_nb._numba.thread_safety import in_turn
 from rmsprop_nb._objectives.objective import CompiledObjective
 
-__all__ = [
-    "TRACE_COLUMNS",
-    "Advance",
-    "Algorithm",
-    "Monitor",
-    "StopRun",
-    "drive",
-    "next_budget",
-    "next_rates",
-    "next_recorded",
-    "record_argument",
-    "run_chunks",
-    "taking_turns",
-]
-
 _RUNNING = int(Status.RUNNING)
 
 CHUNK_SECONDS = 0.02
@@ -221,7 +206,7 @@ def _make_compiled_loop(algorithm: Algorithm) -> Any:
     ask, tell = algorithm.ask, algorithm.tell
 
     @kernel_jit("loop", *algorithm.name)
-    def run(address, data, arrays, record, settings, budget, pause, trace, stride):  # type: ignore[no-untyped-def]
+    def run(address, data, arrays, record, settings, budget, pause, trace, stride):
         p = record[0]
         p.first_step = p.step
         recorded = 0
@@ -250,7 +235,7 @@ def _make_compiled_loop(algorithm: Algorithm) -> Any:
 
 
 @inline_jit
-def next_recorded(count, stride):  # type: ignore[no-untyped-def]
+def next_recorded(count, stride):
     """The next multiple of `stride`, so that the loop divides only where it records."""
     return (count // stride + 1) * stride if stride > 0 else 0
 

@@ -21,8 +21,6 @@ from rmsprop_nb._numba.decorators import kernel_jit
 from rmsprop_nb._numba.native import call_objective
 from rmsprop_nb._objectives.objective import Problem, PythonObjective, compile_objective
 
-__all__ = ["MinibatchAlgorithm", "Target", "make_advance", "make_target"]
-
 _RUNNING = int(Status.RUNNING)
 
 
@@ -92,7 +90,7 @@ def _make_compiled_loop(algorithm: MinibatchAlgorithm) -> Any:
     tell = algorithm.tell
 
     @kernel_jit("minibatch loop", *algorithm.name)
-    def run(address, data, arrays, record, settings, feed, budget, pause, trace, stride):  # type: ignore[no-untyped-def]
+    def run(address, data, arrays, record, settings, feed, budget, pause, trace, stride):
         p = record[0]
         p.first_step = p.step
         recorded = 0
@@ -177,7 +175,7 @@ def _add_compiled(target: Target, sums: _Sums, begin: int, end: int) -> None:
 
 
 @kernel_jit("add batches")
-def _add_batches(address, data, feed, sums, begin, end):  # type: ignore[no-untyped-def]
+def _add_batches(address, data, feed, sums, begin, end):
     for batch in range(begin, end):
         count = load_batch(feed, np.uint64(0), 0, batch)
         copy(sums.x, sums.x_eval)

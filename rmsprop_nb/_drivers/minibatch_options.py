@@ -22,8 +22,6 @@ from rmsprop_nb._methods import prodigy
 from rmsprop_nb._methods.minibatch import make_tell, make_textbook_step
 from rmsprop_nb._numba.thread_safety import usable_threads
 
-__all__ = ["Plan", "new_state", "resumed_state"]
-
 AUTO = ("auto", "auto-constant")
 _AUTO_OPTIONS = ("beta", "eps", "finite_diff_rel_step", "first_distance")
 _TEXTBOOK_OPTIONS = (*(field.name for field in dataclasses.fields(Rule)), "finite_diff_rel_step", "parallel")

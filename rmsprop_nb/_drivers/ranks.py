@@ -20,8 +20,6 @@ from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.types import Status
 from rmsprop_nb._drivers.loop import StopRun
 
-__all__ = ["Alone", "Piece", "RankError", "ReducedObjective", "Team", "digest", "state_digest"]
-
 _METHODS = ("Get_rank", "Allreduce", "allgather")
 _WEIGHT, _F = range(2)  # what stands before the gradient in each sum
 

@@ -21,8 +21,6 @@ from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
 from rmsprop_nb._numba.native import copy_bytes
 from rmsprop_nb._objectives.objective import CompiledObjective
 
-__all__ = ["Feed", "Order", "Rows", "draw", "load_batch"]
-
 ROUNDS = 8
 _LEAST_BITS = np.uint64(7)  # a network of so few rounds is not random enough over fewer
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -32,14 +30,14 @@ _U1, _U27, _U30, _U31 = (np.uint64(k) for k in (1, 27, 30, 31))
 
 
 @inline_jit
-def _mix(z):  # type: ignore[no-untyped-def]
+def _mix(z):
     z = (z ^ (z >> _U30)) * _MULTIPLIER_1
     z = (z ^ (z >> _U27)) * _MULTIPLIER_2
     return z ^ (z >> _U31)
 
 
 @inline_jit
-def _permuted(position, key, right_bits, left_mask, right_mask):  # type: ignore[no-untyped-def]
+def _permuted(position, key, right_bits, left_mask, right_mask):
     """One pass of the network."""
     left, right = position >> right_bits, position & right_mask
     for _ in range(ROUNDS // 2):
@@ -51,7 +49,7 @@ def _permuted(position, key, right_bits, left_mask, right_mask):  # type: ignore
 
 
 @kernel_jit("draw")
-def draw(indices, begin, count, seed, epoch, n_rows):  # type: ignore[no-untyped-def]
+def draw(indices, begin, count, seed, epoch, n_rows):
     """Set ``indices[:count]`` to the rows at positions `begin`, ... of this epoch's order."""
     n = np.uint64(n_rows)
     bits = _LEAST_BITS
@@ -93,7 +91,7 @@ class Feed(NamedTuple):
 
 
 @inline_jit
-def load_batch(feed, seed, epoch, batch):  # type: ignore[no-untyped-def]
+def load_batch(feed, seed, epoch, batch):
     """Put a batch before the objective and return its number of rows."""
     begin = batch * feed.batch_size
     count = min(feed.batch_size, feed.n_rows - begin)
@@ -112,7 +110,7 @@ def load_batch(feed, seed, epoch, batch):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _copy_rows(feed, a, count):  # type: ignore[no-untyped-def]
+def _copy_rows(feed, a, count):
     target, size = feed.buffers[a], feed.piece_bytes[a]
     for k in range(count):
         source = feed.sources[a] + feed.indices[k] * feed.strides[a]

@@ -19,8 +19,6 @@ from rmsprop_nb._drivers.ranks import Piece, ReducedObjective, Team
 from rmsprop_nb._drivers.row_order import Order, Rows
 from rmsprop_nb._objectives.objective import Problem, PythonObjective
 
-__all__ = ["Part", "Shard", "SharedTarget", "make_shared_target", "parts_in_all", "parts_of"]
-
 BLOCKS = 48
 """Number of blocks; the usual cuts, rank*rows//ranks, fall between blocks for every number of ranks that divides it."""
 

@@ -22,8 +22,6 @@ from rmsprop_nb._methods import textbook as _textbook
 from rmsprop_nb._numba.thread_safety import usable_threads
 from rmsprop_nb._objectives.objective import Problem, PythonObjective, compile_objective
 
-__all__ = ["AnyOptions", "algorithm_of", "batch_settings", "run", "settings_of", "starting_state"]
-
 AnyOptions = RmspropOptions | LbfgsOptions
 
 # How much of the slope a line search may leave: little for conjugate directions, much where a unit step is the rule.

@@ -11,8 +11,6 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
-__all__ = ["from_bits", "magnitude_bits"]
-
 
 def magnitude_bits(value: Any) -> Any:
     """Bit pattern of ``abs(value)`` as an integer of the same width."""
@@ -35,12 +33,12 @@ def _bitcast(typingctx: Any, value: Any, target: Any) -> Any:
 
 
 @overload(magnitude_bits)
-def _magnitude_bits(value):  # type: ignore[no-untyped-def]
+def _magnitude_bits(value):
     integer = types.int32 if value == types.float32 else types.int64
     return lambda value: _bitcast(abs(value), integer)
 
 
 @overload(from_bits)
-def _from_bits(bits):  # type: ignore[no-untyped-def]
+def _from_bits(bits):
     real = types.float32 if bits == types.int32 else types.float64
     return lambda bits: _bitcast(bits, real)

@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 
 from numba.extending import overload
 
-__all__ = ["SIMULATED", "Team", "team_largest", "team_sum", "team_sums"]
-
 
 class Team(NamedTuple):
     """Who of how many a thread is, for an objective that a block of threads evaluates together.
@@ -79,10 +77,10 @@ def team_largest(team: Team | None, part: Any) -> Any:
 for _function in (team_sum, team_largest):
 
     @overload(_function)
-    def _alone(team, part):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    def _alone(team, part):  # noqa: ARG001
         return lambda team, part: part  # noqa: ARG005
 
 
 @overload(team_sums)
-def _alone_with_several(team, parts):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def _alone_with_several(team, parts):  # noqa: ARG001
     return lambda team, parts: parts  # noqa: ARG005

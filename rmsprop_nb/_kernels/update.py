@@ -18,26 +18,6 @@ from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
 from rmsprop_nb._kernels.thread_team import team_largest
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
 
-__all__ = [
-    "PARALLEL_MIN_SIZE",
-    "address",
-    "bias",
-    "bias_after",
-    "clip",
-    "copy",
-    "dot",
-    "gradient_norm",
-    "largest",
-    "make_parallel_update",
-    "make_update",
-    "max_abs",
-    "max_abs_difference",
-    "parallel_largest",
-    "projected_max_abs",
-    "sum_of_squares",
-    "update",
-]
-
 PARALLEL_MIN_SIZE = 100_000
 """Below this many parameters the cost of waking threads exceeds what they save."""
 
@@ -45,7 +25,7 @@ _rule = inline_jit(make_rule(inline_jit(times)))
 
 
 @inline_jit
-def update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant, rates, scale, limit):  # type: ignore[no-untyped-def]
+def update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant, rates, scale, limit):
     """Apply the rule to every element, in place. State that `variant` does not use may have size 0.
 
     What may be None costs nothing then, because its branch is removed before compilation: `rates` multiplies the rate
@@ -80,13 +60,13 @@ def update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper,
 
 
 @inline_jit
-def _part(rates, part):  # type: ignore[no-untyped-def]
+def _part(rates, part):
     """The same slice of an array that may be None."""
     return None if rates is None else rates[part]
 
 
 @inline_jit
-def _hyper(numbers):  # type: ignore[no-untyped-def]
+def _hyper(numbers):
     """The numbers of the rule, from a Hyper or from an array of them: Python hands arrays over a microsecond faster."""
     return Hyper(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4])
 
@@ -104,7 +84,7 @@ def make_update(variant: Variant) -> Any:
     """
 
     @kernel_jit("update", variant)
-    def serial_update(  # type: ignore[no-untyped-def]
+    def serial_update(
         x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates=None, scale=None, limit=None  # noqa: ARG001
     ):  # fmt: skip
         update(
@@ -119,7 +99,7 @@ def make_parallel_update(variant: Variant) -> Any:
     """Compile the same update for several threads, which work on `blocks` pieces; the result is the same."""
 
     @kernel_jit("parallel update", variant, parallel=True)
-    def parallel_update(  # type: ignore[no-untyped-def]
+    def parallel_update(
         x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates=None, scale=None, limit=None
     ):
         size = -(-x.size // blocks)
@@ -135,7 +115,7 @@ def make_parallel_update(variant: Variant) -> Any:
 
 
 @inline_jit
-def max_abs(a):  # type: ignore[no-untyped-def]
+def max_abs(a):
     """Largest absolute value, as float64; NaN if there is one.
 
     The bit patterns of non-negative floats are ordered like their values, and those of NaN come last. A maximum of
@@ -149,13 +129,13 @@ def max_abs(a):  # type: ignore[no-untyped-def]
 
 
 @kernel_jit("largest")
-def largest(a):  # type: ignore[no-untyped-def]
+def largest(a):
     """`max_abs` for calls from Python, kept on disk."""
     return max_abs(a)
 
 
 @kernel_jit("parallel largest", parallel=True)
-def parallel_largest(a, found):  # type: ignore[no-untyped-def]
+def parallel_largest(a, found):
     """`max_abs` of as many pieces of `a` as `found` has elements, by several threads."""
     size = -(-a.size // found.size)
     for block in prange(found.size):
@@ -164,13 +144,13 @@ def parallel_largest(a, found):  # type: ignore[no-untyped-def]
 
 
 @kernel_jit("address")
-def address(a):  # type: ignore[no-untyped-def]
+def address(a):
     """Address of the first element; NumPy's own ways to it take several times as long."""
     return a.ctypes.data
 
 
 @inline_jit
-def max_abs_difference(a, b):  # type: ignore[no-untyped-def]
+def max_abs_difference(a, b):
     """Largest absolute difference of two vectors without NaN."""
     largest = 0.0
     for i in range(a.size):
@@ -179,7 +159,7 @@ def max_abs_difference(a, b):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def projected_max_abs(x, g, lower, upper):  # type: ignore[no-untyped-def]
+def projected_max_abs(x, g, lower, upper):
     """Max-norm of the projected gradient ``x - clip(x - g, lower, upper)``; NaN if there is one.
 
     Written without that difference, which loses a gradient that is small beside x.
@@ -195,7 +175,7 @@ def projected_max_abs(x, g, lower, upper):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def gradient_norm(arrays, g, largest, team):  # type: ignore[no-untyped-def]
+def gradient_norm(arrays, g, largest, team):
     """Max-norm of the gradient at x, projected if there are bounds; `largest` is its max-norm without them."""
     if arrays.lower.size:
         return team_largest(team, projected_max_abs(arrays.x, g, arrays.lower, arrays.upper))
@@ -203,21 +183,21 @@ def gradient_norm(arrays, g, largest, team):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def copy(source, target):  # type: ignore[no-untyped-def]
+def copy(source, target):
     """Copy element by element; a slice assignment would check for overlap first."""
     for i in range(source.size):
         target[i] = source[i]
 
 
 @inline_jit
-def clip(x, lower, upper):  # type: ignore[no-untyped-def]
+def clip(x, lower, upper):
     """Project onto the box, in place."""
     for i in range(x.size):
         x[i] = min(max(x[i], lower[i]), upper[i])
 
 
 @reduction_jit
-def dot(a, b):  # type: ignore[no-untyped-def]
+def dot(a, b):
     """Inner product, summed in float64."""
     total = 0.0
     for i in range(a.size):
@@ -226,18 +206,18 @@ def dot(a, b):  # type: ignore[no-untyped-def]
 
 
 @kernel_jit("sum of squares")
-def sum_of_squares(a):  # type: ignore[no-untyped-def]
+def sum_of_squares(a):
     """Inner product of a vector with itself, for calls from Python."""
     return dot(a, a)
 
 
 @inline_jit
-def bias(beta, step):  # type: ignore[no-untyped-def]
+def bias(beta, step):
     """What bias correction divides by; the power is Numba's own, whose last digit may differ from that of Python's."""
     return 1.0 - np.float64(beta) ** step
 
 
 @kernel_jit("bias correction")
-def bias_after(beta, step):  # type: ignore[no-untyped-def]
+def bias_after(beta, step):
     """`bias` for calls from Python."""
     return bias(beta, step)

@@ -20,7 +20,6 @@ import numpy as np
 from rmsprop_nb._kernels.thread_team import team_sums
 from rmsprop_nb._kernels.update import copy
 from rmsprop_nb._methods.descent import (
-    ask,
     average_squares,
     blocked,
     first_step,
@@ -31,15 +30,13 @@ from rmsprop_nb._methods.descent import (
 )
 from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
 
-__all__ = ["ask", "tell"]
-
 LEAST_MOMENTUM = 0.4  # eta of Dai and Kou
 LARGEST_OVERLAP = 0.2  # |g.(g_before/M)| relative to g.(g/M) above which momentum is dropped
 LEAST_DESCENT = 1e-10  # cosine between direction and gradient below which momentum is dropped
 
 
 @inline_jit
-def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
+def _choose_direction(arrays, p, settings, accepted, moved):
     slope_before = p.slope0
     floor = average_squares(arrays, arrays.g_eval if accepted else arrays.g, settings, not accepted)
     mu = sy = s_m_s = 0.0
@@ -66,7 +63,7 @@ tell = make_tell("rmsprop", _choose_direction)
 
 
 @inline_jit
-def _momentum(vy, vg, v_m_v, yp, yy, gp):  # type: ignore[no-untyped-def]
+def _momentum(vy, vg, v_m_v, yp, yy, gp):
     """Dai and Kou's formula in the metric M; 0 where f is not convex along v, or where Powell's test says restart."""
     overlap = gp - yp
     if not vy > 0.0 or abs(overlap) > LARGEST_OVERLAP * gp:
@@ -77,7 +74,7 @@ def _momentum(vy, vg, v_m_v, yp, yy, gp):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _first_trial(a, slope_before, slope, sy, s_m_s, v_m_v):  # type: ignore[no-untyped-def]
+def _first_trial(a, slope_before, slope, sy, s_m_s, v_m_v):
     """Step that the last step's curvature promises, near the one that repeats the last decrease."""
     if not slope < 0.0:
         return a
@@ -90,7 +87,7 @@ def _first_trial(a, slope_before, slope, sy, s_m_s, v_m_v):  # type: ignore[no-u
 
 
 @reduction_jit
-def _set_direction(arrays, mu):  # type: ignore[no-untyped-def]
+def _set_direction(arrays, mu):
     """v <- mu*v - g/M; return g.v, g.g, v.v and v.Mv over the variables that move.
 
     With bounds v is 0 where -g points out of the box, and there is no momentum where v would.
@@ -118,7 +115,7 @@ def _set_direction(arrays, mu):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _go(arrays, a, floor):  # type: ignore[no-untyped-def]
+def _go(arrays, a, floor):
     """Go to the accepted point and set M; return inner products of v, the step s, the gradient's change y and p = g/M.
 
     With bounds, those for the momentum are taken over the variables that are free at the new point.

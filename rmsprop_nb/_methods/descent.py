@@ -23,18 +23,6 @@ from rmsprop_nb._methods.line_search import ACCEPT, FAILED, TAKE_BEST, UNBOUNDED
 from rmsprop_nb._methods.stopping import keep_best, stop_after_iteration, usable
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
 
-__all__ = [
-    "ask",
-    "average_squares",
-    "blocked",
-    "first_step",
-    "make_tell",
-    "metric_at",
-    "moved_to",
-    "set_metric",
-    "tiny",
-]
-
 _START, _SEARCH, _TAKE_BEST = int(Phase.START), int(Phase.SEARCH), int(Phase.TAKE_BEST)
 _RUNNING, _NONFINITE, _UNBOUNDED = int(Status.RUNNING), int(Status.NONFINITE), int(Status.UNBOUNDED)
 _PRECISION_LOSS, _MAXITER, _MAXFEV = int(Status.PRECISION_LOSS), int(Status.MAXITER), int(Status.MAXFEV)
@@ -48,7 +36,7 @@ RUNAWAY = 1e15  # f below -RUNAWAY*max(1, |f(x0)|) at a huge step: unbounded
 
 
 @kernel_jit("descent ask")
-def ask(arrays, record, settings):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def ask(arrays, record, settings):  # noqa: ARG001
     """Set ``x_eval`` to the next trial point."""
     p = record[0]
     if p.phase == _START:
@@ -67,7 +55,7 @@ def make_tell(name: str, choose_direction: Any) -> Any:
     """
 
     @kernel_jit("descent tell", name)
-    def tell(arrays, record, f, settings):  # type: ignore[no-untyped-def]
+    def tell(arrays, record, f, settings):
         p = record[0]
         p.pending = 0
         p.nfev += 1
@@ -99,7 +87,7 @@ def make_tell(name: str, choose_direction: Any) -> Any:
 
 
 @inline_jit
-def _end_trial(arrays, p, f, slope, finite, settings):  # type: ignore[no-untyped-def]
+def _end_trial(arrays, p, f, slope, finite, settings):
     """Let the search judge the trial; an outcome that ends the run is put into the status."""
     if p.phase == _TAKE_BEST:
         return ACCEPT
@@ -116,7 +104,7 @@ def _end_trial(arrays, p, f, slope, finite, settings):  # type: ignore[no-untype
 
 
 @inline_jit
-def _count_step(arrays, p, f, settings):  # type: ignore[no-untyped-def]
+def _count_step(arrays, p, f, settings):
     """Count the step ``p.a``, which the method is about to take."""
     p.nit += 1
     p.since_best += 1
@@ -131,7 +119,7 @@ def _count_step(arrays, p, f, settings):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _begin_iteration(arrays, p, slope, settings):  # type: ignore[no-untyped-def]
+def _begin_iteration(arrays, p, slope, settings):
     """Test the current point; go on from there unless the direction has underflowed."""
     p.phase = _SEARCH
     stagnates = _stagnates(p, arrays.x)
@@ -142,7 +130,7 @@ def _begin_iteration(arrays, p, slope, settings):  # type: ignore[no-untyped-def
 
 
 @inline_jit
-def _stagnates(p, x):  # type: ignore[no-untyped-def]
+def _stagnates(p, x):
     """Whether for many evaluations neither f has fallen by more than rounding nor the gradient become smaller."""
     visible = STAGNATION_ULPS * (2.2e-16 if x.itemsize == 8 else 1.2e-7) * abs(p.f_mark)
     if p.step == 0 or p.f < p.f_mark - visible or p.gnorm < STAGNATION_SHRINKAGE * p.gnorm_mark:
@@ -155,7 +143,7 @@ def _stagnates(p, x):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def first_step(arrays, p, accepted, team):  # type: ignore[no-untyped-def]
+def first_step(arrays, p, accepted, team):
     """First step along a direction about which nothing is known; ever smaller after failures."""
     size = FIRST_STEP if accepted else 10.0 ** (-4 * (p.restarts + 1))
     largest_x, largest_v = team_largest(team, max_abs(arrays.x)), team_largest(team, max_abs(arrays.momentum_buffer))
@@ -166,7 +154,7 @@ def first_step(arrays, p, accepted, team):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _move(arrays, a, target):  # type: ignore[no-untyped-def]
+def _move(arrays, a, target):
     """Set `target` to the point at `a` on the (projected) path."""
     step = arrays.x.dtype.type(a)
     for i in range(arrays.x.size):
@@ -174,19 +162,19 @@ def _move(arrays, a, target):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _f_noise(x):  # type: ignore[no-untyped-def]
+def _f_noise(x):
     """Rounding noise that f is taken to have, relative."""
     return 1e-10 if x.itemsize == 8 else 1e-6
 
 
 @inline_jit
-def tiny(x):  # type: ignore[no-untyped-def]
+def tiny(x):
     """A number that keeps a division safe without changing anything else."""
     return 1e-300 if x.itemsize == 8 else 1e-37
 
 
 @inline_jit
-def average_squares(arrays, g, settings, forget):  # type: ignore[no-untyped-def]
+def average_squares(arrays, g, settings, forget):
     """S <- beta*S + (1 - beta)*g*g, from S = 0 if `forget`; return eps*max(sqrt(S)), which M has beside sqrt(S).
 
     eps is relative here, so that scaling f changes nothing.
@@ -204,7 +192,7 @@ def average_squares(arrays, g, settings, forget):  # type: ignore[no-untyped-def
 
 
 @inline_jit
-def metric_at(arrays, i, floor):  # type: ignore[no-untyped-def]
+def metric_at(arrays, i, floor):
     """Element i of M = sqrt(S) + floor, which is kept."""
     m = arrays.metric.dtype.type(math.sqrt(arrays.square_avg[i])) + floor
     arrays.metric[i] = m
@@ -212,14 +200,14 @@ def metric_at(arrays, i, floor):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def set_metric(arrays, floor):  # type: ignore[no-untyped-def]
+def set_metric(arrays, floor):
     """M <- sqrt(S) + floor; who goes over all elements anyway takes `metric_at`."""
     for i in range(arrays.metric.size):
         metric_at(arrays, i, floor)
 
 
 @inline_jit
-def moved_to(arrays, i, step):  # type: ignore[no-untyped-def]
+def moved_to(arrays, i, step):
     """Element i of the point at `step` on the (projected) path."""
     x = arrays.x[i] + step * arrays.momentum_buffer[i]
     if arrays.lower.size:
@@ -228,13 +216,13 @@ def moved_to(arrays, i, step):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def blocked(x, direction, lower, upper):  # type: ignore[no-untyped-def]
+def blocked(x, direction, lower, upper):
     """Whether moving from x along `direction` leaves the box at once."""
     return (direction < 0 and x <= lower) or (direction > 0 and x >= upper)
 
 
 @reduction_jit
-def _gradient_and_slope(arrays, a):  # type: ignore[no-untyped-def]
+def _gradient_and_slope(arrays, a):
     """Max-norm of the gradient at the trial point (see `max_abs`), and the slope of f along the (projected) path there.
 
     One pass for both: they read the same vector.

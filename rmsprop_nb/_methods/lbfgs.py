@@ -27,13 +27,11 @@ from rmsprop_nb._methods.descent import (
 )
 from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
 
-__all__ = ["tell"]
-
 LEAST_CURVATURE = 1e-22  # s.y relative to y.y below which a pair says nothing
 
 
 @inline_jit
-def _choose_direction(arrays, p, settings, accepted, moved):  # type: ignore[no-untyped-def]
+def _choose_direction(arrays, p, settings, accepted, moved):
     team = settings.team
     floor = average_squares(arrays, arrays.g_eval if accepted else arrays.g, settings, not accepted)
     if moved:
@@ -62,7 +60,7 @@ tell = make_tell("rmsprop-lbfgs", _choose_direction)
 
 
 @inline_jit
-def _go(arrays, p, floor, team):  # type: ignore[no-untyped-def]
+def _go(arrays, p, floor, team):
     """Go to the accepted point; put the pair over the oldest, unless f is not convex along the step."""
     memory = arrays.steps.shape[0]
     slot = _newer(p.newest, memory)
@@ -76,18 +74,18 @@ def _go(arrays, p, floor, team):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _newer(slot, memory):  # type: ignore[no-untyped-def]
+def _newer(slot, memory):
     """The slot after this one; a division would take longer than a short vector."""
     return slot + 1 if slot + 1 < memory else 0
 
 
 @inline_jit
-def _older(slot, memory):  # type: ignore[no-untyped-def]
+def _older(slot, memory):
     return slot - 1 if slot > 0 else memory - 1
 
 
 @reduction_jit
-def _store_pair(arrays, s, y, a, floor):  # type: ignore[no-untyped-def]
+def _store_pair(arrays, s, y, a, floor):
     """Go to the accepted point and set M; keep the step and the gradient's change, and return s.y and y.y."""
     x, g, g_new = arrays.x, arrays.g, arrays.g_eval
     step = x.dtype.type(a)
@@ -108,7 +106,7 @@ def _store_pair(arrays, s, y, a, floor):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _set_direction(arrays, p, team):  # type: ignore[no-untyped-def]
+def _set_direction(arrays, p, team):
     """v <- -H g; return g.v."""
     if p.pairs == 0:
         return team_sum(team, _scaled_descent(arrays))
@@ -132,7 +130,7 @@ def _set_direction(arrays, p, team):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _kept_free(arrays, i, w):  # type: ignore[no-untyped-def]
+def _kept_free(arrays, i, w):
     """Element i of a direction, 0 for a variable at a bound that moves out of the box or is held by its gradient."""
     if arrays.lower.size:
         x, lower, upper = arrays.x[i], arrays.lower[i], arrays.upper[i]
@@ -142,7 +140,7 @@ def _kept_free(arrays, i, w):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _scaled_descent(arrays):  # type: ignore[no-untyped-def]
+def _scaled_descent(arrays):
     """v <- -g/M; return g.v."""
     v, g = arrays.momentum_buffer, arrays.g
     slope = 0.0
@@ -153,7 +151,7 @@ def _scaled_descent(arrays):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _begin(arrays, s):  # type: ignore[no-untyped-def]
+def _begin(arrays, s):
     """v <- -g; return s.v."""
     v, g = arrays.momentum_buffer, arrays.g
     product = 0.0
@@ -164,7 +162,7 @@ def _begin(arrays, s):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _add(v, direction, c, other):  # type: ignore[no-untyped-def]
+def _add(v, direction, c, other):
     """v <- v + c*direction; return other.v."""
     c = v.dtype.type(c)
     product = 0.0
@@ -175,7 +173,7 @@ def _add(v, direction, c, other):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _scale(v, y, c, gamma, metric):  # type: ignore[no-untyped-def]
+def _scale(v, y, c, gamma, metric):
     """v <- gamma*(v + c*y)/M; return y.v."""
     c, gamma = v.dtype.type(c), v.dtype.type(gamma)
     product = 0.0
@@ -186,7 +184,7 @@ def _scale(v, y, c, gamma, metric):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _end(arrays, s, c):  # type: ignore[no-untyped-def]
+def _end(arrays, s, c):
     """v <- v + c*s; return g.v."""
     v, g = arrays.momentum_buffer, arrays.g
     c = v.dtype.type(c)
@@ -198,7 +196,7 @@ def _end(arrays, s, c):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _dot_in_metric(y, metric):  # type: ignore[no-untyped-def]
+def _dot_in_metric(y, metric):
     """y.(y/M)."""
     total = 0.0
     for i in range(y.size):

@@ -16,8 +16,6 @@ import math
 
 from rmsprop_nb._numba.decorators import inline_jit
 
-__all__ = ["ACCEPT", "FAILED", "TAKE_BEST", "TRY_AGAIN", "UNBOUNDED", "begin_search", "end_trial"]
-
 TRY_AGAIN, ACCEPT, TAKE_BEST, FAILED, UNBOUNDED = range(5)
 
 SUFFICIENT_DECREASE = 1e-4
@@ -30,7 +28,7 @@ KEEP_FROM_ENDS = 0.01
 
 
 @inline_jit
-def begin_search(p, slope0):  # type: ignore[no-untyped-def]
+def begin_search(p, slope0):
     """Start a search from the current point, where the directional derivative is `slope0` < 0; ``p.a`` is set."""
     p.slope0 = slope0
     p.lo = 0.0
@@ -43,7 +41,7 @@ def begin_search(p, slope0):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def end_trial(p, f, slope, finite, f_noise, curvature):  # type: ignore[no-untyped-def]
+def end_trial(p, f, slope, finite, f_noise, curvature):
     """Take in f and the slope at ``p.a``; set the next ``p.a`` and return what to do.
 
     `f_noise` is the absolute size of f's rounding error, `curvature` the fraction of the first slope that an accepted
@@ -76,14 +74,14 @@ def end_trial(p, f, slope, finite, f_noise, curvature):  # type: ignore[no-untyp
 
 
 @inline_jit
-def _set_lo(p, f, slope):  # type: ignore[no-untyped-def]
+def _set_lo(p, f, slope):
     p.lo = p.a
     p.f_lo = f
     p.slope_lo = slope
 
 
 @inline_jit
-def _set_hi(p, f, slope):  # type: ignore[no-untyped-def]
+def _set_hi(p, f, slope):
     p.bracketed = 1
     p.hi = p.a
     p.f_hi = f
@@ -91,7 +89,7 @@ def _set_hi(p, f, slope):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _give_up(p):  # type: ignore[no-untyped-def]
+def _give_up(p):
     if p.has_best and p.f_trial_best < p.f:
         p.a = p.a_best
         return TAKE_BEST
@@ -99,7 +97,7 @@ def _give_up(p):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _extrapolate(p, f, slope, f_noise):  # type: ignore[no-untyped-def]
+def _extrapolate(p, f, slope, f_noise):
     """No upper end yet: go on to where the curve through the last two points is lowest, within limits."""
     a = _minimizer(p.lo, p.f_lo, p.slope_lo, p.a, f, slope, f_noise)
     _set_lo(p, f, slope)
@@ -111,7 +109,7 @@ def _extrapolate(p, f, slope, f_noise):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _interpolate(p, f_noise):  # type: ignore[no-untyped-def]
+def _interpolate(p, f_noise):
     """Choose a step inside the bracket: where the curve through its ends is lowest, or the middle."""
     width = p.hi - p.lo
     if width <= NARROWEST_BRACKET * p.hi or p.trials >= MAX_TRIALS:
@@ -130,7 +128,7 @@ def _interpolate(p, f_noise):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _minimizer(a0, f0, slope0, a1, f1, slope1, f_noise):  # type: ignore[no-untyped-def]
+def _minimizer(a0, f0, slope0, a1, f1, slope1, f_noise):
     """Minimizer of the cubic through two points, of the parabola by their slopes where f is only noise; NaN if none.
 
     Nocedal and Wright, 2nd ed., eq. 3.59. It may lie beyond `a1`, which is above `a0`.

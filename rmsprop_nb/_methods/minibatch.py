@@ -13,8 +13,6 @@ from rmsprop_nb._kernels.update import bias, clip, make_parallel_update, make_up
 from rmsprop_nb._methods.stopping import usable
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
 
-__all__ = ["AVERAGING_POWER", "make_tell", "make_textbook_step"]
-
 _NONFINITE, _EPOCHS = int(Status.NONFINITE), int(Status.EPOCHS)
 
 AVERAGING_POWER = 8.0
@@ -27,7 +25,7 @@ def make_textbook_step(variant: Variant, parallel: bool, scaled: bool) -> Any:
     update = make_parallel_update(variant) if parallel else make_update(variant)
 
     @inline_jit
-    def step(arrays, p, settings):  # type: ignore[no-untyped-def]
+    def step(arrays, p, settings):
         p.rate = settings.rates[min(p.step - p.first_step, settings.rates.size - 1)]
         p.step += 1
         correction = bias(settings.hyper.beta, p.step) if variant.bias_correction else 1.0
@@ -44,7 +42,7 @@ def make_tell(name: tuple[Any, ...], step: Any) -> Any:
     """Compile ``tell(arrays, record, f, count, settings)``, which takes in a batch of `count` rows."""
 
     @kernel_jit("minibatch tell", *name)
-    def tell(arrays, record, f, count, settings):  # type: ignore[no-untyped-def]
+    def tell(arrays, record, f, count, settings):
         p = record[0]
         p.nfev += 1
         p.gnorm = max_abs(arrays.g_eval)
@@ -73,7 +71,7 @@ def make_tell(name: tuple[Any, ...], step: Any) -> Any:
 
 
 @inline_jit
-def _accumulate(arrays, p, count):  # type: ignore[no-untyped-def]
+def _accumulate(arrays, p, count):
     """Add the gradient, weighted by its rows, so that k small batches make the step of one that is k times as large."""
     weight = arrays.g.dtype.type(count)
     for i in range(arrays.g.size):
@@ -83,7 +81,7 @@ def _accumulate(arrays, p, count):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _take_mean(arrays, p):  # type: ignore[no-untyped-def]
+def _take_mean(arrays, p):
     weight = arrays.g.dtype.type(p.weight)
     for i in range(arrays.g.size):
         arrays.g_eval[i] = arrays.g[i] / weight
@@ -94,7 +92,7 @@ def _take_mean(arrays, p):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _average(arrays, step):  # type: ignore[no-untyped-def]
+def _average(arrays, step):
     """Polynomial-decay averaging: late iterates weigh more, and no window has to be chosen."""
     weight = arrays.x.dtype.type((AVERAGING_POWER + 1.0) / (step + AVERAGING_POWER))
     for i in range(arrays.x.size):
@@ -102,7 +100,7 @@ def _average(arrays, step):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _end_epoch(arrays, p, settings):  # type: ignore[no-untyped-def]
+def _end_epoch(arrays, p, settings):
     p.f = p.f_sum / p.rows
     arrays.epoch_fun[p.nit] = p.f
     p.f_sum = 0.0
@@ -114,7 +112,7 @@ def _end_epoch(arrays, p, settings):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def norm_scale(g, p, settings):  # type: ignore[no-untyped-def]
+def norm_scale(g, p, settings):
     """Factor that brings the gradient's 2-norm down to ``clip_norm``, as R. Pascanu et al., ICML 2013, algorithm 1."""
     if not settings.clip_norm < math.inf or p.gnorm == 0.0:
         return 1.0
@@ -123,7 +121,7 @@ def norm_scale(g, p, settings):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _scaled_sum_of_squares(g, largest):  # type: ignore[no-untyped-def]
+def _scaled_sum_of_squares(g, largest):
     """Sum of (g/largest)**2, which cannot overflow."""
     total = 0.0
     for i in range(g.size):

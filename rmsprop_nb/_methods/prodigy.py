@@ -23,15 +23,13 @@ import numpy as np
 from rmsprop_nb._methods.minibatch import norm_scale
 from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
 
-__all__ = ["BETA", "FIRST_DISTANCE", "step"]
-
 BETA = 0.99
 FIRST_DISTANCE = 1e-4
 LARGEST_GROWTH = 2.0
 
 
 @inline_jit
-def step(arrays, p, settings):  # type: ignore[no-untyped-def]
+def step(arrays, p, settings):
     """Update x and the estimates."""
     decay = 1.0 - p.step / settings.horizon if settings.horizon > 0 else 1.0
     p.step += 1
@@ -44,7 +42,7 @@ def step(arrays, p, settings):  # type: ignore[no-untyped-def]
 
 
 @reduction_jit
-def _update(arrays, distance, shrinkage, decay, scale, p, settings):  # type: ignore[no-untyped-def]
+def _update(arrays, distance, shrinkage, decay, scale, p, settings):
     """Take the step; return the sums of r and |q|."""
     x, g, square_avg, start = arrays.x, arrays.g_eval, arrays.square_avg, arrays.start
     r, q, own_distance = arrays.inner_avg, arrays.grad_avg, arrays.own_distance

@@ -9,21 +9,19 @@ from rmsprop_nb._kernels.thread_team import team_largest
 from rmsprop_nb._kernels.update import copy, max_abs
 from rmsprop_nb._numba.decorators import inline_jit
 
-__all__ = ["keep_best", "stop_after_iteration", "usable"]
-
 # Numba takes the members of an IntEnum for constants only when they are plain ints.
 _GTOL, _FTOL, _XTOL, _F_TARGET = int(Status.GTOL), int(Status.FTOL), int(Status.XTOL), int(Status.F_TARGET)
 _MAXITER, _MAXFEV, _STALLED = int(Status.MAXITER), int(Status.MAXFEV), int(Status.STALLED)
 
 
 @inline_jit
-def usable(f, gnorm, largest_gradient):  # type: ignore[no-untyped-def]
+def usable(f, gnorm, largest_gradient):
     """Whether f is finite and the gradient finite and small enough to be squared."""
     return math.isfinite(f) and gnorm <= largest_gradient
 
 
 @inline_jit
-def keep_best(p, f, g, arrays):  # type: ignore[no-untyped-def]
+def keep_best(p, f, g, arrays):
     """Record a new lowest value; its point is already in ``x_best``."""
     p.f_best = f
     p.since_best = 0
@@ -31,7 +29,7 @@ def keep_best(p, f, g, arrays):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def stop_after_iteration(p, x, settings):  # type: ignore[no-untyped-def]
+def stop_after_iteration(p, x, settings):
     """Set the status if a test is met at the iterate ``p`` describes (p.f, p.f_prev, p.gnorm, p.dx)."""
     tests = settings.tests
     if p.gnorm <= tests.gtol:

@@ -24,8 +24,6 @@ from rmsprop_nb._kernels.update import (
 from rmsprop_nb._methods.stopping import keep_best, stop_after_iteration, usable
 from rmsprop_nb._numba.decorators import kernel_jit
 
-__all__ = ["make_ask", "tell"]
-
 _START, _ITERATE = int(Phase.START), int(Phase.ITERATE)
 _NONFINITE = int(Status.NONFINITE)
 
@@ -36,7 +34,7 @@ def make_ask(variant: Variant, parallel: bool) -> Any:
     update = make_parallel_update(variant) if parallel else make_update(variant)
 
     @kernel_jit("textbook ask", variant, parallel)
-    def ask(arrays, record, settings):  # type: ignore[no-untyped-def]
+    def ask(arrays, record, settings):
         p = record[0]
         if p.phase != _START:
             p.rate = settings.rates[min(p.step - p.first_step, settings.rates.size - 1)]
@@ -60,7 +58,7 @@ def make_ask(variant: Variant, parallel: bool) -> Any:
 
 
 @kernel_jit("textbook tell")
-def tell(arrays, record, f, settings):  # type: ignore[no-untyped-def]
+def tell(arrays, record, f, settings):
     """Take in f and the gradient at x, and run the stopping tests."""
     p = record[0]
     p.pending = 0

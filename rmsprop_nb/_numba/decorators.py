@@ -8,11 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import config, njit
-from numba.extending import is_jitted
 
 from rmsprop_nb._numba.native import PackageCache
-
-__all__ = ["JIT_ENABLED", "adapter_jit", "inline_jit", "is_jitted", "kernel_jit", "reduction_jit", "user_jit"]
 
 JIT_ENABLED = not config.DISABLE_JIT
 

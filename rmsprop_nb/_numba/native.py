@@ -25,23 +25,6 @@ from numba.extending import intrinsic
 from numba.np import arrayobj, numpy_support
 from numpy.typing import NDArray
 
-__all__ = [
-    "OBJECTIVE_SIGNATURE",
-    "PackageCache",
-    "Unpackable",
-    "call_inlined",
-    "call_objective",
-    "copy_bytes",
-    "entry_address",
-    "launches_threads",
-    "load_args",
-    "load_vectors",
-    "pack",
-    "return_type",
-    "try_objective",
-    "word_offsets",
-]
-
 _WORD = 8
 
 logger = logging.getLogger("rmsprop_nb")

@@ -15,8 +15,6 @@ from typing import Any
 
 import numba
 
-__all__ = ["in_turn", "objective_in_turn", "usable_threads"]
-
 
 class _Process:
     """What is known of this process; a forked one has a new one."""

@@ -15,16 +15,6 @@ import numpy as np
 from rmsprop_nb._kernels.update import copy
 from rmsprop_nb._numba.decorators import inline_jit
 
-__all__ = [
-    "CALLS_PER_VARIABLE",
-    "COMPLEX_STEP",
-    "DIFFERENCES",
-    "complex_step",
-    "default_rel_step",
-    "three_point",
-    "two_point",
-]
-
 COMPLEX_STEP = 1e-20
 """The imaginary step: nothing is subtracted, so it can be small enough to leave no truncation error."""
 
@@ -36,7 +26,7 @@ def default_rel_step(method: str, dtype: Any) -> float:
 
 
 @inline_jit
-def _step(xi, rel_step, relative_to_x):  # type: ignore[no-untyped-def]
+def _step(xi, rel_step, relative_to_x):
     """Signed step away from zero; `relative_to_x` unless that vanishes."""
     sign = 1.0 if xi >= 0 else -1.0
     if relative_to_x:
@@ -47,7 +37,7 @@ def _step(xi, rel_step, relative_to_x):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _one_sided(h, below, above, points):  # type: ignore[no-untyped-def]
+def _one_sided(h, below, above, points):
     """Turn or shorten h so that `points` steps of it stay within `below` and `above`."""
     room = above if h > 0.0 else below
     if points * abs(h) <= room:
@@ -58,14 +48,14 @@ def _one_sided(h, below, above, points):  # type: ignore[no-untyped-def]
 
 
 @inline_jit
-def _equal(a, b):  # type: ignore[no-untyped-def]
+def _equal(a, b):
     for i in range(a.size):  # noqa: SIM110 - compiled code has no generators
         if a[i] != b[i]:
             return False
     return True
 
 
-def two_point(fun, x, g, step, bounds, args):  # type: ignore[no-untyped-def]
+def two_point(fun, x, g, step, bounds, args):
     """Fill g by forward differences, ``g_i = (f(x + h e_i) - f(x))/h``, and return f.
 
     `step` is ``(rel_step, relative_to_x)``. fun is given a copy of x; if it has scribbled on that in any call, all
@@ -91,7 +81,7 @@ def two_point(fun, x, g, step, bounds, args):  # type: ignore[no-untyped-def]
     return f
 
 
-def three_point(fun, x, g, step, bounds, args):  # type: ignore[no-untyped-def]
+def three_point(fun, x, g, step, bounds, args):
     """Fill g by central differences, one-sided of the same order beside a bound, and return f; see `two_point`."""
     lower, upper = bounds
     z = x.copy()
@@ -129,7 +119,7 @@ def three_point(fun, x, g, step, bounds, args):  # type: ignore[no-untyped-def]
     return f
 
 
-def complex_step(fun, x, g, args):  # type: ignore[no-untyped-def]
+def complex_step(fun, x, g, args):
     """Fill g by complex steps (W. Squire, G. Trapp, SIAM Review 40, 1998) and return f; see `two_point`."""
     z = x.astype(np.complex128)
     f = fun(z, *args).real

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import float32, float64, types
 from numba.core.errors import NumbaError
+from numba.extending import is_jitted
 from numpy.typing import NDArray
 
-from rmsprop_nb._numba.decorators import adapter_jit, inline_jit, is_jitted, kernel_jit, user_jit
+from rmsprop_nb._numba.decorators import adapter_jit, inline_jit, kernel_jit, user_jit
 from rmsprop_nb._numba.native import (
     OBJECTIVE_SIGNATURE,
     Unpackable,
@@ -36,8 +37,6 @@ from rmsprop_nb._numba.native import (
 )
 from rmsprop_nb._numba.thread_safety import objective_in_turn
 from rmsprop_nb._objectives.finite_differences import CALLS_PER_VARIABLE, DIFFERENCES, complex_step, default_rel_step
-
-__all__ = ["CompiledObjective", "Problem", "PythonObjective", "compile_objective"]
 
 logger = logging.getLogger("rmsprop_nb")
 
@@ -128,7 +127,7 @@ class CompiledObjective:
 
 
 @kernel_jit("evaluate")
-def _evaluate(address, x, g, data):  # type: ignore[no-untyped-def]
+def _evaluate(address, x, g, data):
     return call_objective(address, x, g, data)
 
 
@@ -188,7 +187,7 @@ def _make_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Callab
 
 
 def _make_joint_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
-    def adapter(x_address, g_address, size, data):  # type: ignore[no-untyped-def]
+    def adapter(x_address, g_address, size, data):
         x, g = load_vectors(x_address, g_address, size, array_type)
         f, gradient = fun(x, *load_args(data, args_type))
         _store(gradient, g)
@@ -198,7 +197,7 @@ def _make_joint_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable[.
 
 
 def _make_pair_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
-    def adapter(x_address, g_address, size, data):  # type: ignore[no-untyped-def]
+    def adapter(x_address, g_address, size, data):
         x, g = load_vectors(x_address, g_address, size, array_type)
         args = load_args(data, args_type)
         for i in range(x.size):  # fun may scribble on x, and jac is to see it as it was
@@ -215,7 +214,7 @@ def _make_pair_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> C
 def _make_complex_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
     by_complex_step = user_jit(complex_step)
 
-    def adapter(x_address, g_address, size, data):  # type: ignore[no-untyped-def]
+    def adapter(x_address, g_address, size, data):
         x, g = load_vectors(x_address, g_address, size, array_type)
         return by_complex_step(fun, x, g, load_args(data, args_type))
 
@@ -225,7 +224,7 @@ def _make_complex_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable
 def _make_difference_adapter(fun: Any, python_differences: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
     differences = user_jit(python_differences)
 
-    def adapter(x_address, g_address, size, data):  # type: ignore[no-untyped-def]
+    def adapter(x_address, g_address, size, data):
         x, g = load_vectors(x_address, g_address, size, array_type)
         step, bounds, args = load_args(data, args_type)
         return differences(fun, x, g, step, bounds, args)
@@ -234,7 +233,7 @@ def _make_difference_adapter(fun: Any, python_differences: Any, args_type: Any, 
 
 
 @inline_jit
-def _store(gradient, g):  # type: ignore[no-untyped-def]
+def _store(gradient, g):
     """Copy the user's gradient; compiled code checks no bounds, so its length is checked here."""
     if gradient.size != g.size:
         raise ValueError("jac must return one derivative for each element of x, but the lengths differ.")  # noqa: EM101

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_array", "check_no_overlap", "computed_in", "gradient_vector", "is_on_device", "parameter_vector"]
-
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _HALVES = ("float16", "bfloat16")  # the second is that of the package ml_dtypes; NumPy has none
 _MOST_WORK = 10_000  # that an exact test for common memory may take, which in general is exponential

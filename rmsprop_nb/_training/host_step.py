@@ -33,8 +33,6 @@ from rmsprop_nb._training.arrays import check_no_overlap, computed_in, gradient_
 from rmsprop_nb._training.pytree import Structure, leaves, names, places
 from rmsprop_nb._training.state import AVERAGES, LeafState, RMSpropState
 
-__all__ = ["Block", "Plan", "Rate", "check_averages", "check_scheduled", "new_leaf", "raise_unusable"]
-
 _NDARRAY = np.ndarray
 _PAGE = 4096
 

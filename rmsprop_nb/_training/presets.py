@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["PRESETS", "preset_options"]
-
 _SQRT_AROUND_EPS = {"eps_inside_sqrt": True, "lr_in_momentum": True}
 
 # What differs from our own defaults is said, and so is what might: the values are facts about those libraries.

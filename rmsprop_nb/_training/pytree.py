@@ -11,8 +11,6 @@ import keyword
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Structure", "from_json", "leaves", "names", "places", "rebuild", "structure_of", "to_json"]
-
 Key = str | int
 
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._training.pytree import Structure, from_json, names, rebuild, to_json
 
-__all__ = ["AVERAGES", "LeafState", "RMSpropState"]
-
 
 class LeafState(NamedTuple):
     """What is kept for one array of parameters: contiguous vectors, None where the rule has no use for them."""
@@ -113,7 +111,7 @@ class RMSpropState:
         state : RMSpropState
             Shares no memory with this one.
         """
-        from numba import cuda
+        from rmsprop_nb._cuda.native import cuda
 
         state = self._with(lambda vector: cuda.to_device(_on_host(vector)))
         cuda.synchronize()  # the streams of later steps do not wait for the one that copies
@@ -203,7 +201,7 @@ def _on_host(vector: Any) -> NDArray[Any]:
     """A copy on the host, of what steps on whatever stream have left there."""
     if isinstance(vector, np.ndarray):
         return vector.copy()
-    from numba import cuda
+    from rmsprop_nb._cuda.native import cuda
 
     cuda.synchronize()
     return vector.copy_to_host()  # type: ignore[no-any-return]
