@@ -9,7 +9,7 @@ import time
 import numpy as np
 from mpi4py import MPI
 
-from rmsprop_nb._core.types import Status
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.ranks import ReducedObjective, Team
 
 ROUNDS = 31

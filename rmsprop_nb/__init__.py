@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from rmsprop_nb._api.multistart import multistart
     from rmsprop_nb._api.optimizer import RMSprop
     from rmsprop_nb._api.scipy_methods import rmsprop, rmsprop_lbfgs
-    from rmsprop_nb._core.types import Status
+    from rmsprop_nb._core.status import Status
     from rmsprop_nb._drivers.batch_result import IncompleteBatchError
     from rmsprop_nb._drivers.ranks import RankError
     from rmsprop_nb._training.state import RMSpropState
@@ -54,7 +54,7 @@ _HOMES = {
     "RMSprop": "_api.optimizer",
     "RMSpropState": "_training.state",
     "RankError": "_drivers.ranks",
-    "Status": "_core.types",
+    "Status": "_core.status",
     "load": "_api.checkpoint",
     "minimize": "_api.minimize",
     "minimize_batch": "_api.batch",

@@ -22,7 +22,7 @@ from rmsprop_nb._cli.demo import DEFAULT_SETS, QUICK_SETS, draw_logistic, run_de
 from rmsprop_nb._drivers.loop import run_chunks
 from rmsprop_nb._kernels.update import make_update
 from rmsprop_nb._methods.descent import make_tell
-from rmsprop_nb._numba.native import PackageCache
+from rmsprop_nb._numba.disk_cache import PackageCache
 from rmsprop_nb.datasets import NIST_NAMES
 
 THREADING_LAYERS = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from rmsprop_nb._core.options import Rule
-from rmsprop_nb._core.types import Variant
+from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._kernels.thread_team import Team, team_sum
 
 __all__ = ["Team", "device_rule", "team_sum"]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import get_num_threads, njit
 
-from rmsprop_nb._core.types import Hyper, Variant
+from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._kernels.update import make_parallel_update, make_update
 
 __all__ = [

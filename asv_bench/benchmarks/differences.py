@@ -9,7 +9,9 @@ from numba import njit
 from scipy.optimize._numdiff import approx_derivative  # what scipy.optimize.minimize itself uses
 
 from benchmarks._problems import rosen, start
-from rmsprop_nb._objectives.objective import Problem, PythonObjective, _evaluate, compile_objective
+from rmsprop_nb._objectives.compiled import _evaluate, compile_objective
+from rmsprop_nb._objectives.interpreted import PythonObjective
+from rmsprop_nb._objectives.problem import Problem
 
 FORMS = ("2-point", "3-point", "cs")
 WAYS = ("compiled", "interpreted", "scipy")

@@ -42,7 +42,7 @@ def specialised(method: str, n: int) -> Callable[[int], None]:
     """``run(count)`` as `limited` has it, by the loop above."""
     from rmsprop_nb._core.options import LbfgsOptions, RmspropOptions
     from rmsprop_nb._drivers.solve import algorithm_of, settings_of, starting_state
-    from rmsprop_nb._objectives.objective import Problem
+    from rmsprop_nb._objectives.problem import Problem
 
     own = {"lbfgs": LbfgsOptions, "auto": RmspropOptions}.get(
         method, functools.partial(RmspropOptions, learning_rate=1e-3)

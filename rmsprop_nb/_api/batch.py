@@ -26,7 +26,7 @@ from rmsprop_nb._core.validate import (
 from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_elsewhere
 from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, begun, snapshot
 from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
-from rmsprop_nb._objectives.objective import Problem
+from rmsprop_nb._objectives.problem import Problem
 
 # Options that are about watching one run.
 _SINGLE_RUN_OPTIONS = (

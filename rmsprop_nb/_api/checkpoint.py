@@ -11,7 +11,7 @@ from scipy.optimize import OptimizeResult
 from rmsprop_nb._core import archive
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.run_state import RunState
-from rmsprop_nb._core.types import MESSAGES, Status
+from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._drivers.batch_result import BatchResult, LoadedError
 from rmsprop_nb._training.state import RMSpropState
 

@@ -17,7 +17,8 @@ from rmsprop_nb._api.minimize import FORMS
 from rmsprop_nb._core.progress import watching
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.run_state import RunState
-from rmsprop_nb._core.types import MESSAGES, MinibatchSettings, Status
+from rmsprop_nb._core.settings import MinibatchSettings
+from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
     as_args,
@@ -34,7 +35,7 @@ from rmsprop_nb._drivers.minibatch_options import Plan, new_state, resumed_state
 from rmsprop_nb._drivers.ranks import Alone, Team, digest, state_digest
 from rmsprop_nb._drivers.row_order import Rows
 from rmsprop_nb._drivers.shards import Shard, SharedTarget, make_shared_target, parts_in_all, parts_of
-from rmsprop_nb._objectives.objective import Problem
+from rmsprop_nb._objectives.problem import Problem
 
 
 def minimize_minibatch(

@@ -16,7 +16,7 @@ from scipy.optimize import OptimizeResult
 from rmsprop_nb._core.options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.run_state import RunState
-from rmsprop_nb._core.types import MESSAGES, Status
+from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import (
     as_args,
     as_bounds,
@@ -31,7 +31,7 @@ from rmsprop_nb._drivers.loop import TRACE_COLUMNS
 from rmsprop_nb._drivers.ranks import Alone, Piece, ReducedObjective, Team, digest, state_digest
 from rmsprop_nb._drivers.shards import parts_in_all, parts_of
 from rmsprop_nb._drivers.solve import AnyOptions, run, starting_state
-from rmsprop_nb._objectives.objective import Problem
+from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb._training.arrays import is_on_device
 
 FORMS = ("2-point", "3-point", "cs", "inplace")

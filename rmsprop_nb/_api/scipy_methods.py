@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult, OptimizeWarning
 
 from rmsprop_nb._api.minimize import METHODS, Arguments, known_options, solve
-from rmsprop_nb._core.types import Status
+from rmsprop_nb._core.status import Status
 
 
 def rmsprop(

@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._api.minimize import FORMS, METHODS, minimize
-from rmsprop_nb._core.types import Hyper, Variant
+from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._core.validate import as_args, as_start, check_callable, check_jac
 from rmsprop_nb._kernels.update import make_update
+from rmsprop_nb._numba.calls import call_objective
 from rmsprop_nb._numba.decorators import kernel_jit
-from rmsprop_nb._numba.native import call_objective
-from rmsprop_nb._objectives.objective import CompiledObjective, Problem, PythonObjective, compile_objective
+from rmsprop_nb._objectives.compiled import CompiledObjective, compile_objective
+from rmsprop_nb._objectives.interpreted import PythonObjective
+from rmsprop_nb._objectives.problem import Problem
 
 _ROUNDS = 7
 _ROUND_SECONDS = 0.05

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._api.minimize import minimize
 from rmsprop_nb._cli.models import logistic_loss, nist_objective
-from rmsprop_nb._core.types import Status
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._numba.decorators import kernel_jit
 from rmsprop_nb.datasets import load_breast_cancer, load_nist
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from rmsprop_nb._core.progress import Watched
-from rmsprop_nb._core.types import Hyper, StoppingTests, Variant
+from rmsprop_nb._core.settings import Hyper, StoppingTests, Variant
 from rmsprop_nb._core.validate import as_count, as_number, as_rel_step, check_learning_rate
 
 _NEVER = np.iinfo(np.int64).max

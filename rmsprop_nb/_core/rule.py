@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from rmsprop_nb._core.types import Hyper, Variant
+from rmsprop_nb._core.settings import Hyper, Variant
 
 
 def times(a: Any, b: Any) -> Any:

@@ -15,15 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.types import (
-    MINIBATCH_DTYPE,
-    PROGRESS_DTYPE,
-    Arrays,
-    MinibatchArrays,
-    Phase,
-    Status,
-    Variant,
-)
+from rmsprop_nb._core.records import MINIBATCH_DTYPE, PROGRESS_DTYPE, Arrays, MinibatchArrays, Phase
+from rmsprop_nb._core.settings import Variant
+from rmsprop_nb._core.status import Status
 
 _LARGEST_COUNT = 2**62  # no run gets there, and adding to it does not overflow
 _RECORD_TYPES = (np.uint64, np.int64, np.float64)

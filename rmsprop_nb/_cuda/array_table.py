@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.types import Variant
+from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._cuda.arrays import to_host
 from rmsprop_nb._cuda.memory import real_of
 from rmsprop_nb._cuda.native import SIMULATED, cuda

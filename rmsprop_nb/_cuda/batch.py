@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.types import Status
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._cuda.batch_kernels import RECORD_DTYPE, Shape, make_block_kernel, make_column_kernel, make_local_kernel
 from rmsprop_nb._cuda.block_team import LARGEST_TEAM
 from rmsprop_nb._cuda.native import SIMULATED, cuda, require_device, resident_threads
@@ -17,7 +17,7 @@ from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._drivers.solve import AnyOptions, algorithm_of, batch_settings, starting_state
 from rmsprop_nb._kernels.thread_team import Team
-from rmsprop_nb._objectives.objective import Problem
+from rmsprop_nb._objectives.problem import Problem
 
 BLOCK = 8 if SIMULATED else 128
 """Threads in a block; the simulator starts a thread of Python for each."""

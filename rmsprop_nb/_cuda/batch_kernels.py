@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import float32, float64, from_dtype
 
-from rmsprop_nb._core.types import PROGRESS_DTYPE, Arrays, Hyper, Settings, Status, StoppingTests
+from rmsprop_nb._core.records import PROGRESS_DTYPE, Arrays
+from rmsprop_nb._core.settings import Hyper, Settings, StoppingTests
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._cuda.block_team import LARGEST_TEAM, make_evaluate_together
 from rmsprop_nb._cuda.native import SIMULATED, beginning, cuda, device_function
 from rmsprop_nb._drivers.loop import Algorithm

@@ -17,7 +17,8 @@ import numpy as np
 
 from rmsprop_nb._core.options import LbfgsOptions, RmspropOptions, largest_gradient
 from rmsprop_nb._core.result import Result
-from rmsprop_nb._core.types import MESSAGES, Status, StoppingTests
+from rmsprop_nb._core.settings import StoppingTests
+from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import as_args, as_count, check_callable
 from rmsprop_nb._cuda.array_table import Many
 from rmsprop_nb._cuda.arrays import copy_like, device_array, device_zeros, stream_of

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rmsprop_nb._core.options import Rule, largest_gradient
-from rmsprop_nb._core.types import Hyper, Variant
+from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._cuda.array_table import Many
 from rmsprop_nb._cuda.arrays import DeviceVector, check_device, check_vector, device_vector, device_zeros, host_values
 from rmsprop_nb._cuda.memory import real_of

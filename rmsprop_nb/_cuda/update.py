@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rmsprop_nb._core.rule import make_rule, times
-from rmsprop_nb._core.types import Hyper, Variant
+from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._cuda.memory import element_access, real_of, several_access, width_of
 from rmsprop_nb._cuda.native import SIMULATED, cuda, device_function, exact_times
 

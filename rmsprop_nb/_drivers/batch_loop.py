@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.types import Arrays, Settings, Status
+from rmsprop_nb._core.records import Arrays
+from rmsprop_nb._core.settings import Settings
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.loop import Algorithm
-from rmsprop_nb._kernels.update import clip, copy
+from rmsprop_nb._kernels.vectors import clip, copy
+from rmsprop_nb._numba.calls import try_objective
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
-from rmsprop_nb._numba.native import try_objective
 
 _RUNNING, _GTOL = int(Status.RUNNING), int(Status.GTOL)
 _EXCEPTION, _INTERRUPTED = int(Status.EXCEPTION), int(Status.INTERRUPTED)

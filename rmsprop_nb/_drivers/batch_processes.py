@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.types import Status
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_result import told
 from rmsprop_nb._drivers.batch_threads import KEPT_EXCEPTIONS, Job, run_here
-from rmsprop_nb._objectives.objective import Problem
+from rmsprop_nb._objectives.problem import Problem
 
 Engine = Callable[[Callable[[Job], Any], Iterable[Job]], Iterable[Any]]
 """What is called as ``map`` is."""

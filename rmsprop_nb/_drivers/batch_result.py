@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.result import Result, as_html
-from rmsprop_nb._core.types import MESSAGES, Status
+from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._drivers.batch_loop import BatchResults
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._api.minimize import outcome
-from rmsprop_nb._core.types import Status
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
 from rmsprop_nb._drivers.loop import StopRun, record_argument
 from rmsprop_nb._drivers.solve import AnyOptions, algorithm_of, batch_settings, run, starting_state
-from rmsprop_nb._objectives.objective import CompiledObjective, Problem, compile_objective
+from rmsprop_nb._objectives.compiled import CompiledObjective, compile_objective
+from rmsprop_nb._objectives.problem import Problem
 
 KEPT_EXCEPTIONS = 10
 

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.run_state import RunState
-from rmsprop_nb._core.types import Settings, Status
+from rmsprop_nb._core.settings import Settings
+from rmsprop_nb._core.status import Status
+from rmsprop_nb._numba.calls import call_objective
 from rmsprop_nb._numba.decorators import JIT_ENABLED, inline_jit, kernel_jit
-from rmsprop_nb._numba.native import call_objective
 from rmsprop_nb._numba.thread_safety import in_turn
-from rmsprop_nb._objectives.objective import CompiledObjective
+from rmsprop_nb._objectives.compiled import CompiledObjective
 
 _RUNNING = int(Status.RUNNING)
 

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Rule, largest_gradient
 from rmsprop_nb._core.progress import Watched
+from rmsprop_nb._core.records import MINIBATCH_DTYPE, MinibatchArrays
 from rmsprop_nb._core.run_state import RunState
-from rmsprop_nb._core.types import MINIBATCH_DTYPE, MinibatchArrays, MinibatchSettings, Status
+from rmsprop_nb._core.settings import MinibatchSettings
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import as_count, as_number, as_rel_step, check_known, check_learning_rate
 from rmsprop_nb._drivers.minibatch_loop import MinibatchAlgorithm
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.run_state import RunState
-from rmsprop_nb._core.types import Status
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.loop import StopRun
 
 _METHODS = ("Get_rank", "Allreduce", "allgather")

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._numba.calls import copy_bytes
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
-from rmsprop_nb._numba.native import copy_bytes
-from rmsprop_nb._objectives.objective import CompiledObjective
+from rmsprop_nb._objectives.compiled import CompiledObjective
 
 ROUNDS = 8
 _LEAST_BITS = np.uint64(7)  # a network of so few rounds is not random enough over fewer

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from rmsprop_nb._drivers.minibatch_loop import Target
 from rmsprop_nb._drivers.ranks import Piece, ReducedObjective, Team
 from rmsprop_nb._drivers.row_order import Order, Rows
-from rmsprop_nb._objectives.objective import Problem, PythonObjective
+from rmsprop_nb._objectives.interpreted import PythonObjective
+from rmsprop_nb._objectives.problem import Problem
 
 BLOCKS = 48
 """Number of blocks; the usual cuts, rank*rows//ranks, fall between blocks for every number of ranks that divides it."""

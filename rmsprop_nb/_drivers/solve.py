@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._core.progress import watching
+from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.run_state import RunState
-from rmsprop_nb._core.types import Arrays, Settings, Variant
+from rmsprop_nb._core.settings import Settings, Variant
 from rmsprop_nb._drivers.loop import Algorithm, Monitor, drive, next_rates
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE
 from rmsprop_nb._methods import conjugate_gradient as _auto
@@ -20,7 +21,9 @@ from rmsprop_nb._methods import descent as _descent
 from rmsprop_nb._methods import lbfgs as _lbfgs
 from rmsprop_nb._methods import textbook as _textbook
 from rmsprop_nb._numba.thread_safety import usable_threads
-from rmsprop_nb._objectives.objective import Problem, PythonObjective, compile_objective
+from rmsprop_nb._objectives.compiled import compile_objective
+from rmsprop_nb._objectives.interpreted import PythonObjective
+from rmsprop_nb._objectives.problem import Problem
 
 AnyOptions = RmspropOptions | LbfgsOptions
 

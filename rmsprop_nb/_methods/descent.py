@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop_nb._core.types import Phase, Status
+from rmsprop_nb._core.records import Phase
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
 from rmsprop_nb._kernels.thread_team import team_largest, team_sum
-from rmsprop_nb._kernels.update import copy, gradient_norm, max_abs, max_abs_difference
+from rmsprop_nb._kernels.vectors import copy, gradient_norm, max_abs, max_abs_difference
 from rmsprop_nb._methods.line_search import ACCEPT, FAILED, TAKE_BEST, UNBOUNDED, begin_search, end_trial
 from rmsprop_nb._methods.stopping import keep_best, stop_after_iteration, usable
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit

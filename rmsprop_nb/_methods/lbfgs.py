@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from rmsprop_nb._kernels.thread_team import team_sum, team_sums
-from rmsprop_nb._kernels.update import copy
+from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._methods.descent import (
     average_squares,
     blocked,

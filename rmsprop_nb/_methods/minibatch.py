@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop_nb._core.types import Status, Variant
-from rmsprop_nb._kernels.update import bias, clip, make_parallel_update, make_update, max_abs
+from rmsprop_nb._core.settings import Variant
+from rmsprop_nb._core.status import Status
+from rmsprop_nb._kernels.update import bias, make_parallel_update, make_update
+from rmsprop_nb._kernels.vectors import clip, max_abs
 from rmsprop_nb._methods.stopping import usable
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from rmsprop_nb._core.types import Status
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.thread_team import team_largest
-from rmsprop_nb._kernels.update import copy, max_abs
+from rmsprop_nb._kernels.vectors import copy, max_abs
 from rmsprop_nb._numba.decorators import inline_jit
 
 # Numba takes the members of an IntEnum for constants only when they are plain ints.

@@ -9,18 +9,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from rmsprop_nb._core.types import Phase, Status, Variant
+from rmsprop_nb._core.records import Phase
+from rmsprop_nb._core.settings import Variant
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.thread_team import team_largest
-from rmsprop_nb._kernels.update import (
-    bias,
-    clip,
-    copy,
-    gradient_norm,
-    make_parallel_update,
-    make_update,
-    max_abs,
-    max_abs_difference,
-)
+from rmsprop_nb._kernels.update import bias, make_parallel_update, make_update
+from rmsprop_nb._kernels.vectors import clip, copy, gradient_norm, max_abs, max_abs_difference
 from rmsprop_nb._methods.stopping import keep_best, stop_after_iteration, usable
 from rmsprop_nb._numba.decorators import kernel_jit
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from numba import config, njit
 
-from rmsprop_nb._numba.native import PackageCache
+from rmsprop_nb._numba.disk_cache import PackageCache
 
 JIT_ENABLED = not config.DISABLE_JIT
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop_nb._kernels.update import copy
+from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._numba.decorators import inline_jit
 
 COMPLEX_STEP = 1e-20

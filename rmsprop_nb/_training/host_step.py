@@ -18,16 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Rule, largest_gradient
-from rmsprop_nb._kernels.update import (
-    PARALLEL_MIN_SIZE,
-    address,
-    bias_after,
-    largest,
-    make_parallel_update,
-    make_update,
-    parallel_largest,
-    sum_of_squares,
-)
+from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE, bias_after, make_parallel_update, make_update
+from rmsprop_nb._kernels.vectors import address, largest, parallel_largest, sum_of_squares
 from rmsprop_nb._numba.thread_safety import in_turn, usable_threads
 from rmsprop_nb._training.arrays import check_no_overlap, computed_in, gradient_vector, parameter_vector
 from rmsprop_nb._training.pytree import Structure, leaves, names, places

@@ -185,7 +185,7 @@ def test_objective_that_scribbles_on_x():
 
 @needs_jit
 def test_second_batch_compiles_nothing():
-    from rmsprop_nb._objectives import objective as _objective
+    from rmsprop_nb._objectives import compiled as _objective
 
     y, weight = decays(3)
     misses = []

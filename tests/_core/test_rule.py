@@ -10,15 +10,8 @@ from numba import jit
 from variants import DTYPES, SIZES, VARIANTS
 
 from rmsprop_nb._core.options import RmspropOptions
-from rmsprop_nb._kernels.update import (
-    clip,
-    dot,
-    make_parallel_update,
-    make_update,
-    max_abs,
-    max_abs_difference,
-    projected_max_abs,
-)
+from rmsprop_nb._kernels.update import make_parallel_update, make_update
+from rmsprop_nb._kernels.vectors import clip, dot, max_abs, max_abs_difference, projected_max_abs
 from rmsprop_nb._numba.decorators import JIT_ENABLED
 from rmsprop_nb.testing import reference_rmsprop
 

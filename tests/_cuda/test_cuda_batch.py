@@ -20,7 +20,7 @@ from rmsprop_nb._cuda import native as _cuda_native
 from rmsprop_nb._cuda.objective import check_objective
 from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_threads import Job
-from rmsprop_nb._objectives.objective import Problem
+from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb.cuda import Team, team_sum
 
 TEXTBOOK = RmspropOptions(learning_rate=0.05, maxiter=20)

@@ -11,7 +11,7 @@ from numba import cuda, float32, float64, int32, int64, uint64
 from ptx_interpreter import address_in, run
 
 from rmsprop_nb._core.rule import make_rule, times
-from rmsprop_nb._core.types import Hyper, Variant
+from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._cuda.memory import ITEMSIZE, element_access, real_of, several_access, width_of
 from rmsprop_nb._cuda.reduce import make_add, make_largest, make_sum_of_squares
 from rmsprop_nb._cuda.update import BLOCK, make_many_update, make_update

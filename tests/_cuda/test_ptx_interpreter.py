@@ -10,7 +10,7 @@ from cuda_offline import ptx
 from numba import cuda, float32, types, uint64
 from ptx_interpreter import PTXError, address_in, run
 
-from rmsprop_nb._core.types import Hyper, Variant
+from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._cuda.update import make_update
 
 

@@ -25,9 +25,11 @@ from rmsprop_nb._drivers import loop as _loop
 from rmsprop_nb._drivers import minibatch_loop as _minibatch_loop
 from rmsprop_nb._drivers import row_order as _rows
 from rmsprop_nb._drivers import solve as _solve
-from rmsprop_nb._numba import native as _native
+from rmsprop_nb._numba import packing
 from rmsprop_nb._numba.decorators import JIT_ENABLED
-from rmsprop_nb._objectives import objective as _objective
+from rmsprop_nb._objectives import compiled as _objective
+from rmsprop_nb._objectives.interpreted import PythonObjective
+from rmsprop_nb._objectives.problem import Problem
 
 as_python = pytest.mark.skipif(JIT_ENABLED, reason="runs compiled code as Python, and the JIT is enabled")
 
@@ -50,7 +52,7 @@ def test_bodies_in_a_process_without_the_jit():
 def read(ty, address):
     """The value of this type that stands at an address."""
     if isinstance(ty, types.BaseTuple):
-        offsets = _native.word_offsets(ty)
+        offsets = packing.word_offsets(ty)
         return tuple(read(item, address + 8 * offset) for item, offset in zip(ty.types, offsets, strict=False))
     if isinstance(ty, types.Array):
         words = (ctypes.c_int64 * (2 + 2 * ty.ndim)).from_address(address)
@@ -70,11 +72,11 @@ def by_address(monkeypatch):
     numbers = itertools.count(1)
 
     def stand_in(problem, dtype):
-        words, references, args_type = _native.pack(problem.args)
+        words, references, args_type = packing.pack(problem.args)
         address = next(numbers)
-        made[address] = _objective.PythonObjective(problem), args_type
+        made[address] = PythonObjective(problem), args_type
         adapter = _objective._Adapter(None, address, launches_threads=False)
-        return _objective.CompiledObjective(adapter, words, references, _native.word_offsets(args_type))
+        return _objective.CompiledObjective(adapter, words, references, packing.word_offsets(args_type))
 
     def call(address, x, g, data):
         objective, args_type = made[address]
@@ -187,7 +189,7 @@ def test_minibatch_loop(shuffle, options, layout, request):
 @as_python
 def test_evaluation(by_address):
     objective = _solve.compile_objective(
-        _objective.Problem(bowl, "inplace", (TARGET, 2.0), np.empty(0), np.empty(0), None), np.dtype(np.float64)
+        Problem(bowl, "inplace", (TARGET, 2.0), np.empty(0), np.empty(0), None), np.dtype(np.float64)
     )
     g, expected = np.empty(3), np.empty(3)
     assert objective(np.ones(3), g) == bowl(np.ones(3), expected, TARGET, 2.0)

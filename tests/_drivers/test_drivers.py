@@ -17,11 +17,11 @@ from objectives import ARGS, FORMS, X0, as_python, fun, fun_inplace, jac
 from variants import DTYPES, VARIANTS
 
 from rmsprop_nb import Status, minimize, schedules
+from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.run_state import RunState
-from rmsprop_nb._core.types import Arrays
 from rmsprop_nb._drivers import loop as _loop
 from rmsprop_nb._numba.decorators import JIT_ENABLED
-from rmsprop_nb._objectives.objective import CompiledObjective
+from rmsprop_nb._objectives.compiled import CompiledObjective
 
 needs_jit = pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, and the JIT is disabled")
 
@@ -357,7 +357,7 @@ def test_objective_may_scribble_on_x(options, form, clean_calls):
 def test_second_run_compiles_nothing():
     run()
     from rmsprop_nb._methods import conjugate_gradient as _auto
-    from rmsprop_nb._objectives import objective as _objective
+    from rmsprop_nb._objectives import compiled as _objective
 
     adapters = _objective._compile_adapter.cache_info()
     before = len(_auto.tell.signatures)

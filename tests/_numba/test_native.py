@@ -28,10 +28,12 @@ from numba.core.runtime import _nrt_python, rtsys
 import rmsprop_nb
 from rmsprop_nb import minimize
 from rmsprop_nb._numba import decorators as _jit
+from rmsprop_nb._numba.calls import OBJECTIVE_SIGNATURE, call_objective, entry_address, load_vectors
 from rmsprop_nb._numba.decorators import JIT_ENABLED, kernel_jit
-from rmsprop_nb._numba.native import OBJECTIVE_SIGNATURE, call_objective, entry_address, load_vectors, pack
-from rmsprop_nb._objectives import objective as _objective
-from rmsprop_nb._objectives.objective import Problem, compile_objective
+from rmsprop_nb._numba.packing import pack
+from rmsprop_nb._objectives import compiled as _objective
+from rmsprop_nb._objectives.compiled import compile_objective
+from rmsprop_nb._objectives.problem import Problem
 
 pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, and the JIT is disabled")
 

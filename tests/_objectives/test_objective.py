@@ -13,8 +13,9 @@ from objectives import ARGS, FORMS, X0, as_python, fun, jac
 from rmsprop_nb import minimize
 from rmsprop_nb._core.options import RmspropOptions
 from rmsprop_nb._numba.decorators import JIT_ENABLED
-from rmsprop_nb._numba.native import Unpackable, pack
-from rmsprop_nb._objectives.objective import CompiledObjective, Problem, compile_objective
+from rmsprop_nb._numba.packing import Unpackable, pack
+from rmsprop_nb._objectives.compiled import CompiledObjective, compile_objective
+from rmsprop_nb._objectives.problem import Problem
 
 needs_jit = pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, and the JIT is disabled")
 
@@ -158,7 +159,7 @@ PACKABLE = {
 @needs_jit
 @pytest.mark.parametrize("args", PACKABLE.values(), ids=PACKABLE)
 def test_packed_args_arrive_unchanged(args):
-    from rmsprop_nb._numba.native import load_args
+    from rmsprop_nb._numba.packing import load_args
 
     words, references, args_type = pack(args)
     read = njit(lambda data: load_args(data, args_type))

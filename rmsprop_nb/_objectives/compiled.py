@@ -1,14 +1,11 @@
-"""Any ``fun`` and ``jac`` made into one thing: ``evaluate(x, g) -> f``, which fills g.
+"""Compiled ``fun`` and ``jac`` made into one thing that compiled loops call by its address.
 
-When both are compiled functions the evaluation is a small compiled adapter around them, known by its address, and a
-compiled loop calls it without returning to Python. Otherwise it is a Python object that checks what the user's
-functions return.
+The evaluation is a small compiled adapter around the user's functions, which fills g and returns f.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import logging
 from collections.abc import Callable
@@ -21,67 +18,24 @@ from numba.core.errors import NumbaError
 from numba.extending import is_jitted
 from numpy.typing import NDArray
 
-from rmsprop_nb._numba.decorators import adapter_jit, inline_jit, kernel_jit, user_jit
-from rmsprop_nb._numba.native import (
+from rmsprop_nb._numba.calls import (
     OBJECTIVE_SIGNATURE,
-    Unpackable,
     call_inlined,
     call_objective,
     entry_address,
     launches_threads,
-    load_args,
     load_vectors,
-    pack,
     return_type,
-    word_offsets,
 )
+from rmsprop_nb._numba.decorators import adapter_jit, inline_jit, kernel_jit, user_jit
+from rmsprop_nb._numba.packing import Unpackable, load_args, pack, word_offsets
 from rmsprop_nb._numba.thread_safety import objective_in_turn
-from rmsprop_nb._objectives.finite_differences import CALLS_PER_VARIABLE, DIFFERENCES, complex_step, default_rel_step
+from rmsprop_nb._objectives.finite_differences import DIFFERENCES, complex_step
+from rmsprop_nb._objectives.problem import Problem
 
 logger = logging.getLogger("rmsprop_nb")
 
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """What the user asked to be minimized, validated.
-
-    Attributes
-    ----------
-    fun : callable
-        The objective, in the form that `jac` says.
-    jac : callable, True, "2-point", "3-point", "cs" or "inplace"
-        Where the gradient comes from.
-    args : tuple
-        Further arguments of both.
-    lower, upper : ndarray
-        Bounds in the dtype of x, of size 0 if there are none.
-    rel_step : float or None
-        Relative step of differences as the user gave it.
-    """
-
-    fun: Callable[..., Any]
-    jac: Any
-    args: tuple[Any, ...]
-    lower: NDArray[Any]
-    upper: NDArray[Any]
-    rel_step: float | None
-
-    @property
-    def step(self) -> tuple[float, bool]:
-        """Relative step of differences, and whether it is relative to x alone."""
-        if self.rel_step is not None:
-            return self.rel_step, True
-        return default_rel_step(self.jac, self.lower.dtype), False
-
-    def calls_per_gradient(self, n: int) -> int:
-        """Number of calls of `fun` that one gradient takes, beside the one for f itself."""
-        return n * CALLS_PER_VARIABLE.get(self.jac, 0) if isinstance(self.jac, str) else 0
-
-
 _SINGLE, _DOUBLE = (types.Array(real, 1, "C") for real in (float32, float64))
-
-
-# -- compiled ---------------------------------------------------------------------------------------------------------
 
 
 class _Adapter(NamedTuple):
@@ -239,108 +193,3 @@ def _store(gradient, g):
         raise ValueError("jac must return one derivative for each element of x, but the lengths differ.")  # noqa: EM101
     for i in range(g.size):
         g[i] = gradient[i]
-
-
-# -- interpreted ------------------------------------------------------------------------------------------------------
-
-
-class PythonObjective:
-    """An evaluation through Python, with every value checked.
-
-    The user's functions are given copies of x, so that what they do to them, or keep, changes nothing.
-
-    Attributes
-    ----------
-    args : tuple
-        Further arguments of the user's functions; may be set anew between two evaluations.
-    """
-
-    def __init__(self, problem: Problem) -> None:
-        self.args = problem.args
-        self._problem = problem
-        self._grad: NDArray[Any] | None = None
-
-    def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
-        """Fill g with the gradient at x and return f."""
-        fun, jac, args = self._problem.fun, self._problem.jac, self.args
-        if jac == "inplace":
-            return self._inplace(x, g)
-        if jac == "cs":
-            return _as_float(complex_step(_complex_fun(fun), x, g, args))  # type: ignore[no-untyped-call]
-        if jac is True:
-            f, gradient = _as_pair(fun(x.copy(), *args))
-            store_gradient(gradient, g, "fun")
-            return _as_float(f)
-        if callable(jac):
-            f = _as_float(fun(x.copy(), *args))
-            store_gradient(jac(x.copy(), *args), g, "jac")
-            return f
-        return self._differences(x, g)
-
-    def _inplace(self, x: NDArray[Any], g: NDArray[Any]) -> float:
-        if self._grad is None:
-            # Elements that fun forgets to fill, or adds to without zeroing, show as NaN instead of silently wrong.
-            self._grad = np.full_like(g, np.nan)
-        f = _as_float(self._problem.fun(x.copy(), self._grad, *self.args))
-        g[:] = self._grad
-        return f
-
-    def _differences(self, x: NDArray[Any], g: NDArray[Any]) -> float:
-        problem = self._problem
-
-        def fun(z: NDArray[Any], *args: Any) -> float:
-            return _as_float(problem.fun(z.copy(), *args))
-
-        bounds = (problem.lower, problem.upper)
-        with np.errstate(all="ignore"):
-            return float(DIFFERENCES[problem.jac](fun, x, g, problem.step, bounds, self.args))
-
-
-def _complex_fun(fun: Callable[..., Any]) -> Callable[..., Any]:
-    """`fun` for complex x, refusing a real result: it would be a gradient of zeros."""
-
-    def checked(z: NDArray[np.complex128], *args: Any) -> complex:
-        value = np.asarray(fun(z.copy(), *args))
-        if value.dtype.kind != "c":
-            msg = (
-                f"jac='cs' needs a fun that returns a complex value for complex x, got {value.dtype}: it drops the "
-                "imaginary part (abs, norm, comparisons do). Use jac='2-point' or give the gradient."
-            )
-            raise TypeError(msg)
-        return complex(value.item())
-
-    return checked
-
-
-def _as_float(value: Any) -> float:
-    """Check that the objective's value is one real number."""
-    if isinstance(value, float):
-        return float(value)
-    array = np.asarray(value)
-    if array.size != 1 or array.dtype.kind not in "fiub":
-        shape = f"shape {array.shape} and dtype {array.dtype}" if array.dtype != object else f"{value!r}"
-        msg = f"fun must return one real number, got {shape}."
-        raise TypeError(msg)
-    return float(array.item())
-
-
-def _as_pair(value: Any) -> tuple[Any, Any]:
-    try:
-        f, gradient = value
-    except (TypeError, ValueError):
-        msg = f"With jac=True fun must return the pair (f, gradient), got {type(value).__name__}."
-        raise TypeError(msg) from None
-    return f, gradient
-
-
-def store_gradient(gradient: Any, g: NDArray[Any], source: str) -> None:
-    """Copy the user's gradient into g after checking its shape and dtype."""
-    array = np.asarray(gradient)
-    if array.shape != g.shape and not (array.ndim == 0 and g.size == 1):
-        msg = f"{source} must return a gradient of shape {g.shape}, one derivative for each x, got shape {array.shape}."
-        raise ValueError(msg)
-    if array.dtype.kind not in "fiub":
-        msg = f"{source} must return a real gradient, got dtype {array.dtype}."
-        raise TypeError(msg)
-    with np.errstate(over="ignore"):  # too large for float32 becomes inf, which the loop reports
-        g[:] = array

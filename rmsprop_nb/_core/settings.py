@@ -1,0 +1,80 @@
+"""What a run is given besides its state: the switches and numbers of the rule, limits, learning rates."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Variant(NamedTuple):
+    """The switches of the rule. They are compile-time constants: a kernel moves only the state it needs."""
+
+    centered: bool = False
+    momentum: bool = False
+    nesterov: bool = False
+    eps_inside_sqrt: bool = False
+    bias_correction: bool = False
+    weight_decay: bool = False
+    decoupled_weight_decay: bool = False
+    lr_in_momentum: bool = False
+
+
+class Hyper(NamedTuple):
+    """The numbers of the rule, cast to the parameters' dtype so that a float32 kernel stays float32.
+
+    ``one_minus_beta`` is formed in double precision and then rounded, as PyTorch and optax do: in float32 it is not
+    ``1 - beta``.
+    """
+
+    beta: Any
+    one_minus_beta: Any
+    eps: Any
+    momentum: Any
+    weight_decay: Any
+
+    @classmethod
+    def of(cls, dtype: Any, beta: float, eps: float, momentum: float = 0.0, weight_decay: float = 0.0) -> Hyper:
+        """Cast the hyper-parameters to `dtype`."""
+        return cls(*map(np.dtype(dtype).type, (beta, 1.0 - beta, eps, momentum, weight_decay)))
+
+
+class StoppingTests(NamedTuple):
+    """The limits that compiled code checks at every iteration. A test that is off holds a value it cannot meet."""
+
+    gtol: float
+    ftol: float
+    xtol: float
+    f_target: float
+    maxiter: int
+    maxfev: int
+    patience: int
+    largest_gradient: float  # its square must not overflow: S = inf would make every later step zero
+
+
+class Settings(NamedTuple):
+    """What a run is given besides its state."""
+
+    hyper: Hyper
+    tests: StoppingTests
+    rates: NDArray[Any]  # learning rates of the next steps; the last one holds for all that follow
+    curvature: float  # fraction of the slope that a line search may leave
+    blocks: int  # pieces of a vector worked on at the same time
+    team: Any = None  # the threads that share a vector, a Team; see _team
+
+
+class MinibatchSettings(NamedTuple):
+    """What a run over mini-batches is given besides its state; clipping that is off has an infinite limit."""
+
+    hyper: Hyper
+    rates: NDArray[Any]
+    largest_gradient: float
+    clip_value: float
+    clip_norm: float
+    accumulate: int  # batches to a step
+    batches: int  # in an epoch
+    epochs: int
+    horizon: int  # steps over which an automatic rate falls to 0, or 0 if it does not
+    averaging: bool
+    blocks: int

@@ -1,0 +1,139 @@
+"""Objectives called by the address of their native entry.
+
+A compiled loop calls the user's objective by address, so that the loop itself is compiled once and cached on disk
+instead of once for every objective. This leans on Numba's internals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+from numba.np import arrayobj
+
+from rmsprop_nb._numba.packing import borrowed_array
+
+# Vectors go in as addresses and a length: words in registers, where two arrays of Numba's are fifteen on the stack.
+OBJECTIVE_SIGNATURE = types.float64(types.intp, types.intp, types.intp, types.intp)
+"""Signature of an adapter: ``(address of x, address of grad, size, address of the packed args) -> f``."""
+
+
+def entry_address(dispatcher: Any) -> int:
+    """Address of the native entry compiled for `OBJECTIVE_SIGNATURE`; valid while `dispatcher` is alive."""
+    compiled = dispatcher.overloads[OBJECTIVE_SIGNATURE.args]
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
+def launches_threads(dispatcher: Any) -> bool:
+    """Whether the code compiled for `OBJECTIVE_SIGNATURE` has parallel loops, in itself or in what it calls."""
+    compiled = dispatcher.overloads[OBJECTIVE_SIGNATURE.args]
+    with contextlib.suppress(NameError):
+        return compiled.library._final_module.get_function("numba_parallel_for") is not None
+    return False
+
+
+@intrinsic
+def load_vectors(typingctx: Any, x: Any, g: Any, size: Any, array_type_ref: Any) -> Any:
+    """Make arrays of the two vectors that an adapter is given; they own nothing, the caller holds them."""
+    array_type = array_type_ref.instance_type
+    signature = types.UniTuple(array_type, 2)(x, g, size, array_type_ref)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        stride = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array_type.dtype)))
+        x_address, g_address, length, _ = args
+        arrays = [
+            borrowed_array(context, builder, array_type, address, [length], [stride], stride)
+            for address in (x_address, g_address)
+        ]
+        return context.make_tuple(builder, sig.return_type, arrays)
+
+    return signature, codegen
+
+
+def return_type(dispatcher: Any, arg_types: tuple[Any, ...]) -> Any:
+    """Type that a compiled function returns for these argument types; compiles it if need be."""
+    dispatcher.compile(arg_types)
+    return dispatcher.overloads[arg_types].signature.return_type
+
+
+@intrinsic
+def call_inlined(typingctx: Any, fun: Any, args: Any) -> Any:
+    """Call a compiled function, and make its code part of the caller's: a call may cost more than a small objective."""
+    call = fun.get_call_type(typingctx, args.types, {})
+    signature = call.return_type(fun, args)
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        items = zip(cgutils.unpack_tuple(builder, values[1]), args.types, call.args, strict=True)
+        cast = [context.cast(builder, value, given, wanted) for value, given, wanted in items]
+        result = context.get_function(fun, call)(builder, cast)
+        entry = fun.dispatcher.overloads[call.args].fndesc.llvm_func_name
+        for instruction in itertools.chain.from_iterable(block.instructions for block in builder.function.blocks):
+            if isinstance(instruction, ir.CallInstr) and instruction.callee.name == entry:
+                instruction.attributes.add("alwaysinline")
+        return result
+
+    return signature, codegen
+
+
+@intrinsic
+def call_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> Any:
+    """Call the adapter at `address`; an exception raised in it leaves the calling loop as an exception."""
+    signature = types.float64(types.intp, _vector(x), _vector(g), types.intp)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        status, result = _emit_call(context, builder, sig, args)
+        with cgutils.if_unlikely(builder, status.is_error):
+            context.call_conv.return_status_propagate(builder, status)
+        return result
+
+    return signature, codegen
+
+
+@intrinsic
+def try_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> Any:
+    """Call the adapter at `address` and return ``(raised, f)``; the exception itself is dropped."""
+    signature = types.Tuple((types.boolean, types.float64))(types.intp, _vector(x), _vector(g), types.intp)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        status, result = _emit_call(context, builder, sig, args)
+        raised = context.cast(builder, status.is_error, types.boolean, types.boolean)
+        return context.make_tuple(builder, sig.return_type, [raised, result])
+
+    return signature, codegen
+
+
+def _vector(ty: Any) -> Any:
+    """The type itself, if its elements lie side by side, as an adapter takes for granted."""
+    if not (isinstance(ty, types.Array) and ty.ndim == 1 and ty.layout == "C"):
+        msg = f"an objective takes contiguous vectors, not {ty}"
+        raise TypingError(msg)
+    return ty
+
+
+def _emit_call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    parameters = OBJECTIVE_SIGNATURE.args
+    entry_type = context.call_conv.get_function_type(types.float64, parameters)
+    entry = builder.inttoptr(args[0], entry_type.as_pointer())
+    x, g = (arrayobj.make_array(sig.args[k])(context, builder, args[k]) for k in (1, 2))
+    words = [*(builder.ptrtoint(array.data, context.get_value_type(types.intp)) for array in (x, g)), x.nitems, args[3]]
+    return context.call_conv.call_function(builder, entry, types.float64, parameters, words)
+
+
+@intrinsic
+def copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
+    """Copy `count` bytes from address `source` to address `target`."""
+    signature = types.void(types.intp, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte = context.get_value_type(types.voidptr)
+        to, from_ = (builder.inttoptr(address, byte) for address in args[:2])
+        cgutils.raw_memcpy(builder, to, from_, args[2], 1)
+        return context.get_dummy_value()
+
+    return signature, codegen

@@ -1,0 +1,114 @@
+"""Any ``fun`` and ``jac`` made into one Python object, ``evaluate(x, g) -> f``, that checks what they return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop_nb._objectives.finite_differences import DIFFERENCES, complex_step
+from rmsprop_nb._objectives.problem import Problem
+
+
+class PythonObjective:
+    """An evaluation through Python, with every value checked.
+
+    The user's functions are given copies of x, so that what they do to them, or keep, changes nothing.
+
+    Attributes
+    ----------
+    args : tuple
+        Further arguments of the user's functions; may be set anew between two evaluations.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.args = problem.args
+        self._problem = problem
+        self._grad: NDArray[Any] | None = None
+
+    def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
+        """Fill g with the gradient at x and return f."""
+        fun, jac, args = self._problem.fun, self._problem.jac, self.args
+        if jac == "inplace":
+            return self._inplace(x, g)
+        if jac == "cs":
+            return _as_float(complex_step(_complex_fun(fun), x, g, args))  # type: ignore[no-untyped-call]
+        if jac is True:
+            f, gradient = _as_pair(fun(x.copy(), *args))
+            store_gradient(gradient, g, "fun")
+            return _as_float(f)
+        if callable(jac):
+            f = _as_float(fun(x.copy(), *args))
+            store_gradient(jac(x.copy(), *args), g, "jac")
+            return f
+        return self._differences(x, g)
+
+    def _inplace(self, x: NDArray[Any], g: NDArray[Any]) -> float:
+        if self._grad is None:
+            # Elements that fun forgets to fill, or adds to without zeroing, show as NaN instead of silently wrong.
+            self._grad = np.full_like(g, np.nan)
+        f = _as_float(self._problem.fun(x.copy(), self._grad, *self.args))
+        g[:] = self._grad
+        return f
+
+    def _differences(self, x: NDArray[Any], g: NDArray[Any]) -> float:
+        problem = self._problem
+
+        def fun(z: NDArray[Any], *args: Any) -> float:
+            return _as_float(problem.fun(z.copy(), *args))
+
+        bounds = (problem.lower, problem.upper)
+        with np.errstate(all="ignore"):
+            return float(DIFFERENCES[problem.jac](fun, x, g, problem.step, bounds, self.args))
+
+
+def _complex_fun(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """`fun` for complex x, refusing a real result: it would be a gradient of zeros."""
+
+    def checked(z: NDArray[np.complex128], *args: Any) -> complex:
+        value = np.asarray(fun(z.copy(), *args))
+        if value.dtype.kind != "c":
+            msg = (
+                f"jac='cs' needs a fun that returns a complex value for complex x, got {value.dtype}: it drops the "
+                "imaginary part (abs, norm, comparisons do). Use jac='2-point' or give the gradient."
+            )
+            raise TypeError(msg)
+        return complex(value.item())
+
+    return checked
+
+
+def _as_float(value: Any) -> float:
+    """Check that the objective's value is one real number."""
+    if isinstance(value, float):
+        return float(value)
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "fiub":
+        shape = f"shape {array.shape} and dtype {array.dtype}" if array.dtype != object else f"{value!r}"
+        msg = f"fun must return one real number, got {shape}."
+        raise TypeError(msg)
+    return float(array.item())
+
+
+def _as_pair(value: Any) -> tuple[Any, Any]:
+    try:
+        f, gradient = value
+    except (TypeError, ValueError):
+        msg = f"With jac=True fun must return the pair (f, gradient), got {type(value).__name__}."
+        raise TypeError(msg) from None
+    return f, gradient
+
+
+def store_gradient(gradient: Any, g: NDArray[Any], source: str) -> None:
+    """Copy the user's gradient into g after checking its shape and dtype."""
+    array = np.asarray(gradient)
+    if array.shape != g.shape and not (array.ndim == 0 and g.size == 1):
+        msg = f"{source} must return a gradient of shape {g.shape}, one derivative for each x, got shape {array.shape}."
+        raise ValueError(msg)
+    if array.dtype.kind not in "fiub":
+        msg = f"{source} must return a real gradient, got dtype {array.dtype}."
+        raise TypeError(msg)
+    with np.errstate(over="ignore"):  # too large for float32 becomes inf, which the loop reports
+        g[:] = array
