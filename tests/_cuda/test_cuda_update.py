@@ -14,7 +14,7 @@ from rmsprop_nb._core.rule import make_rule, times
 from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._cuda.memory import ITEMSIZE, element_access, real_of, several_access, width_of
 from rmsprop_nb._cuda.reduce import make_add, make_largest, make_sum_of_squares
-from rmsprop_nb._cuda.update import BLOCK, make_many_update, make_update
+from rmsprop_nb._cuda.update import ADDRESSES, BLOCK, ArrayRow, Formats, make_table_update, make_update
 from rmsprop_nb._kernels.update import make_update as make_host_update
 from rmsprop_nb.cuda import device_rule
 
@@ -108,7 +108,7 @@ def single_signature(real):
 
 def compiled_single(variant, formats, *, adjusts=False, deterministic=True):
     real = str(real_of(formats[0]))
-    return ptx(make_update(variant, formats, adjusts, deterministic), single_signature(REALS[real]))
+    return ptx(make_update(variant, Formats(*formats), adjusts, deterministic), single_signature(REALS[real]))
 
 
 def run_single(text, arrays, scale=1.0, limit=math.inf):
@@ -262,7 +262,7 @@ def chunks_of(sizes):
 
 def table_of(arrays, first=0):
     """A table of addresses, and what is reached by it; the size of an array comes last."""
-    rows = [[*a.addresses(5 * k + first), 0, a.n] for k, a in enumerate(arrays)]
+    rows = [ArrayRow(*a.addresses(5 * k + first), size=a.n) for k, a in enumerate(arrays)]
     return np.array(rows, np.uint64), [d for a in arrays for d in a.device]
 
 
@@ -277,7 +277,7 @@ def test_arrays_of_all_sizes_in_one_launch_have_the_bits_of_the_cpu(name, format
     expected = [a.expected(variant, h, rate=r) for a, h, r in zip(arrays, hypers, rates, strict=True)]
     addresses, memory = table_of(arrays)
     chunks = chunks_of([a.n for a in arrays])
-    text = ptx(make_many_update(variant, formats, False, True), many_signature(REALS[str(real)]))
+    text = ptx(make_table_update(variant, Formats(*formats), False, True), many_signature(REALS[str(real)]))
     begun = 7  # a launch takes some of the chunks
     for first, count in ((0, begun), (begun, len(chunks) - begun)):
         places = chunks, np.uint64(first), np.uint64(LENGTH), addresses, numbers
@@ -293,7 +293,7 @@ def test_clipped_gradients_of_many_arrays():
     addresses, memory = table_of(arrays)
     numbers = np.array([(RATE, CORRECTION, *hyper)] * 2, np.float32)
     chunks = chunks_of([5, 1025])
-    text = ptx(make_many_update(Variant(), ("float16",) * 2, True, True), many_signature(float32))
+    text = ptx(make_table_update(Variant(), Formats("float16", "float16"), True, True), many_signature(float32))
     places = chunks, np.uint64(0), np.uint64(LENGTH), addresses, numbers
     run(text, len(chunks), 64, (*places, np.float32(-0.5), np.float32(0.7)), memory)
     for a, made in zip(arrays, expected, strict=True):
@@ -329,7 +329,7 @@ def test_gradients_are_added_up(number_format):
     arrays = [Arrays(Variant(), n, (number_format,) * 2, n % 2) for n in SIZES]
     totals = [np.ones(n, real) for n in SIZES]
     addresses, memory = table_of(arrays)
-    addresses[:, 5] = [address_in(len(memory) + k) for k in range(len(totals))]
+    addresses[:, ADDRESSES.gradient_sum] = [address_in(len(memory) + k) for k in range(len(totals))]
     chunks = chunks_of(SIZES)
     run(add, len(chunks), BLOCK, (chunks, np.uint64(LENGTH), addresses), [*memory, *totals])
     for a, total in zip(arrays, totals, strict=True):
@@ -355,9 +355,11 @@ KERNELS = {  # most instructions an element, on sm_90, of those that compute in 
 def test_machine_code_of_the_update(kind, number_format, many, capability):
     variant = VARIANTS["everything" if kind == "everything" else "plain"]
     real, width = REALS[str(real_of(number_format))], width_of(number_format)
-    make, signature = (make_many_update, many_signature) if many else (make_update, single_signature)
+    make, signature = (make_table_update, many_signature) if many else (make_update, single_signature)
     code = machine_code(
-        make(variant, (number_format,) * 2, False, kind == "deterministic"), signature(real), capability
+        make(variant, Formats(number_format, number_format), False, kind == "deterministic"),
+        signature(real),
+        capability,
     )
     assert code.spilled == code.stack == 0
     assert not any(opcode.startswith(("LDL", "STL", "LD.", "ST.")) for opcode in code.opcodes)
