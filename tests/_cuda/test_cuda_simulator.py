@@ -18,6 +18,7 @@ TESTS = [
     str(Path(__file__).with_name(name))
     for name in ("cuda_simulated.py", "cuda_simulated_many.py", "test_cuda_device.py")
 ]
+TESTS.append(str(Path(__file__).parents[1] / "_training" / "test_step_on_host_and_device.py"))
 
 
 def in_new_process(*command, **environment):
