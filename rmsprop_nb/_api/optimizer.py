@@ -18,7 +18,7 @@ from rmsprop_nb._training.host_step import HostStep, new_leaf
 from rmsprop_nb._training.presets import preset_options
 from rmsprop_nb._training.pytree import leaves, names, paths, structure_of
 from rmsprop_nb._training.state import LeafState, RMSpropState
-from rmsprop_nb._training.step import OptimizerStep, Rate, Work
+from rmsprop_nb._training.step import ArrayOptions, OptimizerStep, Work
 
 _RULE = tuple(field.name for field in dataclasses.fields(Rule))
 _ARRAY_OPTIONS = ("learning_rate", *_RULE)
@@ -74,14 +74,15 @@ class RMSprop(Rule):
     check_finite : bool, default True
         Look at all gradients before anything is written, and raise if one is NaN, infinite, or so large that its square
         is infinite. To be able to leave everything as it is, this reads all gradients before the update does: an
-        eighth of the time of a step in cache, a quarter beyond. Without it such a gradient spoils the state for good,
-        as it does in other libraries.
+        eighth of the time of a step in cache, a quarter beyond. Without it such a gradient makes the state useless from
+        then on, as it does in other libraries.
     deterministic : bool, default False
         On a CUDA device: round as the CPU does, for the same bits from the same gradients.
     per_block : mapping of str to mapping, optional
         Other options for some of the arrays, by name: ``{"b": {"weight_decay": 0.0}, "layers/0": {"eps": 1e-6}}``. The
-        name of an array is the way to it, keys and positions joined by slashes, as in `RMSpropState.to_arrays`; that of
-        a container speaks of all within it, and the longer name wins. Options are learning_rate to lr_in_momentum.
+        name of an array consists of the keys and positions that lead to it, joined by slashes, as in
+        `RMSpropState.to_arrays`; that of a container stands for all arrays within it, and the longer name wins. Options
+        are learning_rate to lr_in_momentum.
 
     Raises
     ------
@@ -155,7 +156,7 @@ class RMSprop(Rule):
         for name, options in per_block.items():
             unknown = [option for option in options if option not in _ARRAY_OPTIONS]
             if unknown:
-                msg = f"per_block[{name!r}] must hold options of a block, got {unknown[0]!r}; "
+                msg = f"per_block[{name!r}] must hold options of arrays, got {unknown[0]!r}; "
                 msg += f"they are {', '.join(_ARRAY_OPTIONS)}."
                 raise ValueError(msg)
             checked[str(name)] = dict(options)
@@ -167,17 +168,17 @@ class RMSprop(Rule):
     def _rule_with(self, options: Mapping[str, Any]) -> Rule:
         return Rule(**{name: options.get(name, getattr(self, name)) for name in _RULE})
 
-    def _choose(self, name: str) -> tuple[Rule, Rate]:
-        """Return the rule and the learning rate of one array."""
+    def _choose(self, name: str) -> ArrayOptions:
+        """Return the options of the array of this name."""
         options: dict[str, Any] = {}
         for prefix in sorted(self.per_block or {}, key=len):
             if name == prefix or name.startswith(f"{prefix}/"):
                 options |= (self.per_block or {})[prefix]
-        return self._rule_with(options), options.get("learning_rate", self.learning_rate)
+        return ArrayOptions(self._rule_with(options), options.get("learning_rate", self.learning_rate))
 
     @classmethod
     def preset(cls, library: str, **overrides: Any) -> RMSprop:
-        """RMSprop as another library has it: its formula and its default values.
+        """Make RMSprop as another library has it: with its formula and its default values.
 
         Parameters
         ----------
@@ -217,7 +218,7 @@ class RMSprop(Rule):
         return cls(**preset_options(library, overrides, known))
 
     def init(self, params: Any) -> RMSpropState:
-        """Make the state for parameters; nothing of them is kept but their nesting, shapes and dtypes.
+        """Make the state for parameters, of which only the nesting, shapes and dtypes are kept.
 
         Parameters
         ----------
@@ -234,14 +235,14 @@ class RMSprop(Rule):
         Raises
         ------
         TypeError, ValueError
-            If an array cannot be updated in place, two of them share memory, or per_block names one that is not there.
+            If an array cannot be updated in place, two share memory, or per_block names one that does not exist.
         """
         structure = structure_of(params, "params")
         arrays = leaves(structure, params, "params")
         if not arrays:
             msg = f"params must hold at least one array, got {params!r}."
             raise ValueError(msg)
-        rules = [self._choose(name)[0] for name in names(structure)]
+        rules = [self._choose(name).rule for name in names(structure)]
         named = [NamedArray(f"params{path}", a) for a, path in zip(arrays, paths(structure), strict=True)]
         if is_on_device(arrays[0]):
             from rmsprop_nb._cuda.step import new_device_leaves
@@ -265,7 +266,7 @@ class RMSprop(Rule):
             Gradients, nested like params and with the same shapes and dtypes, or float32 for parameters of half
             precision. They are not changed.
         state : RMSpropState
-            Of `init`, or of `RMSpropState.from_arrays`.
+            From `init` or `RMSpropState.from_arrays`.
 
         Raises
         ------

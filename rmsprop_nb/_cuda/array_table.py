@@ -65,7 +65,7 @@ class ArrayTable:
         return [float(bits[begin:end].max(initial=0.0)) for begin, end in itertools.pairwise(self._first_chunks)]
 
     def sum_of_squares(self, number_format: str, stream: Any, scale: float = 1.0) -> float:
-        """Return the sum of the squares of all gradients times `scale`, in double precision; waits for the device."""
+        """Return the sum of squares of all gradients times `scale`, in double precision; waits for the device."""
         return sum_of_parts(self._reduced(make_sum_of_squares(number_format, scale), np.dtype(np.float64), stream))
 
     def _reduced(self, kernel: Any, dtype: Any, stream: Any) -> NDArray[Any]:

@@ -30,9 +30,9 @@ from rmsprop_nb._training.arrays import NamedArray, Span, check_spans, is_on_dev
 from rmsprop_nb._training.pytree import leaves, names, paths
 from rmsprop_nb._training.state import LeafState, RMSpropState
 from rmsprop_nb._training.step import (
+    ArrayOptions,
     Leaf,
     OptimizerStep,
-    Rate,
     ask_schedules,
     check_leaf_state,
     is_exact_enough,
@@ -63,6 +63,7 @@ def new_device_leaves(named: Sequence[NamedArray], rules: Sequence[Rule], accumu
 
 
 def _new_leaf(found: DeviceVector, rule: Rule, accumulates: bool) -> LeafState:
+    """Make the state for one array of parameters."""
     dtype = real_of(found.format)
     made: list[Any] = [
         device_zeros(found.size, dtype) if is_needed else None
@@ -134,7 +135,7 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         self,
         owner: Any,
         state: RMSpropState,
-        choose: Callable[[str], tuple[Rule, Rate]],
+        choose: Callable[[str], ArrayOptions],
         *,
         accumulates: bool,
         clipped_to: float | None,
@@ -146,7 +147,7 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         self.structure = state._structure
         self.deterministic = deterministic
         self.leaves = [
-            _leaf(path, kept, *choose(name), accumulates, clipped_to)
+            _leaf(path, kept, choose(name), accumulates, clipped_to)
             for name, path, kept in zip(names(self.structure), paths(self.structure), state._leaves, strict=True)
         ]
         self._schedules = schedules_of(self.leaves)
@@ -214,7 +215,7 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         return math.sqrt(self._sum_of_squares(work, scale)) / scale
 
     def _sum_of_squares(self, work: DeviceWork, scale: float) -> float:
-        """Return the sum of the squares of all gradients times `scale`."""
+        """Return the sum of the squares of all gradients, which are multiplied by `scale` before."""
         return sum_of_parts(
             group.table.sum_of_squares(group.formats.grads, self._locate(work, group), scale) for group in work.groups
         )
@@ -226,7 +227,8 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         numbers = [leaf.numbers(rates, count) for leaf in self.leaves]
         for group in work.groups:
             if len(group.positions) == 1:  # needs no table
-                self._update_one(work, group.positions[0], group.formats, numbers, scale, limit)
+                k = group.positions[0]
+                self._update_one(work, k, group.formats, numbers[k], scale, limit)
                 continue
             stream = self._locate(work, group)
             group.table.set_numbers([numbers[k] for k in group.positions], stream)
@@ -238,18 +240,19 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         work: DeviceWork,
         k: int,
         formats: Formats,
-        numbers: list[NumberRow],
+        numbers: NumberRow,
         scale: float | None,
         limit: float | None,
     ) -> None:
+        """Apply the rule to the k-th array."""
         leaf, x, g = self.leaves[k], work.params[k], work.grads[k]
         launch_update(
             leaf.variant,
             formats,
             leaf.row(x, g),
             StepNumbers(
-                numbers[k].rate,
-                numbers[k].correction,
+                numbers.rate,
+                numbers.correction,
                 leaf.hyper,
                 1.0 if scale is None else scale,
                 math.inf if limit is None else limit,
@@ -320,9 +323,8 @@ def _checked(leaf: DeviceLeaf, array: Any, gradient: Any) -> tuple[DeviceVector,
     return x, g
 
 
-def _leaf(
-    path: str, kept: LeafState, rule: Rule, rate: Rate, accumulates: bool, clipped_to: float | None
-) -> DeviceLeaf:
+def _leaf(path: str, kept: LeafState, options: ArrayOptions, accumulates: bool, clipped_to: float | None) -> DeviceLeaf:
+    rule, rate = options
     check_leaf_state(kept, vectors_needed(rule, accumulates), path, _is_contiguous_on_device)
     if isinstance(rate, np.ndarray):
         msg = f"learning_rate must be a number or a schedule on a device, got an array for params{path}; scale grads."

@@ -22,9 +22,9 @@ from rmsprop_nb._training.arrays import NamedArray, check_no_overlap, computed_i
 from rmsprop_nb._training.pytree import Structure, leaves, names, paths
 from rmsprop_nb._training.state import LeafState, RMSpropState
 from rmsprop_nb._training.step import (
+    ArrayOptions,
     Leaf,
     OptimizerStep,
-    Rate,
     ask_schedules,
     check_leaf_state,
     is_exact_enough,
@@ -125,7 +125,7 @@ class HostStep(OptimizerStep[HostWork]):
         self,
         owner: Any,
         state: RMSpropState,
-        choose: Callable[[str], tuple[Rule, Rate]],
+        choose: Callable[[str], ArrayOptions],
         *,
         workers: int,
         accumulates: bool,
@@ -135,11 +135,11 @@ class HostStep(OptimizerStep[HostWork]):
         self.process = os.getpid()
         self.structure: Structure = state._structure
         self.leaves = [
-            _leaf(path, kept, *choose(name), workers, accumulates, clipped_to)
+            _leaf(path, kept, choose(name), workers, accumulates, clipped_to)
             for name, path, kept in zip(names(self.structure), paths(self.structure), state._leaves, strict=True)
         ]
         self._schedules = schedules_of(self.leaves)
-        # The arrays that were last found to share no memory. Where they write; None if not in stretches that are apart.
+        # The arrays that were last found to share no memory, and what of it is written; None if stretches overlap.
         self._last_params: list[Callable[[], Any]] = [_no_array] * len(self.leaves)
         self._last_grads: list[Callable[[], Any]] = [_no_array] * len(self.leaves)
         self._written: _Written | None = None
@@ -256,8 +256,9 @@ def _no_array() -> None:
 
 
 def _leaf(
-    path: str, kept: LeafState, rule: Rule, rate: Rate, workers: int, accumulates: bool, clipped_to: float | None
+    path: str, kept: LeafState, options: ArrayOptions, workers: int, accumulates: bool, clipped_to: float | None
 ) -> HostLeaf:
+    rule, rate = options
     check_leaf_state(kept, vectors_needed(rule, accumulates), path, _is_plain)
     dtype = kept.square_avg.dtype
     threads = min(workers, usable_threads()) if kept.square_avg.size >= PARALLEL_MIN_SIZE else 1

@@ -11,7 +11,7 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,13 @@ Rate = float | Callable[[int], float] | NDArray[Any]
 Work = TypeVar("Work")
 
 
+class ArrayOptions(NamedTuple):
+    """The options of one array of parameters."""
+
+    rule: Rule
+    rate: Rate
+
+
 class OptimizerStep(Protocol[Work]):
     """What `RMSprop.step` does with a state, worked out when the two first meet.
 
@@ -31,7 +38,7 @@ class OptimizerStep(Protocol[Work]):
     """
 
     owner: weakref.ref[Any]  # the optimizer that this was worked out for
-    process: int  # in which it was: nothing of it survives a fork
+    process: int  # that this was worked out in; not to be used after a fork
 
     def take(self, params: Any, grads: Any) -> Work:
         """Check params and grads, and return them as the work of this step.
@@ -73,7 +80,7 @@ class OptimizerStep(Protocol[Work]):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Leaf:
-    """An array of parameters, and what a step has to know of it wherever it is."""
+    """An array of parameters, and what a step has to know about it on the host and on a device alike."""
 
     path: str  # how the params are indexed to reach it
     shape: tuple[int, ...]
