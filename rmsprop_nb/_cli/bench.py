@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._api.minimize import FORMS, METHODS, minimize
+from rmsprop_nb._api.minimize import FORMS, minimize
 from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._core.validate import as_args, as_start, check_callable, check_jac
 from rmsprop_nb._kernels.update import make_update
+from rmsprop_nb._methods.registry import OPTIONS
 from rmsprop_nb._numba.calls import call_objective
 from rmsprop_nb._numba.decorators import kernel_jit
 from rmsprop_nb._objectives.compiled import CompiledObjective, compile_objective
@@ -88,8 +89,8 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
         "step": lambda count: steps(count + 1),
         "one step": _often(functools.partial(steps, 1)),
         "update": _updates(x),
-        **{method: _often(functools.partial(call, method)) for method in METHODS},
-        **{f"start of {method}": _often(functools.partial(call, method, maxfev=1)) for method in METHODS},
+        **{method: _often(functools.partial(call, method)) for method in OPTIONS},
+        **{f"start of {method}": _often(functools.partial(call, method, maxfev=1)) for method in OPTIONS},
     }
     counts, seconds = _in_turns(jobs)
     evaluation = seconds["evaluation"]
@@ -98,8 +99,8 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
         evaluation,
         max(seconds["step"] - seconds["one step"] / counts["step"], evaluation),  # a run of many steps has one start
         seconds["update"],
-        {method: (int(call(method).njev), seconds[method]) for method in METHODS},
-        {method: max(seconds[f"start of {method}"] - evaluation, 0.0) for method in METHODS},
+        {method: (int(call(method).njev), seconds[method]) for method in OPTIONS},
+        {method: max(seconds[f"start of {method}"] - evaluation, 0.0) for method in OPTIONS},
     )
 
 

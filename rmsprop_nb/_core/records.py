@@ -24,7 +24,8 @@ class Arrays(NamedTuple):
     square_avg: NDArray[Any]
     grad_avg: NDArray[Any]
     momentum_buffer: NDArray[Any]
-    metric: NDArray[Any]
+    direction: NDArray[Any]  # of the line search
+    metric: NDArray[Any]  # M, by which a search divides
     lower: NDArray[Any]
     upper: NDArray[Any]
     steps: NDArray[Any]  # (memory, n): the last steps, and the changes of the gradient over them

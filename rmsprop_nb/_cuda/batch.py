@@ -8,15 +8,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._cuda.batch_kernels import RECORD_DTYPE, Shape, make_block_kernel, make_column_kernel, make_local_kernel
+from rmsprop_nb._cuda.batch_kernels import (
+    RECORD_DTYPE,
+    Numbers,
+    Shape,
+    make_block_kernel,
+    make_column_kernel,
+    make_local_kernel,
+)
 from rmsprop_nb._cuda.block_team import LARGEST_TEAM
 from rmsprop_nb._cuda.native import SIMULATED, cuda, require_device, resident_threads
 from rmsprop_nb._cuda.objective import check_arguments, check_objective
 from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_threads import Job
-from rmsprop_nb._drivers.solve import AnyOptions, algorithm_of, batch_settings, starting_state
+from rmsprop_nb._drivers.solve import algorithm_of, batch_settings, starting_state
 from rmsprop_nb._kernels.thread_team import Team
+from rmsprop_nb._methods.registry import method_of
 from rmsprop_nb._objectives.problem import Problem
 
 BLOCK = 8 if SIMULATED else 128
@@ -50,7 +59,7 @@ def plan_of(job: Job) -> Plan:
     """The kernel for a batch, or a clear error if there is none."""
     _check(job)
     problem = job.problem
-    shape = _shape(problem, job.starts[0], job.options)
+    shape = Shape(job.starts.shape[1], job.starts.dtype, method_of(job.options).layout(*job.options.kind[1:]))
     columns = shape.n > LOCAL_SIZE or shape.bytes > LOCAL_BYTES
     algorithm, ranks = algorithm_of(job.options, parallel=False), tuple(row.ndim for row in job.rows)
     if _is_cooperative(problem):
@@ -78,34 +87,35 @@ def _check(job: Job) -> None:
     check_arguments(job)
 
 
-def _shape(problem: Problem, x: NDArray[Any], options: AnyOptions) -> Shape:
-    arrays = starting_state(problem, x, options).arrays
-    centered, momentum, searches = (bool(a.size) for a in (arrays.grad_avg, arrays.momentum_buffer, arrays.metric))
-    return Shape(x.size, x.dtype == np.float64, centered, momentum, searches, len(arrays.steps))
-
-
 # -- what it is given -------------------------------------------------------------------------------------------------
 
 
-def arguments(job: Job, results: BatchResults) -> tuple[Any, ...]:
-    """What a kernel is given, on the host, but for a workspace."""
-    options = job.options
-    new = starting_state(job.problem, job.starts[0], options)
-    bounds = new.arrays.lower, new.arrays.upper
+class Given(NamedTuple):
+    """What a kernel is given: each array has the problem as its last axis, but for the data of a team."""
+
+    starts: NDArray[Any]
+    args: tuple[Any, ...]
+    rows: tuple[NDArray[Any], ...]
+    numbers: Numbers
+    bounds: tuple[NDArray[Any], NDArray[Any]]
+    first_record: NDArray[Any]
+    results: BatchResults
+
+
+def arguments(job: Job, results: BatchResults) -> Given:
+    """Return what a kernel is given, on the host, but for a workspace."""
+    new = starting_state(job.problem, job.starts[0], job.options)
     cooperative = _is_cooperative(job.problem)
-    args = job.problem.args[1:] if cooperative else job.problem.args
-    rows = tuple(map(np.ascontiguousarray if cooperative else _problem_last, job.rows))
     record = new.record.astype(RECORD_DTYPE)
     record["status"] = _RUNNING
-    numbers = _numbers(options, job.starts[0])
-    return (
-        _problem_last(job.starts),
-        args,
-        rows,
-        numbers,
-        bounds,
-        record,
-        tuple(map(_problem_last, results)),
+    return Given(
+        starts=_problem_last(job.starts),
+        args=job.problem.args[1:] if cooperative else job.problem.args,
+        rows=tuple(map(np.ascontiguousarray if cooperative else _problem_last, job.rows)),
+        numbers=_numbers(job.options, job.starts[0]),
+        bounds=(new.arrays.lower, new.arrays.upper),
+        first_record=record,
+        results=BatchResults._make(map(_problem_last, results)),
     )
 
 
@@ -114,24 +124,19 @@ def _problem_last(a: NDArray[Any]) -> NDArray[Any]:
     return np.moveaxis(a, 0, -1).copy(order="C")
 
 
-def _numbers(options: AnyOptions, x: NDArray[Any]) -> tuple[Any, ...]:
-    """The settings in the form that a kernel is given: tuples of equal things."""
+def _numbers(options: Options, x: NDArray[Any]) -> Numbers:
     settings = batch_settings(options, x)
-    tests = settings.tests
-    reals = (tests.gtol, tests.ftol, tests.xtol, tests.f_target, tests.largest_gradient, settings.curvature)
-    counts = (tests.maxiter, tests.maxfev, tests.patience)
-    accumulator = x.dtype.type(getattr(options, "initial_accumulator", 0.0))
-    return tuple(settings.hyper), tuple(map(float, reals)), tuple(map(int, counts)), settings.rates, accumulator
+    square_avg = x.dtype.type(options.first_square_avg)
+    return Numbers(settings.hyper, settings.tests, settings.rates, settings.curvature, square_avg)
 
 
 def workspace(plan: Plan, threads: int, empty: Callable[..., Any]) -> tuple[Any, ...]:
     """Room for the vectors of so many threads, made by `empty`; the threads of a team share theirs."""
     shape, count = plan.shape, threads // (plan.team or 1)
-    real = np.float64 if shape.double else np.float32
-    memory, n_pairs = shape.pairs
-    sizes = (shape.places[0], shape.n), (memory, n_pairs), (memory, n_pairs)
-    vectors = tuple(empty((count, *size) if plan.team else (*size, count), real) for size in sizes)
-    return (*vectors, empty((memory, 2, threads), np.float64))
+    pairs = (shape.memory, shape.pair_length)
+    sizes = (len(shape.layout.vectors), shape.n), pairs, pairs
+    vectors = tuple(empty((count, *size) if plan.team else (*size, count), shape.dtype) for size in sizes)
+    return (*vectors, empty((shape.memory, 2, threads), np.float64))
 
 
 # -- a run ------------------------------------------------------------------------------------------------------------
@@ -160,12 +165,12 @@ def _run_part(plan: Plan, job: Job, results: BatchResults, which: NDArray[np.int
     while which.size:
         part = BatchResults._make(a[which] for a in results)
         given = _to_device(arguments(job.part(which), part))
-        grid = -(-which.size // BLOCK), BLOCK
         if plan.columns:
             grid = _grid(plan, which.size)
-            given = (*given, workspace(plan, grid[0] * grid[1], cuda.device_array))
-        _launch(plan.kernel, grid, given)
-        for target, source in zip(results, given[6], strict=True):
+            _launch(plan.kernel, grid, (*given, workspace(plan, grid[0] * grid[1], cuda.device_array)))
+        else:
+            _launch(plan.kernel, (-(-which.size // BLOCK), BLOCK), given)
+        for target, source in zip(results, given.results, strict=True):
             target[which] = np.moveaxis(source.copy_to_host(), -1, 0)
         which = which[results.status[which] == _INTERRUPTED]
 
@@ -186,7 +191,7 @@ def _grid(plan: Plan, count: int) -> tuple[int, int]:
 def _to_device(value: Any) -> Any:
     """The same with every array on the device, within tuples too."""
     if isinstance(value, tuple):
-        return tuple(map(_to_device, value))
+        return getattr(value, "_make", tuple)(map(_to_device, value))
     return cuda.to_device(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
 
 

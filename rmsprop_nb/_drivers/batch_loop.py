@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.settings import Settings
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._drivers.loop import Algorithm
-from rmsprop_nb._kernels.vectors import clip, copy
+from rmsprop_nb._kernels.vectors import copy
+from rmsprop_nb._methods.method import Algorithm
+from rmsprop_nb._methods.points import point_found, start_run
 from rmsprop_nb._numba.calls import try_objective
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
 
-_RUNNING, _GTOL = int(Status.RUNNING), int(Status.GTOL)
+_RUNNING = int(Status.RUNNING)
 _EXCEPTION, _INTERRUPTED = int(Status.EXCEPTION), int(Status.INTERRUPTED)
 
 
@@ -65,13 +66,13 @@ class BatchResults(NamedTuple):
 class Batch(NamedTuple):
     """What all workers share: the objective, the starts and data of every problem, and where results go.
 
-    `new` and `new_record` are the state of a run that has not begun.
+    `new_record` is that of a run that has not begun, `first_square_avg` what S is then.
     """
 
     address: int
     rows: RowArgs
     starts: NDArray[Any]
-    new: Arrays
+    first_square_avg: Any
     new_record: NDArray[Any]
     settings: Settings
     results: BatchResults
@@ -100,7 +101,7 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
                 continue  # an earlier run has ended it
             record[0] = batch.new_record[0]
             p.status = _RUNNING
-            _reset(arrays, batch.new, batch.starts[problem])
+            start_run(arrays, batch.starts[problem], batch.first_square_avg)
             _set_row(worker.words, batch.rows, problem)
             while p.status == _RUNNING:
                 ask(arrays, record, settings)
@@ -115,20 +116,6 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
 
 
 @inline_jit
-def _reset(arrays, new, start):
-    copy(start, arrays.x)
-    if arrays.lower.size:
-        clip(arrays.x, arrays.lower, arrays.upper)
-    copy(arrays.x, arrays.x_best)
-    copy(new.g, arrays.g)
-    copy(new.g_eval, arrays.g_eval)
-    copy(new.g_best, arrays.g_best)
-    copy(new.square_avg, arrays.square_avg)
-    copy(new.grad_avg, arrays.grad_avg)
-    copy(new.momentum_buffer, arrays.momentum_buffer)
-
-
-@inline_jit
 def _set_row(words, rows, problem):
     for k in range(rows.slots.size):
         words[rows.slots[k]] = rows.first[k] + problem * rows.stride[k]
@@ -138,15 +125,11 @@ def _set_row(words, rows, problem):
 
 @inline_jit
 def _store_result(results, problem, p, arrays):
-    """The point that met the test on the gradient, otherwise the best; the status last, for those who look on."""
+    """Store the point found; the status last, because others look at it while this runs."""
+    x, f, g = point_found(p, arrays)
+    copy(x, results.x[problem])
+    results.fun[problem] = f
+    copy(g, results.jac[problem])
     results.nit[problem] = p.nit
     results.nfev[problem] = p.nfev
-    if p.status == _GTOL or not np.isfinite(p.f_best):
-        results.fun[problem] = p.f
-        copy(arrays.x, results.x[problem])
-        copy(arrays.g_eval, results.jac[problem])
-    else:
-        results.fun[problem] = p.f_best
-        copy(arrays.x_best, results.x[problem])
-        copy(arrays.g_best, results.jac[problem])
     results.status[problem] = p.status

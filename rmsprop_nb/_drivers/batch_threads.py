@@ -11,11 +11,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._api.minimize import outcome
+from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
 from rmsprop_nb._drivers.loop import StopRun, record_argument
-from rmsprop_nb._drivers.solve import AnyOptions, algorithm_of, batch_settings, run, starting_state
+from rmsprop_nb._drivers.solve import algorithm_of, batch_settings, outcome, run, starting_state
 from rmsprop_nb._objectives.compiled import CompiledObjective, compile_objective
 from rmsprop_nb._objectives.problem import Problem
 
@@ -32,7 +32,7 @@ class Job:
     problem: Problem
     starts: NDArray[Any]
     rows: tuple[NDArray[Any], ...]
-    options: AnyOptions
+    options: Options
 
     def alone(self, k: int) -> Problem:
         """Problem number k, as `minimize` would be given it."""
@@ -75,7 +75,7 @@ def _run_compiled(
         address=objective.address,
         rows=_row_args(objective, job.rows),
         starts=starts,
-        new=new.arrays,
+        first_square_avg=starts.dtype.type(options.first_square_avg),
         new_record=new.record,
         settings=batch_settings(options, starts[0]),
         results=results,

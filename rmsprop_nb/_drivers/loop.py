@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.settings import Settings
 from rmsprop_nb._core.status import Status
+from rmsprop_nb._methods.method import Algorithm
+from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._numba.calls import call_objective
 from rmsprop_nb._numba.decorators import JIT_ENABLED, inline_jit, kernel_jit
 from rmsprop_nb._numba.thread_safety import in_turn
@@ -37,14 +38,6 @@ TRACE_COLUMNS = ("nit", "nfev", "fun", "gnorm", "learning_rate")
 
 Evaluate = Callable[[NDArray[Any], NDArray[Any]], float]
 """``evaluate(x, g) -> f`` fills g."""
-
-
-class Algorithm(NamedTuple):
-    """A pair of compiled functions, and a name under which the loop around them is kept on disk."""
-
-    name: tuple[Any, ...]
-    ask: Any
-    tell: Any
 
 
 class Monitor(NamedTuple):

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.settings import MinibatchSettings
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.loop import LARGEST_CHUNK, Advance, next_budget, next_recorded, record_argument
 from rmsprop_nb._drivers.row_order import Feed, Rows, load_batch
 from rmsprop_nb._kernels.vectors import copy
+from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._numba.calls import call_objective
 from rmsprop_nb._numba.decorators import kernel_jit
 from rmsprop_nb._objectives.compiled import compile_objective

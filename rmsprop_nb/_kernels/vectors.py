@@ -91,6 +91,13 @@ def copy(source, target):
 
 
 @inline_jit
+def set_zero(a):
+    """Fill with zeros."""
+    for i in range(a.size):
+        a[i] = 0
+
+
+@inline_jit
 def clip(x, lower, upper):
     """Project onto the box, in place."""
     for i in range(x.size):

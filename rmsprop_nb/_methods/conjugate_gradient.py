@@ -17,6 +17,7 @@ import math
 
 import numpy as np
 
+from rmsprop_nb._core.options import RmspropOptions
 from rmsprop_nb._kernels.thread_team import team_sums
 from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._methods.descent import (
@@ -26,6 +27,7 @@ from rmsprop_nb._methods.descent import (
     make_tell,
     metric_at,
     moved_to,
+    search_method,
     set_metric,
 )
 from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
@@ -59,7 +61,12 @@ def _choose_direction(arrays, p, settings, accepted, moved):
     return slope
 
 
-tell = make_tell("rmsprop", _choose_direction)
+METHOD = search_method(
+    "rmsprop",
+    tell=make_tell("rmsprop", _choose_direction),
+    options=RmspropOptions,
+    curvature=0.1,  # little, because conjugate directions want a line that is searched well
+)
 
 
 @inline_jit
@@ -92,7 +99,7 @@ def _set_direction(arrays, mu):
 
     With bounds v is 0 where -g points out of the box, and there is no momentum where v would.
     """
-    x, g, v, metric = arrays.x, arrays.g, arrays.momentum_buffer, arrays.metric
+    x, g, v, metric = arrays.x, arrays.g, arrays.direction, arrays.metric
     lower, upper = arrays.lower, arrays.upper
     mu = v.dtype.type(mu)
     gv = gg = vv = v_m_v = 0.0
@@ -121,7 +128,7 @@ def _go(arrays, a, floor):
     With bounds, those for the momentum are taken over the variables that are free at the new point.
     """
     x, g, g_new = arrays.x, arrays.g, arrays.g_eval
-    v, lower, upper = arrays.momentum_buffer, arrays.lower, arrays.upper
+    v, lower, upper = arrays.direction, arrays.lower, arrays.upper
     step = x.dtype.type(a)
     vy = vg = v_m_v = yp = yy = gp = sy = s_m_s = 0.0
     for i in range(x.size):

@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.records import Phase
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
 from rmsprop_nb._kernels.thread_team import team_largest, team_sum
 from rmsprop_nb._kernels.vectors import copy, gradient_norm, max_abs, max_abs_difference
 from rmsprop_nb._methods.line_search import ACCEPT, FAILED, TAKE_BEST, UNBOUNDED, begin_search, end_trial
-from rmsprop_nb._methods.stopping import keep_best, stop_after_iteration, usable
+from rmsprop_nb._methods.method import Algorithm, Layout, Method, is_count, layout, ranges_of
+from rmsprop_nb._methods.points import keep_best
+from rmsprop_nb._methods.stopping import stop_after_iteration, usable
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
 
 _START, _SEARCH, _TAKE_BEST = int(Phase.START), int(Phase.SEARCH), int(Phase.TAKE_BEST)
@@ -47,11 +50,34 @@ def ask(arrays, record, settings):  # noqa: ARG001
     p.pending = 1
 
 
+def search_method(
+    name: str, *, tell: Any, options: type[Options], curvature: float, keeps_pairs: bool = False
+) -> Method:
+    """Make the record of a method that searches along directions."""
+
+    def algorithm(*_: int, parallel: bool) -> Algorithm:  # noqa: ARG001 - vectors are searched by one thread
+        return Algorithm((name,), ask, tell)
+
+    def layout_of(memory: int = 0) -> Layout:
+        return layout("direction", "metric", memory=memory)
+
+    return Method(
+        name=name,
+        parameters=(is_count,) if keeps_pairs else (),
+        layout=layout_of,
+        ranges=lambda memory=0: ranges_of(layout_of(memory), Phase.SEARCH, Phase.TAKE_BEST),
+        method=name,
+        options=options,
+        algorithm=algorithm,
+        curvature=curvature,
+    )
+
+
 def make_tell(name: str, choose_direction: Any) -> Any:
     """Compile ``tell(arrays, record, f, settings)`` for one method.
 
-    ``choose_direction(arrays, p, settings, accepted, moved)`` sets S, the metric, the direction in ``momentum_buffer``
-    and the first step ``p.a``, and returns the slope. If `moved`, it has to go to `moved_to` and take ``g_eval`` as the
+    ``choose_direction(arrays, p, settings, accepted, moved)`` sets S, the metric, the direction and the first step
+    ``p.a``, and returns the slope. If `moved`, it has to go to `moved_to` and take ``g_eval`` as the
     gradient there; if not `accepted`, the last search has failed and the past is forgotten.
     """
 
@@ -147,7 +173,7 @@ def _stagnates(p, x):
 def first_step(arrays, p, accepted, team):
     """First step along a direction about which nothing is known; ever smaller after failures."""
     size = FIRST_STEP if accepted else 10.0 ** (-4 * (p.restarts + 1))
-    largest_x, largest_v = team_largest(team, max_abs(arrays.x)), team_largest(team, max_abs(arrays.momentum_buffer))
+    largest_x, largest_v = team_largest(team, max_abs(arrays.x)), team_largest(team, max_abs(arrays.direction))
     return size * max(1.0, largest_x) / max(largest_v, tiny(arrays.x))
 
 
@@ -210,7 +236,7 @@ def set_metric(arrays, floor):
 @inline_jit
 def moved_to(arrays, i, step):
     """Element i of the point at `step` on the (projected) path."""
-    x = arrays.x[i] + step * arrays.momentum_buffer[i]
+    x = arrays.x[i] + step * arrays.direction[i]
     if arrays.lower.size:
         x = min(max(x, arrays.lower[i]), arrays.upper[i])
     return x
@@ -228,7 +254,7 @@ def _gradient_and_slope(arrays, a):
 
     One pass for both: they read the same vector.
     """
-    x, v, g, lower, upper = arrays.x, arrays.momentum_buffer, arrays.g_eval, arrays.lower, arrays.upper
+    x, v, g, lower, upper = arrays.x, arrays.direction, arrays.g_eval, arrays.lower, arrays.upper
     largest = magnitude_bits(g.dtype.type(0))
     slope = 0.0
     step = x.dtype.type(a)

@@ -12,8 +12,14 @@ via a New Projected Quasi-Newton Approach", SIAM J. Sci. Comput. 32 (2010).
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 
+from rmsprop_nb._core.options import Options, check_average
+from rmsprop_nb._core.settings import Hyper
+from rmsprop_nb._core.validate import as_count
 from rmsprop_nb._kernels.thread_team import team_sum, team_sums
 from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._methods.descent import (
@@ -23,6 +29,7 @@ from rmsprop_nb._methods.descent import (
     make_tell,
     metric_at,
     moved_to,
+    search_method,
     set_metric,
 )
 from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
@@ -56,7 +63,35 @@ def _choose_direction(arrays, p, settings, accepted, moved):
     return slope
 
 
-tell = make_tell("rmsprop-lbfgs", _choose_direction)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LbfgsOptions(Options):
+    """Options of method "rmsprop-lbfgs"."""
+
+    memory: int = 10
+    beta: float = 0.99
+    eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_average(self.beta, self.eps)
+        as_count("memory", self.memory, 0, least=1)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """The kind of its states."""
+        return METHOD.name, self.memory
+
+    def hyper(self, dtype: Any) -> Hyper:
+        """Return the numbers of the average, in the dtype of x."""
+        return Hyper.of(dtype, self.beta, self.eps)
+
+
+METHOD = search_method(
+    "rmsprop-lbfgs",
+    tell=make_tell("rmsprop-lbfgs", _choose_direction),
+    options=LbfgsOptions,
+    keeps_pairs=True,
+    curvature=0.9,  # much, because a unit step is the rule
+)
 
 
 @inline_jit
@@ -111,7 +146,7 @@ def _set_direction(arrays, p, team):
     if p.pairs == 0:
         return team_sum(team, _scaled_descent(arrays))
     slot, memory = p.newest, arrays.steps.shape[0]
-    steps, changes, sums, v = arrays.steps, arrays.gradient_changes, arrays.pair_sums, arrays.momentum_buffer
+    steps, changes, sums, v = arrays.steps, arrays.gradient_changes, arrays.pair_sums, arrays.direction
     gamma = sums[slot, 0] / team_sum(team, _dot_in_metric(changes[slot], arrays.metric))
     product = team_sum(team, _begin(arrays, steps[slot]))
     for _ in range(p.pairs - 1):
@@ -142,7 +177,7 @@ def _kept_free(arrays, i, w):
 @reduction_jit
 def _scaled_descent(arrays):
     """v <- -g/M; return g.v."""
-    v, g = arrays.momentum_buffer, arrays.g
+    v, g = arrays.direction, arrays.g
     slope = 0.0
     for i in range(v.size):
         v[i] = _kept_free(arrays, i, -g[i] / arrays.metric[i])
@@ -153,7 +188,7 @@ def _scaled_descent(arrays):
 @reduction_jit
 def _begin(arrays, s):
     """v <- -g; return s.v."""
-    v, g = arrays.momentum_buffer, arrays.g
+    v, g = arrays.direction, arrays.g
     product = 0.0
     for i in range(v.size):
         v[i] = _kept_free(arrays, i, -g[i])
@@ -186,7 +221,7 @@ def _scale(v, y, c, gamma, metric):
 @reduction_jit
 def _end(arrays, s, c):
     """v <- v + c*s; return g.v."""
-    v, g = arrays.momentum_buffer, arrays.g
+    v, g = arrays.direction, arrays.g
     c = v.dtype.type(c)
     slope = 0.0
     for i in range(v.size):

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop_nb._core.records import MINIBATCH_DTYPE, MinibatchArrays
 from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.update import bias, make_parallel_update, make_update
 from rmsprop_nb._kernels.vectors import clip, max_abs
+from rmsprop_nb._methods.method import Kind, Layout, is_count, is_variant
 from rmsprop_nb._methods.stopping import usable
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
 
@@ -130,3 +132,26 @@ def _scaled_sum_of_squares(g, largest):
         ratio = np.float64(g[i]) / largest
         total += ratio * ratio
     return total
+
+
+def _layout(rule: Any, *_: int) -> Layout:
+    """The vectors of a run with this variant of the rule, or with rule "auto"."""
+    auto = rule == "auto"
+    vectors = ["x", "x_eval", "g_eval", "square_avg"]
+    if auto:
+        vectors += ["start", "inner_avg", "own_distance"]
+    if auto or rule.centered:
+        vectors += ["grad_avg"]
+    if not auto and rule.momentum:
+        vectors += ["momentum_buffer"]
+    return Layout(MinibatchArrays, tuple(vectors), ("lower", "upper", "g", "x_avg", "x_best", "scale"))
+
+
+KIND = Kind(
+    name="minibatch",
+    parameters=(lambda rule: rule == "auto" or is_variant(rule), is_count, is_count),
+    layout=_layout,
+    ranges=lambda _rule, _rows, batches: {"status": {int(status) for status in Status}, "batch": range(batches)},
+    record=MINIBATCH_DTYPE,
+)
+"""The states of runs over mini-batches: the rule, the rows of the data, and the batches in an epoch."""

@@ -1,4 +1,4 @@
-"""The stopping tests, and the best point so far: the same for every kind of step control."""
+"""The stopping tests: the same for every kind of step control."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.thread_team import team_largest
-from rmsprop_nb._kernels.vectors import copy, max_abs
+from rmsprop_nb._kernels.vectors import max_abs
 from rmsprop_nb._numba.decorators import inline_jit
 
 # Numba takes the members of an IntEnum for constants only when they are plain ints.
@@ -18,14 +18,6 @@ _MAXITER, _MAXFEV, _STALLED = int(Status.MAXITER), int(Status.MAXFEV), int(Statu
 def usable(f, gnorm, largest_gradient):
     """Whether f is finite and the gradient finite and small enough to be squared."""
     return math.isfinite(f) and gnorm <= largest_gradient
-
-
-@inline_jit
-def keep_best(p, f, g, arrays):
-    """Record a new lowest value; its point is already in ``x_best``."""
-    p.f_best = f
-    p.since_best = 0
-    copy(g, arrays.g_best)
 
 
 @inline_jit

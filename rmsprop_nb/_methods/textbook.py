@@ -9,13 +9,16 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from rmsprop_nb._core.options import RmspropOptions
 from rmsprop_nb._core.records import Phase
 from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.thread_team import team_largest
 from rmsprop_nb._kernels.update import bias, make_parallel_update, make_update
 from rmsprop_nb._kernels.vectors import clip, copy, gradient_norm, max_abs, max_abs_difference
-from rmsprop_nb._methods.stopping import keep_best, stop_after_iteration, usable
+from rmsprop_nb._methods.method import Algorithm, Layout, Method, is_variant, layout, ranges_of
+from rmsprop_nb._methods.points import keep_best
+from rmsprop_nb._methods.stopping import stop_after_iteration, usable
 from rmsprop_nb._numba.decorators import kernel_jit
 
 _START, _ITERATE = int(Phase.START), int(Phase.ITERATE)
@@ -75,3 +78,22 @@ def tell(arrays, record, f, settings):
         copy(arrays.x, arrays.x_best)
         keep_best(p, f, arrays.g_eval, arrays)
     stop_after_iteration(p, arrays.x, settings)
+
+
+def _algorithm(variant: Variant, *, parallel: bool) -> Algorithm:
+    return Algorithm(("textbook", variant, parallel), make_ask(variant, parallel), tell)
+
+
+def _layout(variant: Variant) -> Layout:
+    return layout(*(["grad_avg"] if variant.centered else []), *(["momentum_buffer"] if variant.momentum else []))
+
+
+METHOD = Method(
+    name="textbook",
+    parameters=(is_variant,),
+    layout=_layout,
+    ranges=lambda variant: ranges_of(_layout(variant), Phase.ITERATE),
+    method="rmsprop",
+    options=RmspropOptions,
+    algorithm=_algorithm,
+)

@@ -23,6 +23,11 @@ reduction_jit = njit(error_model="numpy", nogil=True, forceinline=True, fastmath
 """Sums: without leave to reorder the additions they do not vectorise."""
 
 
+def plain(function: Any) -> Any:
+    """Return the Python function behind a compiled one, for a call that is not worth compiling for."""
+    return getattr(function, "py_func", function)
+
+
 user_jit = njit(error_model="numpy", nogil=True)
 """Functions around a user's objective: compiled for each objective, not cached."""
 
