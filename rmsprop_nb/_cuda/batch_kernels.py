@@ -24,7 +24,7 @@ from rmsprop_nb._cuda.native import SIMULATED, beginning, cuda, device_function
 from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._kernels.thread_team import Team
 from rmsprop_nb._methods.method import Algorithm, Layout
-from rmsprop_nb._methods.points import point_found, start_run
+from rmsprop_nb._methods.points import start_run, store_point
 
 PLACES = 2 * LARGEST_TEAM
 
@@ -215,10 +215,7 @@ def _settings(numbers, team):
 
 
 def _store(arrays, p, results, b, writes):
-    x, f, g = point_found(p, arrays)
-    for i in range(x.size):
-        results.x[i, b] = x[i]
-        results.jac[i, b] = g[i]
+    f = store_point(p, arrays, results.x[:, b], results.jac[:, b])
     if writes:
         results.fun[b] = f
         results.nit[b] = p.nit

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.settings import Settings
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._methods.method import Algorithm
-from rmsprop_nb._methods.points import point_found, start_run
+from rmsprop_nb._methods.points import start_run, store_point
 from rmsprop_nb._numba.calls import try_objective
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
 
@@ -126,10 +125,7 @@ def _set_row(words, rows, problem):
 @inline_jit
 def _store_result(results, problem, p, arrays):
     """Store the point found; the status last, because others look at it while this runs."""
-    x, f, g = point_found(p, arrays)
-    copy(x, results.x[problem])
-    results.fun[problem] = f
-    copy(g, results.jac[problem])
+    results.fun[problem] = store_point(p, arrays, results.x[problem], results.jac[problem])
     results.nit[problem] = p.nit
     results.nfev[problem] = p.nfev
     results.status[problem] = p.status

@@ -20,7 +20,6 @@ from rmsprop_nb._methods.method import Algorithm
 from rmsprop_nb._methods.points import point_found
 from rmsprop_nb._methods.registry import method_of
 from rmsprop_nb._methods.run_state import RunState
-from rmsprop_nb._numba.decorators import plain
 from rmsprop_nb._numba.thread_safety import usable_threads
 from rmsprop_nb._objectives.compiled import compile_objective
 from rmsprop_nb._objectives.interpreted import PythonObjective
@@ -110,8 +109,7 @@ def _total(maxiter: Any) -> int | None:
 
 def outcome(state: RunState) -> tuple[Status, tuple[NDArray[Any], float, NDArray[Any]]]:
     """Return the status, and x, f and the gradient of the point to return."""
-    x, f, g = plain(point_found)(state.progress, state.arrays)
-    return Status(int(state.progress.status)), (x, float(f), g)
+    return Status(int(state.progress.status)), point_found(state.progress, state.arrays)
 
 
 def _resumed(state: Any, problem: Problem, x: NDArray[Any], options: Options) -> RunState:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from rmsprop_nb._core.records import Phase
+from numpy.typing import NDArray
+
+from rmsprop_nb._core.records import Arrays, Phase
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.vectors import copy, set_zero
-from rmsprop_nb._numba.decorators import inline_jit
+from rmsprop_nb._numba.decorators import inline_jit, plain
 
 _GTOL, _SEARCH, _TAKE_BEST = int(Status.GTOL), int(Phase.SEARCH), int(Phase.TAKE_BEST)
 
@@ -46,10 +49,22 @@ def returns_best(status, f_best):
 
 
 @inline_jit
-def point_found(p, arrays):
-    """Return x, f and the gradient of the point that is the result."""
-    if returns_best(p.status, p.f_best):
-        return arrays.x_best, p.f_best, arrays.g_best
-    # A search that goes on after a stop may have ended at x with trials elsewhere, whose gradient is in g_eval.
-    searched = p.phase in (_SEARCH, _TAKE_BEST)
-    return arrays.x, p.f, arrays.g if searched and math.isfinite(p.f_best) else arrays.g_eval
+def store_point(p, arrays, x, g):
+    """Copy the result of a run that was not resumed, and the gradient there; return f.
+
+    Element by element, so that a device can keep short vectors in registers.
+    """
+    best = returns_best(p.status, p.f_best)
+    for i in range(arrays.x.size):  # a length that is compiled in on a device
+        x[i] = arrays.x_best[i] if best else arrays.x[i]
+        g[i] = arrays.g_best[i] if best else arrays.g_eval[i]
+    return p.f_best if best else p.f
+
+
+def point_found(p: Any, arrays: Arrays) -> tuple[NDArray[Any], float, NDArray[Any]]:
+    """Return x, f and the gradient of the point that is the result, without copies; for calls from Python."""
+    if plain(returns_best)(p.status, p.f_best):
+        return arrays.x_best, float(p.f_best), arrays.g_best
+    # A search that was resumed may have ended at x after trials elsewhere, whose gradient is in g_eval.
+    searched = p.phase in (_SEARCH, _TAKE_BEST) and math.isfinite(p.f_best)
+    return arrays.x, float(p.f), arrays.g if searched else arrays.g_eval
