@@ -60,7 +60,7 @@ class Settings(NamedTuple):
     tests: StoppingTests
     rates: NDArray[Any]  # learning rates of the next steps; the last one holds for all that follow
     curvature: float  # fraction of the slope that a line search may leave
-    blocks: int  # pieces of a vector worked on at the same time
+    pieces: int  # of a vector, updated at the same time
     team: Any = None  # the threads that share a vector, a Team; see _team
 
 
@@ -77,4 +77,4 @@ class MinibatchSettings(NamedTuple):
     epochs: int
     horizon: int  # steps over which an automatic rate falls to 0, or 0 if it does not
     averaging: bool
-    blocks: int
+    pieces: int  # of a vector, updated at the same time

@@ -81,21 +81,21 @@ def _run_compiled(
         results=results,
     )
     loop = make_batch_loop(algorithm_of(options, parallel=False))
-    blocks = _Blocks(len(starts), workers, on_done)
+    ranges = _Ranges(len(starts), workers, on_done)
 
     def work() -> None:
         own = new.copy()
         words = objective.words.copy()
         worker = Worker(own.arrays, record_argument(own), words, int(words.ctypes.data))
-        for begin, end in blocks:
+        for begin, end in ranges:
             with objective.in_turn():
                 loop(batch, worker, begin, end)
 
-    _on_threads(work, workers, blocks)
+    _on_threads(work, workers, ranges)
 
 
-def _on_threads(work: Callable[[], None], workers: int, blocks: _Blocks) -> None:
-    """Run `work` on so many threads; on Ctrl-C let each finish its block."""
+def _on_threads(work: Callable[[], None], workers: int, ranges: _Ranges) -> None:
+    """Run `work` on so many threads; on Ctrl-C let each finish its range."""
     try:
         if workers == 1:
             work()
@@ -106,13 +106,13 @@ def _on_threads(work: Callable[[], None], workers: int, blocks: _Blocks) -> None
                 for future in futures:
                     future.result()
             except BaseException:
-                blocks.stop()
+                ranges.stop()
                 raise
     except KeyboardInterrupt:
-        blocks.stop()
+        ranges.stop()
 
 
-class _Blocks:
+class _Ranges:
     """Hands out ranges of problems to threads: small ones, because problems differ in length."""
 
     def __init__(self, count: int, workers: int, on_done: Callable[[int], None]) -> None:

@@ -130,7 +130,7 @@ def taking_turns(advance: Advance, objective: Any, settings: Any) -> Advance:
     """The same, in turn where updates or the objective have threads of their own."""
     if isinstance(objective, CompiledObjective) and objective.launches_threads:
         turn = objective.in_turn
-    elif settings.blocks > 1:
+    elif settings.pieces > 1:
         turn = in_turn
     else:
         return advance

@@ -126,7 +126,7 @@ class Plan(Watched):
             epochs=int(self.epochs),
             horizon=steps if self.learning_rate == "auto" else 0,
             averaging=self.averages,
-            blocks=usable_threads() if self._parallel(x) else 1,
+            pieces=usable_threads() if self._parallel(x) else 1,
         )
 
     def _parallel(self, x: NDArray[Any]) -> bool:

@@ -42,7 +42,7 @@ def run(
     """
     state = starting_state(problem, x, options)
     settings = settings_of(options, x)
-    algorithm = algorithm_of(options, settings.blocks > 1)
+    algorithm = algorithm_of(options, settings.pieces > 1)
 
     def make(problem: Problem) -> Any:
         return compile_objective(problem, x.dtype) or PythonObjective(problem)
@@ -86,7 +86,7 @@ def settings_of(options: Options, x: NDArray[Any]) -> Settings:
         tests=options.stopping_tests(x.dtype),
         rates=np.array([options.rate], dtype=x.dtype),
         curvature=method_of(options).curvature,
-        blocks=usable_threads() if options.threaded and x.size >= PARALLEL_MIN_SIZE else 1,
+        pieces=usable_threads() if options.threaded and x.size >= PARALLEL_MIN_SIZE else 1,
     )
 
 

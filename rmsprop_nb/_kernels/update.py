@@ -75,14 +75,14 @@ def make_update(variant: Variant) -> Any:
     Returns
     -------
     kernel : callable
-        ``kernel(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates, scale, limit)``,
-        all arrays of one dtype and length, changed in place; `hyper` may also be an array of its numbers, `blocks` has
+        ``kernel(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, pieces, rates, scale, limit)``,
+        all arrays of one dtype and length, changed in place; `hyper` may also be an array of its numbers, `pieces` has
         no meaning here, and the last three are None unless given (see `update`).
     """
 
     @kernel_jit("update", variant)
     def serial_update(
-        x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates=None, scale=None, limit=None  # noqa: ARG001
+        x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, pieces, rates=None, scale=None, limit=None  # noqa: ARG001
     ):  # fmt: skip
         update(
             x, g, square_avg, grad_avg, momentum_buffer, rate, correction, _hyper(hyper), variant, rates, scale, limit
@@ -93,15 +93,15 @@ def make_update(variant: Variant) -> Any:
 
 @functools.cache
 def make_parallel_update(variant: Variant) -> Any:
-    """Compile the same update for several threads, which work on `blocks` pieces; the result is the same."""
+    """Compile the same update for several threads, which work on `pieces` pieces; the result is the same."""
 
     @kernel_jit("parallel update", variant, parallel=True)
     def parallel_update(
-        x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates=None, scale=None, limit=None
+        x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, pieces, rates=None, scale=None, limit=None
     ):
-        size = -(-x.size // blocks)
-        for block in prange(blocks):
-            start = np.int64(block) * size  # prange counts in uint64, which would keep the loop from vectorising
+        size = -(-x.size // pieces)
+        for piece in prange(pieces):
+            start = np.int64(piece) * size  # prange counts in uint64, which would keep the loop from vectorising
             part = slice(start, min(start + size, x.size))
             update(
                 x[part], g[part], square_avg[part], grad_avg[part], momentum_buffer[part],

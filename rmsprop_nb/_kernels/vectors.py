@@ -39,9 +39,9 @@ def largest(a):
 def parallel_largest(a, found):
     """`max_abs` of as many pieces of `a` as `found` has elements, by several threads."""
     size = -(-a.size // found.size)
-    for block in prange(found.size):
-        start = np.int64(block) * size
-        found[block] = max_abs(a[start : min(start + size, a.size)])
+    for piece in prange(found.size):
+        start = np.int64(piece) * size
+        found[piece] = max_abs(a[start : min(start + size, a.size)])
 
 
 @kernel_jit("address")

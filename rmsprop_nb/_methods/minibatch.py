@@ -35,7 +35,7 @@ def make_textbook_step(variant: Variant, parallel: bool, scaled: bool) -> Any:
         correction = bias(settings.hyper.beta, p.step) if variant.bias_correction else 1.0
         update(
             arrays.x, arrays.g_eval, arrays.square_avg, arrays.grad_avg, arrays.momentum_buffer, p.rate, correction,
-            settings.hyper, settings.blocks, arrays.scale if scaled else None, norm_scale(arrays.g_eval, p, settings),
+            settings.hyper, settings.pieces, arrays.scale if scaled else None, norm_scale(arrays.g_eval, p, settings),
             settings.clip_value,
         )  # fmt: skip
 

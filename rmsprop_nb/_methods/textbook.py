@@ -42,7 +42,7 @@ def make_ask(variant: Variant, parallel: bool) -> Any:
                 copy(arrays.x, arrays.g)  # the gradient is in g_eval, so g is free to hold the point we leave
             update(
                 arrays.x, arrays.g_eval, arrays.square_avg, arrays.grad_avg, arrays.momentum_buffer,
-                p.rate, correction, settings.hyper, settings.blocks,
+                p.rate, correction, settings.hyper, settings.pieces,
             )  # fmt: skip
             if arrays.lower.size:
                 clip(arrays.x, arrays.lower, arrays.upper)
