@@ -20,8 +20,12 @@ logger = logging.getLogger("rmsprop_nb")
 @functools.cache
 def package_digest() -> str:
     """Return a hash of all sources of the package: a kernel compiled from an older rule must not be loaded."""
+    return digest_of(Path(__file__).parents[1])
+
+
+def digest_of(package: Path) -> str:
+    """Return a hash of the sources in a directory and below, and of their names."""
     digest = hashlib.sha256()
-    package = Path(__file__).parents[1]
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode())
         digest.update(path.read_bytes())
