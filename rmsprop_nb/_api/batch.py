@@ -24,7 +24,7 @@ from rmsprop_nb._core.validate import (
     check_known,
 )
 from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_elsewhere
-from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, begun, snapshot
+from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, earlier_results, snapshot
 from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
 from rmsprop_nb._methods.registry import OPTIONS, option_names
 from rmsprop_nb._objectives.problem import Problem
@@ -120,7 +120,7 @@ def minimize_batch(
     do. A map-like is given at most 256 parts of the batch, each with a copy of `args`.
 
     A NaN, an exception or slow convergence of one problem does not disturb the others. Ctrl-C ends the run; problems
-    that had not begun have status 98 and NaN for x.
+    that had not earlier_results have status 98 and NaN for x.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def minimize_batch(
     _check_device(device, engine)
     calls = problem.calls_per_gradient(starts.shape[1])
     every = as_checkpoint_seconds(checkpoint_every, checkpoint)
-    results, exceptions = begun(state, starts)
+    results, exceptions = earlier_results(state, starts)
     objective = None if callable(engine) or device == "cuda" else job.compiled()
     if objective is None and not callable(engine) and engine > 1:
         check_sendable(problem)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 class Arrays(NamedTuple):
     """The vectors of a run, all of one floating dtype and contiguous; unused ones have size 0.
 
-    The user's function is given ``x_eval`` and may scribble on it: no later computation reads it.
+    The user's function is given ``x_eval`` and may write to it: no later computation reads it.
     """
 
     x: NDArray[Any]

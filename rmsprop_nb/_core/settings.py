@@ -1,4 +1,4 @@
-"""What a run is given besides its state: the switches and numbers of the rule, limits, learning rates."""
+"""What a run takes besides its state: the switches and numbers of the rule, limits, learning rates."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Hyper(NamedTuple):
 
 
 class StoppingTests(NamedTuple):
-    """The limits that compiled code checks at every iteration. A test that is off holds a value it cannot meet."""
+    """The limits that compiled code checks at every iteration. A test that is off has a value that is never met."""
 
     gtol: float
     ftol: float
@@ -54,7 +54,7 @@ class StoppingTests(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What a run is given besides its state."""
+    """What a run takes besides its state."""
 
     hyper: Hyper
     tests: StoppingTests
@@ -65,7 +65,7 @@ class Settings(NamedTuple):
 
 
 class MinibatchSettings(NamedTuple):
-    """What a run over mini-batches is given besides its state; clipping that is off has an infinite limit."""
+    """What a run over mini-batches takes besides its state; clipping that is off has an infinite limit."""
 
     hyper: Hyper
     rates: NDArray[Any]

@@ -1,6 +1,6 @@
-"""Kernels that minimize the problems of a batch, made of the ask and tell of the CPU.
+"""Kernels that minimize the problems of a batch, built from the same ask and tell as on the CPU.
 
-A thread, or a block of them, works on one problem at a time. The vectors of a thread stand in local memory, or are
+A thread, or a block of threads, works on one problem at a time. The vectors of a thread are in local memory, or are
 columns of a workspace in global memory whose last axis is the thread, so that the threads of a warp touch neighbouring
 words. Starts, data and results have the problem as their last axis for the same reason. The threads of a block share
 the vectors of its problem, which are rows of a workspace: element i belongs to thread i modulo their number.
@@ -26,10 +26,11 @@ from rmsprop_nb._kernels.thread_team import Team
 from rmsprop_nb._methods.method import Algorithm, Layout
 from rmsprop_nb._methods.points import start_run, store_point
 
-PLACES = 2 * LARGEST_TEAM
+SLOTS = 2 * LARGEST_TEAM
+"""Numbers in shared memory: a part of a sum and a sign of life for each thread."""
 
 UNROLLED = 16
-"""Most variables for which the length of local vectors is compiled in; longer loops, unrolled, spill registers."""
+"""Largest number of variables for which the length of vectors is a constant; longer unrolled loops spill registers."""
 
 _RUNNING, _EXCEPTION = int(Status.RUNNING), int(Status.EXCEPTION)
 
@@ -47,12 +48,12 @@ class Shape(NamedTuple):
 
     @property
     def memory(self) -> int:
-        """How many pairs of steps and gradient changes have room; unused ones still have a type."""
+        """Number of pairs of steps and gradient changes there is room for; an unused array still needs a type."""
         return max(self.layout.memory, 1)
 
     @property
     def pair_length(self) -> int:
-        """Length of a step that is kept."""
+        """Length of a kept step."""
         return self.n if self.layout.memory else 1
 
     @property
@@ -63,7 +64,7 @@ class Shape(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """The settings in the form that a kernel is given: without a team, which the kernel makes."""
+    """The settings that a kernel takes; it adds the team itself."""
 
     hyper: Hyper
     tests: StoppingTests
@@ -73,14 +74,14 @@ class Numbers(NamedTuple):
 
 
 @functools.lru_cache(maxsize=256)
-def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple[int, ...]) -> Any:
-    """Make the kernel of a thread for each problem, whose vectors are local arrays.
+def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...]) -> Any:
+    """Make the kernel with a thread for each problem, whose vectors are local arrays.
 
     ``kernel[blocks, threads](starts, args, rows, numbers, bounds, first_record, results)``; the start of problem b is
-    ``starts[:, b]``, its data are ``row[..., b]`` for each of `rows`, of so many axes as `ranks` says, and x and the
+    ``starts[:, b]``, its data are ``row[..., b]`` for each of `rows`, whose numbers of axes are `ndims`, and x and the
     gradient are laid out like the starts. `numbers` are `Numbers`, `results` are `BatchResults`.
     """
-    solve, arrays_of = _make_solve(_make_evaluate(fun, ranks), algorithm), _make_arrays_of(shape)
+    solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm), _make_arrays_of(shape)
     real = float64 if shape.dtype == np.float64 else float32
     n, count, memory, pair_length = shape.n, len(shape.layout.vectors), shape.memory, shape.pair_length
     unrolls = n <= UNROLLED
@@ -101,13 +102,13 @@ def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple
 
 
 @functools.lru_cache(maxsize=256)
-def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple[int, ...]) -> Any:
-    """Make the kernel of threads that take one problem after another, whose vectors are columns of a workspace.
+def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...]) -> Any:
+    """Make the kernel whose threads take one problem after another, with vectors that are columns of a workspace.
 
     It takes what that of `make_local_kernel` takes, and a workspace ``(vectors, steps, changes, pair_sums)`` whose last
     axis is the thread. The length of the vectors is not compiled in.
     """
-    solve, arrays_of = _make_solve(_make_evaluate(fun, ranks), algorithm), _make_arrays_of(shape)
+    solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm), _make_arrays_of(shape)
 
     def column_kernel(starts, args, rows, numbers, bounds, first_record, results, workspace):
         vectors, steps, changes, pair_sums = workspace
@@ -125,22 +126,22 @@ def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tupl
 
 
 @functools.lru_cache(maxsize=256)
-def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple[int, ...]) -> Any:
-    """Make the kernel of blocks that take one problem after another, whose vectors are rows of a workspace.
+def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...]) -> Any:
+    """Make the kernel whose blocks take one problem after another, with vectors that are rows of a workspace.
 
     The objective is given a Team after the gradient. Data have the problem as their first axis; the workspace has the
-    block as its first, but for the sums, of which each thread has its own. There are at most as many threads in a block
-    as variables, and a power of two.
+    block as its first axis, except for the sums: each thread has its own. The number of threads in a block is a power
+    of two, and at most the number of variables.
     """
-    evaluate = make_evaluate_together(_make_evaluate(fun, ranks, together=True))
+    evaluate = make_evaluate_together(_make_evaluate(fun, ndims, together=True))
     solve, arrays_of = _make_solve(evaluate, algorithm), _make_arrays_of(shape)
 
     def block_kernel(starts, args, rows, numbers, bounds, first_record, results, workspace):
         vectors, steps, changes, pair_sums = workspace
         record = cuda.local.array(1, _RECORD)
-        places = cuda.shared.array(PLACES, float64)
+        slots = cuda.shared.array(SLOTS, float64)
         rank, size = np.int64(cuda.threadIdx.x), np.int64(cuda.blockDim.x)
-        team = Team(rank, size, places)  # type: ignore[arg-type]
+        team = Team(rank, size, slots)  # type: ignore[arg-type]
         problem = block = cuda.blockIdx.x
         lower, upper = bounds
         n = starts.shape[0]
@@ -165,9 +166,9 @@ def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple
 
 
 def _make_arrays_of(shape: Shape) -> Any:
-    """``arrays_of(v, steps, changes, pair_sums, bounds, size)``: the vectors of a run, of so many elements."""
+    """``arrays_of(v, steps, changes, pair_sums, bounds, size)``: the vectors of a run, each with `size` elements."""
     rows = {name: row for row, name in enumerate(shape.layout.vectors)}
-    row_of = Arrays._make(rows.get(name, rows["x"]) for name in Arrays._fields)  # x is in the place of unused vectors
+    row_of = Arrays._make(rows.get(name, rows["x"]) for name in Arrays._fields)  # unused vectors are x itself
     part = beginning
 
     def arrays_of(v, steps, changes, pair_sums, bounds, size):
@@ -183,25 +184,25 @@ def _make_arrays_of(shape: Shape) -> Any:
 
 
 def _make_solve(evaluate: Any, algorithm: Algorithm) -> Any:
-    """``solve(whole, arrays, ..., b)``: minimize problem b, store what is found, and return whether that went well.
+    """``solve(whole, arrays, ..., b)``: minimize problem b, store the result, and return whether all threads are alive.
 
-    The objective is given vectors of `whole`, everything else works on `arrays`, a thread's share of these. An
-    objective that raises ends its thread. So a problem is marked as one that has raised until its end is known.
+    The objective is given vectors of `whole`; everything else works on `arrays`, a thread's share of these. An
+    objective that raises ends its thread, so a problem counts as one that has raised until it has a result.
     """
     ask, tell = device_function(algorithm.ask), device_function(algorithm.tell)
     settings_of, start, store = device_function(_settings), device_function(start_run), device_function(_store)
 
     def solve(whole, arrays, record, starts, args, rows, numbers, team, results, b):
         settings = settings_of(numbers, team)
-        writes = team is None or team.rank == 0  # what there is once for a problem
+        writes = team is None or team.rank == 0  # the numbers that a problem has once
         if writes:
             results.status[b] = _EXCEPTION
         start(arrays, starts[:, b], numbers.first_square_avg)
         p = record[0]
         while p.status == _RUNNING:
             ask(arrays, record, settings)
-            lives, f = evaluate(whole.x_eval, whole.g_eval, team, args, rows, b)
-            if not lives:
+            alive, f = evaluate(whole.x_eval, whole.g_eval, team, args, rows, b)
+            if not alive:
                 return False
             tell(arrays, record, f, settings)
         store(arrays, p, results, b, writes)
@@ -223,11 +224,11 @@ def _store(arrays, p, results, b, writes):
         results.status[b] = p.status
 
 
-def _make_evaluate(fun: Any, ranks: tuple[int, ...], together: bool = False) -> Any:
-    """``evaluate(x, g, team, args, rows, b)``: call fun with args and the data of problem b, one array after another.
+def _make_evaluate(fun: Any, ndims: tuple[int, ...], together: bool = False) -> Any:
+    """``evaluate(x, g, team, args, rows, b)``: call fun with args and the data of problem b.
 
-    It returns whether all is well, and f; or only f, for a block of threads that evaluate `together` and are given a
-    Team. Tuples of different arrays cannot be looped over in compiled code, so each array has a function of its own.
+    It returns whether the thread is alive, and f; or only f, for threads of a block that evaluate `together` and are
+    given a Team. Compiled code cannot loop over a tuple of different arrays, so a function for each array adds it.
     """
     fun = device_function(fun)
 
@@ -239,13 +240,13 @@ def _make_evaluate(fun: Any, ranks: tuple[int, ...], together: bool = False) -> 
 
     evaluate = device_function(call_together if together else call)
     with_next = _with_next_first if together else _with_next_last
-    for rank in reversed(ranks):
-        evaluate = device_function(with_next(evaluate, rank))
+    for ndim in reversed(ndims):
+        evaluate = device_function(with_next(evaluate, ndim))
     return evaluate
 
 
-def _with_next_last(rest: Any, rank: int) -> Callable[..., Any]:
-    """Take one array of data whose last axis is the problem."""
+def _with_next_last(rest: Any, ndim: int) -> Callable[..., Any]:
+    """Add one array of data whose last axis is the problem."""
 
     def of_numbers(x, g, team, args, rows, b):
         return rest(x, g, team, (*args, rows[0][b]), rows[1:], b)
@@ -256,11 +257,11 @@ def _with_next_last(rest: Any, rank: int) -> Callable[..., Any]:
     def of_matrices(x, g, team, args, rows, b):
         return rest(x, g, team, (*args, rows[0][:, :, b]), rows[1:], b)
 
-    return (of_numbers, of_vectors, of_matrices)[rank - 1]
+    return (of_numbers, of_vectors, of_matrices)[ndim - 1]
 
 
-def _with_next_first(rest: Any, _rank: int) -> Callable[..., Any]:
-    """Take one array of data whose first axis is the problem."""
+def _with_next_first(rest: Any, _ndim: int) -> Callable[..., Any]:
+    """Add one array of data whose first axis is the problem."""
 
     def of_any(x, g, team, args, rows, b):
         return rest(x, g, team, (*args, rows[0][b]), rows[1:], b)

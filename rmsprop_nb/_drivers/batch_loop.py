@@ -1,7 +1,7 @@
 """Many problems one after the other in compiled code, each from its own start and with its own rows of data.
 
-A worker owns one set of vectors and uses it for every problem, so memory does not grow with their number. The numbers
-are those of the single loop: it is the same ask and tell.
+A worker uses one set of vectors for every problem, so memory does not grow with their number. The results are those of
+the single loop, because ask and tell are the same.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RowArgs(NamedTuple):
 
 
 class BatchResults(NamedTuple):
-    """What is known of every problem, one row each."""
+    """The results of all problems, one row each."""
 
     x: NDArray[Any]
     fun: NDArray[np.float64]
@@ -50,7 +50,7 @@ class BatchResults(NamedTuple):
 
     @classmethod
     def empty(cls, starts: NDArray[Any]) -> BatchResults:
-        """Results of problems that have not been run."""
+        """Make the results of problems that have not been run."""
         count = len(starts)
         return cls(
             np.full_like(starts, np.nan),
@@ -63,9 +63,9 @@ class BatchResults(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What all workers share: the objective, the starts and data of every problem, and where results go.
+    """What all workers share: the objective, the starts and data of every problem, and the results.
 
-    `new_record` is that of a run that has not begun, `first_square_avg` what S is then.
+    `new_record` is the record of a new run, `first_square_avg` the value of S at the start.
     """
 
     address: int
@@ -78,7 +78,7 @@ class Batch(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """What a worker has for itself: vectors, a record, and a copy of the packed arguments, which stands at `data`."""
+    """What each worker has: vectors, a record, and a copy of the packed arguments, whose address is `data`."""
 
     arrays: Arrays
     record: NDArray[Any]
@@ -97,7 +97,7 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
         p = record[0]
         for problem in range(begin, end):
             if batch.results.status[problem] != _INTERRUPTED:
-                continue  # an earlier run has ended it
+                continue  # it has a result from an earlier run
             record[0] = batch.new_record[0]
             p.status = _RUNNING
             start_run(arrays, batch.starts[problem], batch.first_square_avg)
@@ -124,7 +124,7 @@ def _set_row(words, rows, problem):
 
 @inline_jit
 def _store_result(results, problem, p, arrays):
-    """Store the point found; the status last, because others look at it while this runs."""
+    """Store the result; the status last, because others read it meanwhile."""
     results.fun[problem] = store_point(p, arrays, results.x[problem], results.jac[problem])
     results.nit[problem] = p.nit
     results.nfev[problem] = p.nfev

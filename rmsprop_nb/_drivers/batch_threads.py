@@ -1,4 +1,4 @@
-"""Runs the problems of a batch in this process: compiled ones on threads, others one by one."""
+"""The problems of a batch run in this process: compiled ones on threads, others one by one."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ KEPT_EXCEPTIONS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Problems that differ in their starts and rows: number k minimizes ``fun(x, *args, *(row[k] for row in rows))``.
+    """Problems that differ in their starts and rows: problem k minimizes ``fun(x, *args, *(row[k] for row in rows))``.
 
-    The args of `problem` are those that all share.
+    All problems share the args of `problem`.
     """
 
     problem: Problem
@@ -35,15 +35,15 @@ class Job:
     options: Options
 
     def alone(self, k: int) -> Problem:
-        """Problem number k, as `minimize` would be given it."""
+        """Return problem k as `minimize` would be given it."""
         return dataclasses.replace(self.problem, args=(*self.problem.args, *(row[k] for row in self.rows)))
 
     def part(self, which: NDArray[np.intp]) -> Job:
-        """The job of some of the problems."""
+        """Return the job of some of the problems."""
         return dataclasses.replace(self, starts=self.starts[which], rows=tuple(row[which] for row in self.rows))
 
     def compiled(self) -> CompiledObjective | None:
-        """The objective as compiled code, if that is possible."""
+        """Compile the objective; return None if that is not possible."""
         return compile_objective(self.alone(0), self.starts.dtype)
 
 
@@ -55,7 +55,7 @@ def run_here(
     exceptions: dict[int, Exception],
     on_done: Callable[[int], None],
 ) -> None:
-    """Run the problems that `results` says have not been run; `workers` counts threads, of a compiled objective."""
+    """Run the problems that have no result yet; `workers` is the number of threads for a compiled objective."""
     if objective is None:
         _run_one_by_one(job, results, exceptions, on_done)
     else:
@@ -95,7 +95,7 @@ def _run_compiled(
 
 
 def _on_threads(work: Callable[[], None], workers: int, ranges: _Ranges) -> None:
-    """Run `work` on so many threads; on Ctrl-C let each finish its range."""
+    """Run `work` on `workers` threads; on Ctrl-C let each finish its range."""
     try:
         if workers == 1:
             work()
@@ -113,7 +113,7 @@ def _on_threads(work: Callable[[], None], workers: int, ranges: _Ranges) -> None
 
 
 class _Ranges:
-    """Hands out ranges of problems to threads: small ones, because problems differ in length."""
+    """Hand out ranges of problems to threads: short ones, because problems take different times."""
 
     def __init__(self, count: int, workers: int, on_done: Callable[[int], None]) -> None:
         self._count = count
@@ -134,13 +134,13 @@ class _Ranges:
                 self._on_done(end - begin)
 
     def stop(self) -> None:
-        """Hand out no more."""
+        """Hand out no more ranges."""
         with self._lock:
             self._next = self._count
 
 
 def _row_args(objective: CompiledObjective, rows: tuple[NDArray[Any], ...]) -> RowArgs:
-    """Say which words of the packed arguments change from problem to problem, and how."""
+    """Describe which words of the packed arguments change from problem to problem, and how."""
     offsets = objective.offsets[-1 - len(rows) : -1] if rows else []
     slots: list[int] = []
     first: list[int] = []
@@ -166,7 +166,7 @@ def _row_args(objective: CompiledObjective, rows: tuple[NDArray[Any], ...]) -> R
 
 
 def _words_of_scalars(row: NDArray[Any]) -> NDArray[np.int64]:
-    """The values of an array as packed words, shape (words of one value, B)."""
+    """Return the values of an array as packed words, shape (words of one value, B)."""
     dtype = row.dtype.newbyteorder("=")
     size = -(-dtype.itemsize // 8) * 8
     padded = np.zeros((row.size, size), np.uint8)
@@ -222,7 +222,7 @@ class _Catching:
 
 
 def exceptions_of(job: Job, results: BatchResults, known: dict[int, Exception]) -> Iterator[tuple[int, Exception]]:
-    """Compiled code only knows that the objective raised: run the problem again to see what."""
+    """Run problems again whose objective raised, because compiled code does not keep the exception."""
     failed = np.flatnonzero(results.status == Status.EXCEPTION)[:KEPT_EXCEPTIONS]
     for k in (int(k) for k in failed if k not in known):
         try:

@@ -1,4 +1,4 @@
-"""From a validated problem and options to a finished state: chooses the algorithm, makes the state, runs the loop."""
+"""From a validated problem and options to a finished state: make the state, run the loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rmsprop_nb._objectives.interpreted import PythonObjective
 from rmsprop_nb._objectives.problem import Problem
 
 LONGEST_TABLE = 10**6
-"""Most learning rates that are computed before a batch begins."""
+"""Largest number of learning rates that are computed before a batch begins."""
 
 
 def run(
@@ -36,9 +36,9 @@ def run(
     on_iteration: Callable[[NDArray[Any], float], None] | None,
     bind: Callable[[Callable[[Problem], Any]], Any] | None = None,
 ) -> tuple[RunState, NDArray[np.float64]]:
-    """Run to the end, compiled if that is possible and otherwise interpreted; return the final state and the record.
+    """Run to the end, compiled if possible and otherwise interpreted; return the final state and the recorded rows.
 
-    `bind` makes an objective of another kind, as that of many ranks, given what makes one for this process.
+    `bind` replaces the objective, as ranks do: it is given the function that makes the objective of this process.
     """
     state = starting_state(problem, x, options)
     settings = settings_of(options, x)
@@ -54,7 +54,7 @@ def run(
 
 
 def starting_state(problem: Problem, x: NDArray[Any], options: Options) -> RunState:
-    """Make the state of a new run from x, or copy that of the run to go on with."""
+    """Make the state of a new run from x, or copy the state to resume."""
     if options.state is None:
         return _new_state(problem, x, options)
     return _resumed(options.state, problem, x, options)
@@ -80,7 +80,7 @@ def algorithm_of(options: Options, parallel: bool) -> Algorithm:
 
 
 def settings_of(options: Options, x: NDArray[Any]) -> Settings:
-    """Return what compiled code is given besides the state, for an x like this one."""
+    """Return the settings of a run for an x of this size and dtype."""
     return Settings(
         hyper=options.hyper(x.dtype),
         tests=options.stopping_tests(x.dtype),
@@ -91,7 +91,7 @@ def settings_of(options: Options, x: NDArray[Any]) -> Settings:
 
 
 def batch_settings(options: Options, x: NDArray[Any]) -> Settings:
-    """The settings of runs that do not come back to Python: a schedule is asked for every iteration there may be."""
+    """Return the settings of runs that do not return to Python: a schedule is evaluated in advance."""
     settings = settings_of(options, x)
     schedule = options.schedule
     if schedule is None:
@@ -103,7 +103,7 @@ def batch_settings(options: Options, x: NDArray[Any]) -> Settings:
 
 
 def _total(maxiter: Any) -> int | None:
-    """What a progress bar counts up to."""
+    """Return the number that a progress bar counts up to."""
     return None if maxiter is None or maxiter == math.inf else int(maxiter)
 
 
@@ -113,7 +113,7 @@ def outcome(state: RunState) -> tuple[Status, tuple[NDArray[Any], float, NDArray
 
 
 def _resumed(state: Any, problem: Problem, x: NDArray[Any], options: Options) -> RunState:
-    """Copy the state of another run, after checking that it is sound and that these arguments go on with it."""
+    """Copy the state of another run, after checking that it is sound and fits these arguments."""
     kind = options.kind
     if not isinstance(state, RunState):
         msg = f"state must be the state of an earlier result, got {type(state).__name__}."

@@ -115,7 +115,7 @@ def make_tell(name: str, choose_direction: Any) -> Any:
 
 @inline_jit
 def _end_trial(arrays, p, f, slope, finite, settings):
-    """Let the search judge the trial; an outcome that ends the run is put into the status."""
+    """Let the search judge the trial; set the status if that ends the run."""
     if p.phase == _TAKE_BEST:
         return ACCEPT
     outcome = end_trial(p, f, slope, finite, _f_noise(arrays.x) * abs(p.f), settings.curvature)
@@ -132,7 +132,7 @@ def _end_trial(arrays, p, f, slope, finite, settings):
 
 @inline_jit
 def _count_step(arrays, p, f, settings):
-    """Count the step ``p.a``, which the method is about to take."""
+    """Record the step ``p.a``, which the method is about to take."""
     p.nit += 1
     p.since_best += 1
     p.step += 1
@@ -141,24 +141,24 @@ def _count_step(arrays, p, f, settings):
     p.f_prev = p.f
     p.f = f
     if settings.tests.xtol >= 0.0:
-        _move(arrays, p.a, arrays.x_eval)  # once more, because the objective may have scribbled on it
+        _move(arrays, p.a, arrays.x_eval)  # again, because the objective may have written to it
         p.dx = team_largest(settings.team, max_abs_difference(arrays.x, arrays.x_eval))
 
 
 @inline_jit
 def _begin_iteration(arrays, p, slope, settings):
-    """Test the current point; go on from there unless the direction has underflowed."""
+    """Test the current point, and begin to search from there unless the direction has underflowed."""
     p.phase = _SEARCH
     stagnates = _stagnates(p, arrays.x)
     begin_search(p, slope)
     stop_after_iteration(p, arrays.x, settings)
-    if p.status in (_RUNNING, _MAXITER, _MAXFEV) and (stagnates or not slope < 0.0):  # says more than a limit
+    if p.status in (_RUNNING, _MAXITER, _MAXFEV) and (stagnates or not slope < 0.0):  # tells more than a limit
         p.status = _PRECISION_LOSS
 
 
 @inline_jit
 def _stagnates(p, x):
-    """Whether for many evaluations neither f has fallen by more than rounding nor the gradient become smaller."""
+    """Return whether for many evaluations f has not fallen by more than rounding, nor the gradient shrunk."""
     visible = STAGNATION_ULPS * (2.2e-16 if x.itemsize == 8 else 1.2e-7) * abs(p.f_mark)
     if p.step == 0 or p.f < p.f_mark - visible or p.gnorm < STAGNATION_SHRINKAGE * p.gnorm_mark:
         p.f_mark = p.f if p.step == 0 else min(p.f, p.f_mark)
@@ -171,7 +171,7 @@ def _stagnates(p, x):
 
 @inline_jit
 def first_step(arrays, p, accepted, team):
-    """First step along a direction about which nothing is known; ever smaller after failures."""
+    """Return the first step along a direction of unknown scale; it shrinks after each failure."""
     size = FIRST_STEP if accepted else 10.0 ** (-4 * (p.restarts + 1))
     largest_x, largest_v = team_largest(team, max_abs(arrays.x)), team_largest(team, max_abs(arrays.direction))
     return size * max(1.0, largest_x) / max(largest_v, tiny(arrays.x))
@@ -190,13 +190,13 @@ def _move(arrays, a, target):
 
 @inline_jit
 def _f_noise(x):
-    """Rounding noise that f is taken to have, relative."""
+    """Return the relative rounding error that f is assumed to have."""
     return 1e-10 if x.itemsize == 8 else 1e-6
 
 
 @inline_jit
 def tiny(x):
-    """A number that keeps a division safe without changing anything else."""
+    """Return a number that keeps a division safe without changing anything else."""
     return 1e-300 if x.itemsize == 8 else 1e-37
 
 
@@ -220,7 +220,7 @@ def average_squares(arrays, g, settings, forget):
 
 @inline_jit
 def metric_at(arrays, i, floor):
-    """Element i of M = sqrt(S) + floor, which is kept."""
+    """Set element i of M to sqrt(S) + floor, and return it."""
     m = arrays.metric.dtype.type(math.sqrt(arrays.square_avg[i])) + floor
     arrays.metric[i] = m
     return m
@@ -228,14 +228,14 @@ def metric_at(arrays, i, floor):
 
 @inline_jit
 def set_metric(arrays, floor):
-    """M <- sqrt(S) + floor; who goes over all elements anyway takes `metric_at`."""
+    """M <- sqrt(S) + floor; a loop over all elements can call `metric_at` instead."""
     for i in range(arrays.metric.size):
         metric_at(arrays, i, floor)
 
 
 @inline_jit
 def moved_to(arrays, i, step):
-    """Element i of the point at `step` on the (projected) path."""
+    """Return element i of the point at `step` on the (projected) path."""
     x = arrays.x[i] + step * arrays.direction[i]
     if arrays.lower.size:
         x = min(max(x, arrays.lower[i]), arrays.upper[i])
@@ -244,15 +244,15 @@ def moved_to(arrays, i, step):
 
 @inline_jit
 def blocked(x, direction, lower, upper):
-    """Whether moving from x along `direction` leaves the box at once."""
+    """Return whether a move from x along `direction` leaves the box at once."""
     return (direction < 0 and x <= lower) or (direction > 0 and x >= upper)
 
 
 @reduction_jit
 def _gradient_and_slope(arrays, a):
-    """Max-norm of the gradient at the trial point (see `max_abs`), and the slope of f along the (projected) path there.
+    """Return the max-norm of the gradient at the trial point, and the slope of f along the (projected) path there.
 
-    One pass for both: they read the same vector.
+    One pass over the gradient serves both.
     """
     x, v, g, lower, upper = arrays.x, arrays.direction, arrays.g_eval, arrays.lower, arrays.upper
     largest = magnitude_bits(g.dtype.type(0))

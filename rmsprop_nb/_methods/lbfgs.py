@@ -34,7 +34,7 @@ from rmsprop_nb._methods.descent import (
 )
 from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
 
-LEAST_CURVATURE = 1e-22  # s.y relative to y.y below which a pair says nothing
+LEAST_CURVATURE = 1e-22  # s.y relative to y.y below which a pair is ignored
 
 
 @inline_jit
@@ -96,7 +96,7 @@ METHOD = search_method(
 
 @inline_jit
 def _go(arrays, p, floor, team):
-    """Go to the accepted point; put the pair over the oldest, unless f is not convex along the step."""
+    """Go to the accepted point; replace the oldest pair, unless f is not convex along the step."""
     memory = arrays.steps.shape[0]
     slot = _newer(p.newest, memory)
     sy, yy = team_sums(team, _store_pair(arrays, arrays.steps[slot], arrays.gradient_changes[slot], p.a, floor))
@@ -110,7 +110,7 @@ def _go(arrays, p, floor, team):
 
 @inline_jit
 def _newer(slot, memory):
-    """The slot after this one; a division would take longer than a short vector."""
+    """Return the slot after this one; a division would take longer than a short vector."""
     return slot + 1 if slot + 1 < memory else 0
 
 
@@ -121,7 +121,7 @@ def _older(slot, memory):
 
 @reduction_jit
 def _store_pair(arrays, s, y, a, floor):
-    """Go to the accepted point and set M; keep the step and the gradient's change, and return s.y and y.y."""
+    """Go to the accepted point and set M; store the step and the change of the gradient, and return s.y and y.y."""
     x, g, g_new = arrays.x, arrays.g, arrays.g_eval
     step = x.dtype.type(a)
     sy = yy = 0.0
@@ -166,7 +166,7 @@ def _set_direction(arrays, p, team):
 
 @inline_jit
 def _kept_free(arrays, i, w):
-    """Element i of a direction, 0 for a variable at a bound that moves out of the box or is held by its gradient."""
+    """Return element i of a direction: 0 at a bound if it or -g points out of the box."""
     if arrays.lower.size:
         x, lower, upper = arrays.x[i], arrays.lower[i], arrays.upper[i]
         if blocked(x, w, lower, upper) or blocked(x, -arrays.g[i], lower, upper):

@@ -1,4 +1,4 @@
-"""One step of a run over mini-batches: what is done with the gradient of a batch, by each kind of step control."""
+"""A step of a run over mini-batches: what each rule does with the gradient of a batch."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def make_tell(name: tuple[Any, ...], step: Any) -> Any:
 
 @inline_jit
 def _accumulate(arrays, p, count):
-    """Add the gradient, weighted by its rows, so that k small batches make the step of one that is k times as large."""
+    """Add the gradient, weighted by its rows: k small batches then make the same step as one of k times the size."""
     weight = arrays.g.dtype.type(count)
     for i in range(arrays.g.size):
         arrays.g[i] += weight * arrays.g_eval[i]
@@ -97,7 +97,7 @@ def _take_mean(arrays, p):
 
 @inline_jit
 def _average(arrays, step):
-    """Polynomial-decay averaging: late iterates weigh more, and no window has to be chosen."""
+    """Average the iterates with polynomial decay: late ones weigh more, and no window has to be chosen."""
     weight = arrays.x.dtype.type((AVERAGING_POWER + 1.0) / (step + AVERAGING_POWER))
     for i in range(arrays.x.size):
         arrays.x_avg[i] += weight * (arrays.x[i] - arrays.x_avg[i])
@@ -117,7 +117,7 @@ def _end_epoch(arrays, p, settings):
 
 @inline_jit
 def norm_scale(g, p, settings):
-    """Factor that brings the gradient's 2-norm down to ``clip_norm``, as R. Pascanu et al., ICML 2013, algorithm 1."""
+    """Return the factor that reduces the 2-norm of g to ``clip_norm``: R. Pascanu et al., ICML 2013, algorithm 1."""
     if not settings.clip_norm < math.inf or p.gnorm == 0.0:
         return 1.0
     norm = p.gnorm * math.sqrt(_scaled_sum_of_squares(g, p.gnorm))
@@ -126,7 +126,7 @@ def norm_scale(g, p, settings):
 
 @reduction_jit
 def _scaled_sum_of_squares(g, largest):
-    """Sum of (g/largest)**2, which cannot overflow."""
+    """Return the sum of (g/largest)**2, which cannot overflow."""
     total = 0.0
     for i in range(g.size):
         ratio = np.float64(g[i]) / largest
@@ -135,7 +135,7 @@ def _scaled_sum_of_squares(g, largest):
 
 
 def _layout(rule: Any, *_: int) -> Layout:
-    """The vectors of a run with this variant of the rule, or with rule "auto"."""
+    """Return the vectors of a run with this variant of the rule, or with rule "auto"."""
     auto = rule == "auto"
     vectors = ["x", "x_eval", "g_eval", "square_avg"]
     if auto:

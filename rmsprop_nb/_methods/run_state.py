@@ -1,8 +1,8 @@
-"""The state of a run: what it must be like, in one place, and how it becomes plain arrays and comes back.
+"""The state of a run: its checks, and its form as plain arrays.
 
-Compiled code checks no index. So a state that comes from outside, from a file or from a user's hands, goes through
-`RunState.checked_copy` before a run relies on it: every vector has the length that its algorithm needs, and every
-counter is one that the algorithm could have left.
+Compiled code checks no index. So a state from a file or from the user goes through `RunState.checked_copy` before a run
+relies on it: every vector has the length that the method needs, and every counter a value that the method could have
+left.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _RECORD_TYPES = (np.uint64, np.int64, np.float64)
 
 
 class RunState:
-    """Everything a run needs to go on: pass it as ``options={"state": result.state}``.
+    """Everything that a run needs to be resumed: pass it as ``options={"state": result.state}``.
 
     Attributes
     ----------
     kind : tuple
-        Which algorithm and variant made the state; a run can only be resumed by the same one.
+        The method and its parameters; a run can only be resumed by the same.
     arrays : Arrays or MinibatchArrays
         The vectors: the current point, its gradient, the averages, the best point so far.
     step : int
@@ -43,7 +43,7 @@ class RunState:
 
     @property
     def progress(self) -> Any:
-        """The record with attributes, which are slow: whoever needs a few numbers often takes ``record[0]["nit"]``."""
+        """The record with attributes, which are slow: in a loop use ``record[0]["nit"]``."""
         return self.record.view(np.recarray)[0]
 
     @property
@@ -56,7 +56,7 @@ class RunState:
         return RunState(self.kind, type(self.arrays)(*(a.copy() for a in self.arrays)), self.record.copy())
 
     def checked_copy(self) -> RunState:
-        """Return an independent copy that compiled code may rely on; a ValueError if this is no state of any run."""
+        """Return an independent copy that compiled code may rely on; a ValueError if no run could have left it."""
         kind = kind_of(self.kind)
         form, dtype = kind.layout(*self.kind[1:]).form, kind.record
         vectors = self.arrays if isinstance(self.arrays, tuple) and len(self.arrays) == len(form._fields) else ()
@@ -74,8 +74,8 @@ class RunState:
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything as plain arrays, which are not copied.
 
-        "algorithm" says in JSON what the state is of, and names the numbers of the record, which are in one array for
-        each of their types; the other arrays are the vectors.
+        "algorithm" is JSON: the kind of the state, and the names of the numbers in the record, which has an array for
+        each of their types. The other arrays are the vectors.
         """
         numbers = {
             _type_name(t): [n for n in self.record.dtype.names or () if self.record.dtype[n] == t]
@@ -91,7 +91,7 @@ class RunState:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> RunState:
-        """Make a state from what `to_arrays` returned; a ValueError if it is no state of any run."""
+        """Make a state from the result of `to_arrays`; raise a ValueError if no run could have left it."""
         kind, names = _read_algorithm(arrays.get("algorithm"))
         described = kind_of(kind)
         form, dtype = described.layout(*kind[1:]).form, described.record
@@ -127,7 +127,7 @@ def _type_name(dtype: Any) -> str:
 
 
 def _read_algorithm(text: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The kind, and the names of the record's numbers, from JSON."""
+    """Read the kind and the names of the numbers of the record from JSON."""
     try:
         described = json.loads(str(np.asarray(text)))
         kind, names = described["kind"], dict(described["record"])
@@ -142,7 +142,7 @@ def _read_algorithm(text: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _check_vectors(kind: tuple[Any, ...], arrays: Any) -> None:
-    """Every vector has a size that the algorithm knows, and the dtype of x; x is within the bounds."""
+    """Check that every vector has a size that the method knows, and the dtype of x, and that x is within the bounds."""
     x = arrays.x
     if x.ndim != 1 or x.size == 0 or x.dtype not in (np.float32, np.float64) or not x.dtype.isnative:
         msg = f"state.arrays.x must be a vector of float32 or float64, got shape {x.shape} and dtype {x.dtype}."
@@ -176,11 +176,11 @@ def _check_box(arrays: Any) -> None:
 
 
 def _check_counters(state: RunState) -> None:
-    """Every integer of the record is one that its algorithm could have left; compiled code indexes with some."""
+    """Check that the method could have left every integer of the record; compiled code uses some as an index."""
     record, ranges = state.record, kind_of(state.kind).ranges(*state.kind[1:])
     for name in record.dtype.names or ():
         if record.dtype[name] != np.int64:
-            continue  # arithmetic bears every real number, and every seed will do
+            continue  # any real number and any seed is safe
         value = int(record[name][0])
         allowed = ranges.get(name, range(LARGEST_COUNT))
         if value not in allowed:
@@ -190,7 +190,7 @@ def _check_counters(state: RunState) -> None:
                 "state."
             )
             raise ValueError(msg)
-    if np.isfinite(state.progress.f_best) and not state.arrays.x_best.size:  # the result would be a vector of size 0
+    if np.isfinite(state.progress.f_best) and not state.arrays.x_best.size:  # the result would have size 0
         msg = (
             "state.record is not as the run left it: f_best must be inf without x_best; resume with an unchanged state."
         )

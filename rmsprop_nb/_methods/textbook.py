@@ -1,7 +1,7 @@
 """The textbook rule as an ask/tell pair: a learning rate that is a number or a schedule, and nothing else.
 
-``ask`` moves x and puts the point to evaluate into ``x_eval``; ``tell`` takes what was found there and runs the
-stopping tests. Everything they know stands in the arrays and the record, so a run can stop between any two calls.
+``ask`` moves x and copies the point to evaluate to ``x_eval``; ``tell`` takes in the result and runs the stopping
+tests. All they know is in the arrays and the record, so a run can stop between any two calls.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def make_ask(variant: Variant, parallel: bool) -> Any:
             correction = bias(settings.hyper.beta, p.step) if variant.bias_correction else 1.0
             measure = settings.tests.xtol >= 0.0
             if measure:
-                copy(arrays.x, arrays.g)  # the gradient is in g_eval, so g is free to hold the point we leave
+                copy(arrays.x, arrays.g)  # the gradient is in g_eval, so g can hold the previous point
             update(
                 arrays.x, arrays.g_eval, arrays.square_avg, arrays.grad_avg, arrays.momentum_buffer,
                 p.rate, correction, settings.hyper, settings.pieces,
@@ -63,7 +63,7 @@ def tell(arrays, record, f, settings):
     largest = team_largest(settings.team, max_abs(arrays.g_eval))
     p.gnorm = gradient_norm(arrays, arrays.g_eval, largest, settings.team)
     if p.phase == _START:
-        p.f = f  # reported even if it is not finite
+        p.f = f  # reported even if not finite
     if not usable(f, largest, settings.tests.largest_gradient):
         p.status = _NONFINITE
         return
