@@ -1,4 +1,4 @@
-"""The same 200 fits by different engines: python examples/many_problems.py processes | joblib | dask
+"""Run the same 200 fits on different engines: python examples/many_problems.py processes | joblib | dask
 
 With MPI: mpiexec -n 3 python -m mpi4py.futures examples/many_problems.py mpi
 """
@@ -15,7 +15,7 @@ T = np.linspace(0.0, 4.0, 20)
 
 
 def misfit(p, y):
-    """An exponential decay; a Python function, so that processes are worth their while."""
+    """Return f and the gradient for an exponential decay; being slow Python, it gains from processes."""
     e = np.exp(-p[1] * T)
     r = p[0] * e - y
     return r @ r, np.array([2.0 * r @ e, -2.0 * p[0] * (r * T) @ e])
@@ -58,5 +58,5 @@ if __name__ == "__main__":
     result = ENGINES[sys.argv[1]]()
     print(result)
     same = (result.x == fit(1).x).all()
-    print("the same bits as one after the other:", same)
+    print("the same bits as running one after the other:", same)
     sys.exit(not same)

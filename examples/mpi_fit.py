@@ -1,4 +1,4 @@
-"""A logistic regression whose rows are spread over MPI ranks: mpiexec -n 2 python -m mpi4py examples/mpi_fit.py"""
+"""Fit a logistic regression whose rows are spread over MPI ranks: mpiexec -n 2 python -m mpi4py examples/mpi_fit.py"""
 
 import numpy as np
 from mpi4py import MPI
@@ -9,7 +9,7 @@ from rmsprop_nb import minimize
 
 @njit
 def logistic_loss(w, grad, X, y):
-    """Mean over the rows of X, plus a penalty: the function that one machine would be given."""
+    """Return the mean over the rows of X, plus a penalty: the function that you would use on one machine."""
     grad[:] = 1e-3 * w
     f = 0.5e-3 * np.sum(w * w)
     for i in range(y.size):
@@ -21,7 +21,7 @@ def logistic_loss(w, grad, X, y):
 
 def main():
     comm = MPI.COMM_WORLD
-    rng = np.random.default_rng(comm.rank)  # stands for reading the part of the data that belongs to this rank
+    rng = np.random.default_rng(comm.rank)  # in place of reading this rank's part of the data
     rows = 1000 + 500 * comm.rank
     X = rng.normal(size=(rows, 5))
     y = (X @ np.arange(5.0) + rng.normal(size=rows) > 0).astype(float)

@@ -1,12 +1,12 @@
-"""RMSprop for people who live in NumPy, SciPy and Numba.
+"""RMSprop for users of NumPy, SciPy and Numba.
 
-``minimize(fun, x0, method="rmsprop")`` has the contract of ``scipy.optimize.minimize``; objectives compiled with Numba
+``minimize(fun, x0, method="rmsprop")`` has the interface of ``scipy.optimize.minimize``. Objectives compiled with Numba
 are minimized without returning to Python. See the README for a first example.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # typing's own costs an import; type checkers know the name
+TYPE_CHECKING = False  # importing it from typing takes time; type checkers know the name
 
 __version__ = "0.1.0"
 
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from rmsprop_nb._drivers.ranks import RankError
     from rmsprop_nb._training.state import RMSpropState
 
-# Imported at first use: importing the package costs nothing, not even the import of Numba.
-_HOMES = {
+# Imported at first use, so that importing the package is fast and does not import Numba.
+_DEFINED_IN = {
     "IncompleteBatchError": "_drivers.batch_result",
     "RMSprop": "_api.optimizer",
     "RMSpropState": "_training.state",
@@ -72,8 +72,8 @@ def __getattr__(name: str) -> Any:
 
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _DEFINED_IN:
+        value = getattr(importlib.import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
         globals()[name] = value
         return value
     msg = f"module {__name__!r} has no attribute {name!r}"

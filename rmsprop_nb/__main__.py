@@ -1,4 +1,4 @@
-"""The command ``python -m rmsprop_nb``: a demo, a benchmark of your objective, and what a bug report should say."""
+"""The command ``python -m rmsprop_nb``: a demo, a benchmark of your objective, and information for bug reports."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _demo(chosen: argparse.Namespace) -> int:
     if chosen.plot is not None:
-        try:  # before everything else, because it is here that a wrong name or a missing matplotlib shows
+        try:  # first of all, because this reveals a wrong file name or a missing matplotlib
             draw_logistic(chosen.plot)
         except (ImportError, OSError, ValueError) as error:
             print(f"python -m rmsprop_nb demo: --plot {chosen.plot}: {error}", file=sys.stderr)
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo",
         help="compare with certified results and with SciPy; the default",
-        description="Exit code: 0, 1 if rmsprop did not reach what it should, or 2 for arguments that are wrong.",
+        description="Exit code: 0 on success, 1 if rmsprop missed an expected result, 2 for wrong arguments.",
     )
     demo.add_argument(
         "--plot", metavar="FILE", help="also draw how the logistic regression converges; needs matplotlib"
@@ -87,15 +87,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench = commands.add_parser(
         "bench",
-        help="say where the time of minimizing your objective goes",
+        help="show where the time goes when your objective is minimized",
         description="Example: python -m rmsprop_nb bench mymodule:misfit --x0 1,1 --args mymodule:data --jac inplace. "
-        "Exit code: 0, or 2 for arguments that are wrong.",
+        "Exit code: 0 on success, 2 for wrong arguments.",
     )
     bench.add_argument("fun", metavar="module:fun", help="the objective")
     bench.add_argument("--x0", required=True, help="where to start: module:name or numbers such as 1.0,2.0")
     bench.add_argument("--args", metavar="module:name", help="a tuple of further arguments")
     bench.add_argument(
-        "--jac", help="as for minimize: True, 2-point, 3-point, cs, inplace, or module:name of a function"
+        "--jac", help="as in minimize: True, 2-point, 3-point, cs, inplace, or module:name of a function"
     )
     commands.add_parser("info", help="show versions, CPU, threads, CUDA and the cache")
     return parser
@@ -118,7 +118,7 @@ def _bench(chosen: argparse.Namespace) -> int:
 
 
 def info() -> str:
-    """Describe the machine and what is installed, a line each."""
+    """Describe the machine and what is installed, one line per fact."""
     facts = {
         "rmsprop_nb": __version__,
         "Python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})",
@@ -140,7 +140,7 @@ def _version(distribution: str) -> str:
 
 
 def _cpu_name() -> str:
-    """Name of the CPU as its maker puts it, where the system tells."""
+    """Return the maker's name of the CPU where the system has it, otherwise a more general one."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -148,7 +148,7 @@ def _cpu_name() -> str:
 
 
 def _has_threading_layer(name: str) -> bool:
-    """Whether Numba can load it: the modules are there even where the libraries they need are not."""
+    """Return whether Numba can load it: the modules exist even where the libraries they need do not."""
     try:
         importlib.import_module(f"numba.np.ufunc.{THREADING_LAYERS[name]}")
     except ImportError:
@@ -157,7 +157,7 @@ def _has_threading_layer(name: str) -> bool:
 
 
 def _cuda() -> str:
-    """Ask numba-cuda in another process, which a broken driver may hang or crash."""
+    """Ask numba-cuda in another process, because a broken driver may hang or crash it."""
     if _version("numba-cuda") == "not installed":
         return "numba-cuda is not installed"
     ask = [sys.executable, "-c", CUDA_PROBE]
@@ -171,7 +171,7 @@ def _cuda() -> str:
 
 
 def _cache() -> str:
-    """Where Numba keeps the compiled code of this package, a directory for each folder that has kernels."""
+    """Say where Numba keeps the compiled code of this package: a directory for each folder that has kernels."""
     try:
         paths = [
             Path(PackageCache(inspect.unwrap(function), ()).cache_path)
@@ -181,10 +181,10 @@ def _cache() -> str:
             path.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=path).close()
     except RuntimeError:
-        return "no directory can be written, so every process compiles anew; set NUMBA_CACHE_DIR"
+        return "no directory is writable, so every process compiles anew; set NUMBA_CACHE_DIR"
     except OSError as error:
-        return f"cannot be written, so every process compiles anew: {error}"
-    return f"below {os.path.commonpath(paths)} (can be written)"
+        return f"not writable, so every process compiles anew: {error}"
+    return f"below {os.path.commonpath(paths)} (writable)"
 
 
 if __name__ == "__main__":

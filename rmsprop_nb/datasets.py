@@ -1,4 +1,4 @@
-"""Real data that ships with the package: problems with certified answers, and a classification task.
+"""Real data included in the package: problems with certified answers, and a classification task.
 
 Nothing is downloaded. Sources and licences are in ``data/README.md``, beside the files.
 """
@@ -19,7 +19,7 @@ NIST_NAMES: tuple[str, ...] = (
     *("Kirby2", "Hahn1", "MGH17", "Roszman1", "ENSO"),  # average
     *("MGH09", "Thurber", "BoxBOD", "Rat43", "MGH10", "Bennett5"),  # higher
 )
-"""Names that `load_nist` knows, in NIST's order of difficulty."""
+"""Names that `load_nist` accepts, in NIST's order of difficulty."""
 
 # "  b1 =   500         250           2.3894212918E+02  2.7070075241E+00"
 _PARAMETER_ROW = re.compile(r"^ *b\d+ *= +(\S+) +(\S+) +(\S+) +(\S+) *$", re.MULTILINE)
@@ -34,15 +34,15 @@ class NistProblem(NamedTuple):
     Attributes
     ----------
     name : str
-        NIST's name of the data set.
+        NIST's name for the data set.
     model : str
-        Formula as NIST prints it; the e at its end is the error.
+        Formula as NIST prints it; the e at the end is the error.
     difficulty : str
         ``"lower"``, ``"average"`` or ``"higher"``.
     x, y : ndarray of float64, shape (n_points,)
         Predictor and response.
     start1, start2 : ndarray of float64, shape (n_parameters,)
-        The two starting points that NIST sets: far from the solution, and closer to it.
+        NIST's two starting points: one far from the solution, one closer to it.
     certified : ndarray of float64, shape (n_parameters,)
         The least-squares parameters, correct to 11 digits.
     certified_sd : ndarray of float64, shape (n_parameters,)
@@ -74,12 +74,12 @@ def load_nist(name: str) -> NistProblem:
     Returns
     -------
     problem : NistProblem
-        Points, starting values and certified results; the arrays are the caller's own.
+        Points, starting values and certified results; the caller may change the arrays.
 
     Raises
     ------
     ValueError
-        If there is no problem of that name.
+        If there is no problem with that name.
 
     References
     ----------
@@ -103,7 +103,7 @@ def load_nist(name: str) -> NistProblem:
 def load_breast_cancer() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Read the Breast Cancer Wisconsin (Diagnostic) data: 569 tumours, 30 measurements each.
 
-    Columns differ in scale by up to five orders of magnitude and are returned as measured; standardize them for a
+    The columns differ in scale by up to five orders of magnitude and are returned as measured; standardize them for a
     well-scaled problem.
 
     Returns
@@ -134,7 +134,7 @@ def _read(file: str) -> str:
 
 
 def _parse_nist(text: str) -> NistProblem:
-    """Parse by the words that stand in a file, not by its line numbers; check the counts that it states."""
+    """Parse a file by its words, not by its line numbers; check the counts that it states."""
     header, _, points = text.rpartition("Data:")
     table = np.array(_PARAMETER_ROW.findall(header), dtype=np.float64)
     data = np.array(_DATA_ROW.findall(points), dtype=np.float64)
@@ -143,7 +143,7 @@ def _parse_nist(text: str) -> NistProblem:
     _check_count(name, "points", len(data), int(_find(r"Number of Observations:\s+(\d+)", header)))
     return NistProblem(
         name=name,
-        # Roszman1 defines pi first and ENSO goes on for three lines
+        # Roszman1 defines pi first, and ENSO's formula takes three lines
         model=" ".join(_find(r"^\s+(y\s+=.*?\+\s*e)\s*$", header).split()),
         difficulty=_find(r"(Lower|Average|Higher) Level of Difficulty", header).lower(),
         x=data[:, 1].copy(),

@@ -1,6 +1,6 @@
-"""Pictures of runs, drawn with matplotlib: ``pip install 'rmsprop_nb[plot]'``.
+"""Plots of runs, drawn with matplotlib: ``pip install 'rmsprop_nb[plot]'``.
 
-Nothing is shown or saved: every function draws into axes, its own or yours, and returns them.
+Every function draws into axes, new ones or yours, and returns them. Nothing is shown or saved.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _LABELS = {"fun": "f - lowest f", "gnorm": "max-norm of the gradient"}
 
 
 def plot_convergence(results: Any, *, y: str = "fun", ax: Any = None) -> Any:
-    """Draw how f, or the gradient, falls with the number of evaluations.
+    """Plot how f or the gradient decreases with the number of evaluations.
 
     Parameters
     ----------
     results : OptimizeResult, sequence of OptimizeResult, or dict from names to OptimizeResult
-        Of runs with the option ``history``, or of mini-batches with ``history``.
+        Results of runs with the option ``history``, over mini-batches or not.
     y : {"fun", "gnorm"}, default "fun"
-        "fun" draws f above the lowest value of all the runs, "gnorm" the largest component of the gradient.
+        "fun" plots f minus the lowest value of all runs, "gnorm" the largest component of the gradient.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default in a new figure.
 
@@ -56,13 +56,13 @@ def plot_convergence(results: Any, *, y: str = "fun", ax: Any = None) -> Any:
     if y not in _LABELS:
         msg = f"y must be 'fun' or 'gnorm', got {y!r}."
         raise ValueError(msg)
-    named = _named(results)
-    histories = {name: _part(result, "history", '"history": True', name) for name, result in named.items()}
+    named = _by_name(results)
+    histories = {name: _required(result, "history", '"history": True', name) for name, result in named.items()}
     axes = _axes(ax)
     lowest = min(float(np.min(history["fun"])) for history in histories.values())
     for name, history in histories.items():
         values = history["fun"] - lowest if y == "fun" else history["gnorm"]
-        shown = values > 0.0  # the lowest value itself has no place on a logarithmic axis
+        shown = values > 0.0  # the lowest value itself cannot be shown on a logarithmic axis
         axes.plot(history["nfev"][shown], values[shown], label=name)
     axes.set(yscale="log", xlabel="evaluations", ylabel=_LABELS[y])
     axes.grid(alpha=0.3)
@@ -79,18 +79,18 @@ def plot_trajectory(
     bounds: Sequence[tuple[float, float]] | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw the ways that runs took over the contours of a function of two variables.
+    """Plot the paths of runs over the contours of a function of two variables.
 
     Parameters
     ----------
     fun : callable
         ``fun(x, *args) -> float``.
     results : OptimizeResult, sequence of OptimizeResult, or dict from names to OptimizeResult
-        Of runs of two variables with the option ``return_all``.
+        Results of runs in two variables with the option ``return_all``.
     args : tuple, optional
         Further arguments of `fun`.
     bounds : sequence of (min, max), optional
-        What to show of both axes; by default what the runs have seen, and a tenth more.
+        Range of both axes; by default that of the runs, and a tenth more on each side.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default in a new figure.
 
@@ -102,7 +102,7 @@ def plot_trajectory(
     Raises
     ------
     ValueError
-        If a result has no iterates, or not of two variables.
+        If a result has no iterates, or has iterates that are not of two variables.
     ImportError
         If matplotlib is not installed.
 
@@ -114,27 +114,27 @@ def plot_trajectory(
     >>> result = minimize(rosen, [-1.2, 1.0], jac=rosen_der, options={"return_all": True})
     >>> ax = plot_trajectory(rosen, result)                               # doctest: +SKIP
     """
-    ways = {}
-    for name, result in _named(results).items():
-        ways[name] = np.array(_part(result, "allvecs", '"return_all": True', name))
-        if ways[name].ndim != 2 or ways[name].shape[1] != 2:
-            msg = f"a trajectory is drawn for two variables, got iterates of shape {ways[name].shape}."
+    paths = {}
+    for name, result in _by_name(results).items():
+        paths[name] = np.array(_required(result, "allvecs", '"return_all": True', name))
+        if paths[name].ndim != 2 or paths[name].shape[1] != 2:
+            msg = f"a trajectory can only be drawn for two variables, got iterates of shape {paths[name].shape}."
             raise ValueError(msg)
     axes = _axes(ax)
-    spans = _spans(np.concatenate(list(ways.values()))) if bounds is None else bounds
+    spans = _spans(np.concatenate(list(paths.values()))) if bounds is None else bounds
     _draw_contours(axes, lambda x: float(fun(x, *args)), spans)
-    for name, way in ways.items():
-        (drawn,) = axes.plot(*way.T, marker=".", ms=3, lw=1.2, label=name)
-        axes.plot(*way[-1], marker="*", ms=11, color=drawn.get_color(), mec="black", mew=0.5, zorder=3)
-    axes.plot(*next(iter(ways.values()))[0], marker="o", color="black", ms=5, zorder=3)
+    for name, path in paths.items():
+        (drawn,) = axes.plot(*path.T, marker=".", ms=3, lw=1.2, label=name)
+        axes.plot(*path[-1], marker="*", ms=11, color=drawn.get_color(), mec="black", mew=0.5, zorder=3)
+    axes.plot(*next(iter(paths.values()))[0], marker="o", color="black", ms=5, zorder=3)
     axes.set(xlim=spans[0], ylim=spans[1], xlabel="x[0]", ylabel="x[1]")
-    if any(ways):
+    if any(paths):
         axes.legend()
     return axes
 
 
-def _named(results: Any) -> dict[str, OptimizeResult]:
-    """Results by name; a single one has an empty name, and there is no legend."""
+def _by_name(results: Any) -> dict[str, OptimizeResult]:
+    """Return results by name; a single result gets an empty name, and the plot no legend."""
     if isinstance(results, OptimizeResult):
         return {"": results}
     if isinstance(results, Mapping):
@@ -142,10 +142,11 @@ def _named(results: Any) -> dict[str, OptimizeResult]:
     return {f"run {k}": result for k, result in enumerate(results)}
 
 
-def _part(result: OptimizeResult, part: str, option: str, name: str) -> Any:
+def _required(result: OptimizeResult, part: str, option: str, name: str) -> Any:
+    """Return a part of a result; raise if the run did not record it."""
     if part not in result:
         which = f"result {name!r}" if name else "the result"
-        msg = f"{which} must have {part}, which a run has with options={{{option}}}."
+        msg = f"{which} must have {part}, which a run records with options={{{option}}}."
         raise ValueError(msg)
     return result[part]
 
@@ -162,7 +163,7 @@ def _axes(ax: Any) -> Any:
 
 
 def _spans(points: NDArray[Any]) -> list[tuple[float, float]]:
-    """What there is to see along each axis, and a tenth more on both sides."""
+    """Return the range of the points along each axis, extended by a tenth on both sides."""
     spans = []
     for low, high in zip(points.min(axis=0), points.max(axis=0), strict=True):
         margin = 0.1 * (high - low) or 1.0
@@ -171,7 +172,7 @@ def _spans(points: NDArray[Any]) -> list[tuple[float, float]]:
 
 
 def _draw_contours(axes: Any, fun: Callable[[NDArray[Any]], float], spans: Sequence[tuple[float, float]]) -> None:
-    """Contours at levels that are even in the logarithm, so that a valley is seen as well as its walls."""
+    """Draw contours at logarithmically even levels, so that valleys show as well as their walls."""
     across, up = (np.linspace(low, high, _GRID) for low, high in spans)
     values = np.array([[fun(np.array([a, b])) for a in across] for b in up])
     finite = values[np.isfinite(values)]

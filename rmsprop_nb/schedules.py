@@ -1,9 +1,8 @@
 """Learning rates that change with the step.
 
-A schedule is any callable ``step -> learning_rate`` with `step` counted from 0; pass it as
-``options={"learning_rate": schedule}`` to `minimize`, as ``learning_rate=schedule`` to `minimize_minibatch` and
-`RMSprop`. The functions here make the usual ones. Counts of steps are those of updates: an epoch of mini-batches has as
-many as it has batches.
+A schedule is any callable ``step -> learning_rate`` with `step` counted from 0. Pass it to `minimize` as
+``options={"learning_rate": schedule}``, and to `minimize_minibatch` and `RMSprop` as ``learning_rate=schedule``. The
+functions here make the usual ones. A step is one update: an epoch of mini-batches has as many steps as batches.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ def _check_fall(learning_rate: float, decay_steps: int, final: float) -> None:
 
 def _check_schedule(schedule: Any) -> None:
     if not callable(schedule):
-        msg = f"schedule must be a callable step -> rate, got {schedule!r}; for a number take constant(number)."
+        msg = f"schedule must be a callable step -> rate, got {schedule!r}; for a number use constant(number)."
         raise TypeError(msg)
 
 
 def constant(learning_rate: float) -> Schedule:
-    """Return the same learning rate for every step.
+    """Make a schedule with the same learning rate for every step.
 
     Parameters
     ----------
@@ -75,7 +74,7 @@ def constant(learning_rate: float) -> Schedule:
 
 
 def exponential_decay(learning_rate: float, decay_steps: int, decay_rate: float) -> Schedule:
-    """Multiply the rate by `decay_rate` every `decay_steps` steps, smoothly.
+    """Make a schedule that smoothly multiplies the rate by `decay_rate` every `decay_steps` steps.
 
     Parameters
     ----------
@@ -107,14 +106,14 @@ def exponential_decay(learning_rate: float, decay_steps: int, decay_rate: float)
 
 
 def inverse_time_decay(learning_rate: float, decay_steps: int, decay_rate: float = 1.0) -> Schedule:
-    """Divide the rate by ``1 + decay_rate*step/decay_steps``.
+    """Make a schedule that divides the rate by ``1 + decay_rate*step/decay_steps``.
 
     Parameters
     ----------
     learning_rate : float
         Rate at step 0; positive.
     decay_steps : int
-        Steps after which, with ``decay_rate=1``, the rate is halved; positive.
+        Steps after which the rate is halved if ``decay_rate=1``; positive.
     decay_rate : float, default 1.0
         Speed of the decay; positive.
 
@@ -139,7 +138,7 @@ def inverse_time_decay(learning_rate: float, decay_steps: int, decay_rate: float
 
 
 def cosine_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> Schedule:
-    """Go from `learning_rate` down to `final` along half a cosine wave, and stay there.
+    """Make a schedule that falls from `learning_rate` to `final` along half a cosine wave, and stays there.
 
     Parameters
     ----------
@@ -174,7 +173,7 @@ def cosine_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> 
 
 
 def linear_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> Schedule:
-    """Go from `learning_rate` down to `final` along a straight line, and stay there.
+    """Make a schedule that falls from `learning_rate` to `final` along a straight line, and stays there.
 
     Parameters
     ----------
@@ -207,22 +206,22 @@ def linear_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> 
 
 
 def warm_up(schedule: Schedule, steps: int, start: float = 0.0) -> Schedule:
-    """Go up to a schedule's first rate along a straight line, then follow the schedule.
+    """Make a schedule that rises to another's first rate along a straight line, then follows the other.
 
     Parameters
     ----------
     schedule : callable
-        What follows; its step 0 is step `steps` of the result.
+        The schedule to follow; its step 0 is step `steps` of the result.
     steps : int
         Length of the warm-up; positive.
     start : float, default 0.0
-        Rate before the first step, from 0; step k has ``start + (schedule(0) - start) * (k + 1) / (steps + 1)``, so
-        that not even step 0 is wasted on a rate of 0.
+        Rate before the first step; at least 0. Step k has ``start + (schedule(0) - start) * (k + 1) / (steps + 1)``, so
+        that step 0 is not wasted on a rate of 0.
 
     Returns
     -------
     schedule : callable
-        The schedule with its warm-up: P. Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677, section 2.2.
+        The schedule with warm-up: P. Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677, section 2.2.
 
     Raises
     ------
@@ -246,24 +245,24 @@ def warm_up(schedule: Schedule, steps: int, start: float = 0.0) -> Schedule:
 
 
 def piecewise(boundaries: Sequence[int], learning_rates: Sequence[float]) -> Schedule:
-    """Hold a rate until a boundary, then the next one.
+    """Make a schedule that is constant between boundaries.
 
     Parameters
     ----------
     boundaries : sequence of int
         Steps at which the rate changes, increasing: a boundary is the first step of the new rate.
     learning_rates : sequence of float
-        The rates; one more than there are boundaries, positive.
+        The rates, one more than there are boundaries; positive.
 
     Returns
     -------
     schedule : callable
-        ``schedule(step)`` is the rate of the piece that holds `step`.
+        ``schedule(step)`` is the rate of the piece that contains `step`.
 
     Raises
     ------
     ValueError
-        If the lengths do not fit, the boundaries do not increase, or a rate is not positive and finite.
+        If the lengths do not match, the boundaries do not increase, or a rate is not positive and finite.
 
     Examples
     --------
@@ -274,7 +273,7 @@ def piecewise(boundaries: Sequence[int], learning_rates: Sequence[float]) -> Sch
     """
     ends, rates = list(boundaries), list(learning_rates)
     if len(rates) != len(ends) + 1 or any(a >= b for a, b in pairwise(ends)):
-        msg = f"boundaries must increase, with one more of learning_rates, got {ends!r} and {rates!r}."
+        msg = f"boundaries must increase, and learning_rates must have one more element, got {ends!r} and {rates!r}."
         raise ValueError(msg)
     for rate in rates:
         _check_positive(learning_rates=rate)
@@ -284,16 +283,16 @@ def piecewise(boundaries: Sequence[int], learning_rates: Sequence[float]) -> Sch
 def one_cycle(
     largest: float, total_steps: int, rising: float = 0.3, first_divisor: float = 25.0, last_divisor: float = 1e4
 ) -> Schedule:
-    """Go up to the largest rate and then down to nearly none, along half cosine waves.
+    """Make a schedule that rises to the largest rate and then falls nearly to zero, along half cosine waves.
 
     Parameters
     ----------
     largest : float
         Largest rate; positive.
     total_steps : int
-        Steps of the whole cycle; at least 2. The last rate stays afterwards.
+        Steps of the whole cycle; at least 2. Afterwards the rate stays at the last one.
     rising : float, default 0.3
-        Fraction of the steps on the way up; between 0 and 1, such that each way has a step.
+        Fraction of the steps that rise; between 0 and 1, such that there are steps in both directions.
     first_divisor : float, default 25.0
         The first rate is ``largest / first_divisor``; at least 1.
     last_divisor : float, default 1e4
@@ -302,8 +301,8 @@ def one_cycle(
     Returns
     -------
     schedule : callable
-        The policy of L. Smith, N. Topin, "Super-Convergence", arXiv:1708.07120, in the form that PyTorch's OneCycleLR
-        has with its defaults.
+        The policy of L. Smith, N. Topin, "Super-Convergence", arXiv:1708.07120, in the form of PyTorch's OneCycleLR
+        with its defaults.
 
     Raises
     ------
@@ -320,7 +319,7 @@ def one_cycle(
     _check_positive(largest=largest)
     top = rising * total_steps - 1.0
     if not (total_steps >= 2 and 0.0 < top < total_steps - 1):
-        msg = f"total_steps and rising must leave a step for each way, got {total_steps!r} and {rising!r}."
+        msg = f"total_steps and rising must leave steps to rise and to fall, got {total_steps!r} and {rising!r}."
         raise ValueError(msg)
     for name, value in (("first_divisor", first_divisor), ("last_divisor", last_divisor)):
         if not 1.0 <= value < math.inf:

@@ -1,4 +1,4 @@
-"""Goes once through every kind of kernel, at sizes that leave remainders: `nox -s memcheck` runs it under Valgrind."""
+"""Go once through every kind of kernel, at sizes that leave remainders; `python3 run.py memcheck` runs Valgrind."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_piecewise():
         (lambda: schedules.warm_up(schedules.constant(1.0), 0), "steps must be positive"),
         (lambda: schedules.warm_up(schedules.constant(1.0), 3, -1.0), "start must be"),
         (lambda: schedules.piecewise([1, 1], [1.0, 2.0, 3.0]), "boundaries must increase"),
-        (lambda: schedules.piecewise([1], [1.0]), "one more of learning_rates"),
+        (lambda: schedules.piecewise([1], [1.0]), "learning_rates must have one more element"),
         (lambda: schedules.piecewise([1], [1.0, -1.0]), "learning_rates must be positive"),
         (lambda: schedules.one_cycle(0.0, 10), "largest must be positive"),
         (lambda: schedules.one_cycle(0.1, 1), "total_steps and rising"),

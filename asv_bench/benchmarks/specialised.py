@@ -40,8 +40,9 @@ def make_specialised_loop(algorithm: Any) -> Any:
 
 def specialised(method: str, n: int) -> Callable[[int], None]:
     """``run(count)`` as `limited` has it, by the loop above."""
-    from rmsprop_nb._core.options import LbfgsOptions, RmspropOptions
+    from rmsprop_nb._core.options import RmspropOptions
     from rmsprop_nb._drivers.solve import algorithm_of, settings_of, starting_state
+    from rmsprop_nb._methods.lbfgs import LbfgsOptions
     from rmsprop_nb._objectives.problem import Problem
 
     own = {"lbfgs": LbfgsOptions, "auto": RmspropOptions}.get(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmsprop_nb._api.minimize import FORMS, METHODS, known_options
+from rmsprop_nb._api.minimize import FORMS
 from rmsprop_nb._core.progress import Keeper, progress_bar
 from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
@@ -24,8 +24,9 @@ from rmsprop_nb._core.validate import (
     check_known,
 )
 from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_elsewhere
-from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, begun, snapshot
+from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, earlier_results, snapshot
 from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
+from rmsprop_nb._methods.registry import OPTIONS, option_names
 from rmsprop_nb._objectives.problem import Problem
 
 # Options that are about watching one run.
@@ -119,7 +120,7 @@ def minimize_batch(
     do. A map-like is given at most 256 parts of the batch, each with a copy of `args`.
 
     A NaN, an exception or slow convergence of one problem does not disturb the others. Ctrl-C ends the run; problems
-    that had not begun have status 98 and NaN for x.
+    that had not earlier_results have status 98 and NaN for x.
 
     Examples
     --------
@@ -135,15 +136,15 @@ def minimize_batch(
     >>> result.success.all(), result.x.round(4).tolist()
     (np.True_, [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
     """
-    if method not in METHODS:
-        msg = f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}."
+    if method not in OPTIONS:
+        msg = f"method must be one of {', '.join(map(repr, OPTIONS))}, got {method!r}."
         raise ValueError(msg)
     chosen = dict(options or {})
-    known = tuple(name for name in known_options(METHODS[method]) if name not in _SINGLE_RUN_OPTIONS)
+    known = tuple(name for name in option_names(method) if name not in _SINGLE_RUN_OPTIONS)
     check_known(chosen, known, f"{method} (in a batch)")
     if tol is not None:
         chosen.setdefault("gtol", tol)
-    parsed = METHODS[method](**chosen)
+    parsed = OPTIONS[method](**chosen)
     starts = _as_starts(X0)
     rows = _as_rows(batch_args, len(starts))
     lower, upper = as_bounds(bounds, starts[0])
@@ -154,7 +155,7 @@ def minimize_batch(
     _check_device(device, engine)
     calls = problem.calls_per_gradient(starts.shape[1])
     every = as_checkpoint_seconds(checkpoint_every, checkpoint)
-    results, exceptions = begun(state, starts)
+    results, exceptions = earlier_results(state, starts)
     objective = None if callable(engine) or device == "cuda" else job.compiled()
     if objective is None and not callable(engine) and engine > 1:
         check_sendable(problem)

@@ -10,9 +10,9 @@ from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._core import archive
 from rmsprop_nb._core.result import Result
-from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._drivers.batch_result import BatchResult, LoadedError
+from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._training.state import RMSpropState
 
 STATES: dict[str, Any] = {state.__name__: state for state in (RMSpropState, RunState)}

@@ -16,7 +16,6 @@ from scipy.optimize import OptimizeResult
 from rmsprop_nb._api.minimize import FORMS
 from rmsprop_nb._core.progress import watching
 from rmsprop_nb._core.result import Result
-from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.settings import MinibatchSettings
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import (
@@ -35,6 +34,7 @@ from rmsprop_nb._drivers.minibatch_options import Plan, new_state, resumed_state
 from rmsprop_nb._drivers.ranks import Alone, Team, digest, state_digest
 from rmsprop_nb._drivers.row_order import Rows
 from rmsprop_nb._drivers.shards import Shard, SharedTarget, make_shared_target, parts_in_all, parts_of
+from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.problem import Problem
 
 

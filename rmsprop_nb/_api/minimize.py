@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
-from rmsprop_nb._core.options import LbfgsOptions, RmspropOptions
+from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.result import Result
-from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import (
     as_args,
@@ -30,7 +29,9 @@ from rmsprop_nb._core.validate import (
 from rmsprop_nb._drivers.loop import TRACE_COLUMNS
 from rmsprop_nb._drivers.ranks import Alone, Piece, ReducedObjective, Team, digest, state_digest
 from rmsprop_nb._drivers.shards import parts_in_all, parts_of
-from rmsprop_nb._drivers.solve import AnyOptions, run, starting_state
+from rmsprop_nb._drivers.solve import outcome, run, starting_state
+from rmsprop_nb._methods.registry import OPTIONS, option_names
+from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb._training.arrays import is_on_device
 
@@ -143,24 +144,24 @@ def minimize(
     >>> result.success, result.x.round(4)
     (True, array([1., 1.]))
     """
-    if method not in METHODS:
-        msg = f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}."
+    if method not in OPTIONS:
+        msg = f"method must be one of {', '.join(map(repr, OPTIONS))}, got {method!r}."
         raise ValueError(msg)
     options = dict(options or {})
-    check_known(options, known_options(METHODS[method]), method)
+    check_known(options, option_names(method), method)
     given = Arguments(fun, x0, args, jac, bounds, callback)
     if is_on_device(x0):
-        return _on_device(given, METHODS[method], options, tol, (comm, data, weight), deterministic)
+        return _on_device(given, OPTIONS[method], options, tol, (comm, data, weight), deterministic)
     if comm is None and not deterministic:
         if data is not None:
             given = given._replace(args=(*as_data("data", data), *as_args(args)))
-        return solve(given, METHODS[method], options, tol)
+        return solve(given, OPTIONS[method], options, tol)
     with Team(comm or Alone(), parts_in_all(deterministic)) as team:
-        return solve(given, METHODS[method], options, tol, Share(team, weight, data, deterministic))
+        return solve(given, OPTIONS[method], options, tol, Share(team, weight, data, deterministic))
 
 
 def _on_device(
-    given: Arguments, options_type: type[AnyOptions], chosen: dict[str, Any], tol: Any, shared: Any, deterministic: bool
+    given: Arguments, options_type: type[Options], chosen: dict[str, Any], tol: Any, shared: Any, deterministic: bool
 ) -> OptimizeResult:
     if any(value is not None for value in shared):
         msg = "comm, data and weight are not for x0 on a device; leave them out, or copy x0 to the host."
@@ -192,7 +193,7 @@ class Share(NamedTuple):
     deterministic: bool
 
     def agree(
-        self, x: NDArray[Any], problem: Problem, options: AnyOptions
+        self, x: NDArray[Any], problem: Problem, options: Options
     ) -> Callable[[Callable[[Problem], Any]], ReducedObjective]:
         """Agree with the other ranks on what is to be run; return what makes the objective of all of them."""
         data = self._checked_data()
@@ -223,13 +224,8 @@ class Share(NamedTuple):
         return None if self.data is None else as_data("data", self.data)
 
 
-def known_options(options: type[AnyOptions]) -> tuple[str, ...]:
-    """The names of a method's options."""
-    return _OPTION_NAMES[options]
-
-
 def solve(
-    given: Arguments, options_type: type[AnyOptions], chosen: dict[str, Any], tol: Any, share: Share | None = None
+    given: Arguments, options_type: type[Options], chosen: dict[str, Any], tol: Any, share: Share | None = None
 ) -> OptimizeResult:
     """Check everything, run, and make the result."""
     if tol is not None:
@@ -283,19 +279,6 @@ def _callback_in_scipy_form(callback: Any) -> Callable[[NDArray[Any], float], No
     return lambda x, f: callback(x)  # noqa: ARG005
 
 
-def outcome(state: RunState) -> tuple[Status, tuple[NDArray[Any], float, NDArray[Any]]]:
-    """The status, and x, f, g of the point to return: the one that met the test on the gradient, otherwise the best."""
-    p, arrays = state.record[0], state.arrays
-    status, f = Status(int(p["status"])), float(p["f"])
-    if not math.isfinite(p["f_best"]):
-        return status, (arrays.x, f, arrays.g_eval)
-    if (
-        status is Status.GTOL
-    ):  # a resumed search may have ended at x after trials elsewhere, whose gradient is in g_eval
-        return status, (arrays.x, f, arrays.g_eval if state.kind[0] == "textbook" else arrays.g)
-    return status, (arrays.x_best, float(p["f_best"]), arrays.g_best)
-
-
 def _result(problem: Problem, state: RunState) -> OptimizeResult:
     nit, nfev = (int(state.record[0][name]) for name in ("nit", "nfev"))
     status, (x, f, g) = outcome(state)
@@ -323,9 +306,3 @@ def _print_summary(result: OptimizeResult) -> None:
         f"         Gradient evaluations: {result.njev}",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
-
-
-METHODS: dict[str, type[AnyOptions]] = {"rmsprop": RmspropOptions, "rmsprop-lbfgs": LbfgsOptions}
-"""The methods, each with the class of its options."""
-
-_OPTION_NAMES = {options: tuple(field.name for field in dataclasses.fields(options)) for options in METHODS.values()}

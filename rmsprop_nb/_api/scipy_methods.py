@@ -9,8 +9,9 @@ from typing import Any
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult, OptimizeWarning
 
-from rmsprop_nb._api.minimize import METHODS, Arguments, known_options, solve
+from rmsprop_nb._api.minimize import Arguments, solve
 from rmsprop_nb._core.status import Status
+from rmsprop_nb._methods.registry import OPTIONS, option_names
 
 
 def rmsprop(
@@ -255,13 +256,13 @@ def _enter_from_scipy(
     if not (isinstance(constraints, (list, tuple)) and len(constraints) == 0):
         msg = f"method {method!r} takes no constraints other than bounds; use SciPy's 'SLSQP' or 'trust-constr'."
         raise ValueError(msg)
-    known = known_options(METHODS[method])
+    known = option_names(method)
     unknown = [name for name in options if name not in known]
     if unknown:
         warnings.warn(f"Unknown solver options: {', '.join(unknown)}", OptimizeWarning, stacklevel=4)
     chosen = {name: value for name, value in options.items() if name in known}
     fun, jac = _unwrap_memoized(arguments.fun, arguments.jac)
-    result = solve(arguments._replace(fun=fun, jac=jac), METHODS[method], chosen, tol)
+    result = solve(arguments._replace(fun=fun, jac=jac), OPTIONS[method], chosen, tol)
     if result.status == Status.INTERRUPTED:
         raise KeyboardInterrupt
     return result

@@ -1,6 +1,6 @@
 """Where the time of a minimization goes: the user's objective, the update, the loop between them, or the start.
 
-Everything is measured in one process, round about, and told as ratios: machines are noisy.
+Machines are noisy, so everything is measured in one process, by turns, and reported as ratios.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._api.minimize import FORMS, METHODS, minimize
+from rmsprop_nb._api.minimize import FORMS, minimize
 from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._core.validate import as_args, as_start, check_callable, check_jac
 from rmsprop_nb._kernels.update import make_update
+from rmsprop_nb._methods.registry import OPTIONS
 from rmsprop_nb._numba.calls import call_objective
 from rmsprop_nb._numba.decorators import kernel_jit
 from rmsprop_nb._objectives.compiled import CompiledObjective, compile_objective
@@ -29,28 +30,29 @@ from rmsprop_nb._objectives.problem import Problem
 
 _ROUNDS = 7
 _ROUND_SECONDS = 0.05
-_MOST = 2**24  # in a round, for a run that ends early whatever its limit
-# Steps so short that x stays where it is: an objective may take longer elsewhere.
-_STANDING = {"learning_rate": 1e-300, "gtol": 0.0}
+_MAX_CALLS = 2**24  # per round, for a run that ends early whatever its limit
+# Steps so short that x does not move: an objective may take longer elsewhere.
+_NO_MOTION = {"learning_rate": 1e-300, "gtol": 0.0}
 
 
 class Timing(NamedTuple):
-    """Seconds, as medians over rounds.
+    """Times in seconds, as medians over rounds.
 
     Attributes
     ----------
     compiled : bool
         Whether the loop runs compiled.
     evaluation : float
-        One evaluation of f and its gradient, nothing else.
+        One evaluation of f and its gradient, without anything else.
     step : float
-        One step of the textbook rule in the loop, its evaluation included.
+        One step of the textbook rule in the loop, including its evaluation.
     update : float
-        One update of arrays of this size by the rule, nothing else.
+        One update of arrays of this size by the rule, without anything else.
     calls : dict
-        For each method the evaluations and the seconds of a whole call of `minimize`.
+        For each method, the number of evaluations and the seconds of a whole call of `minimize`.
     starts : dict
-        For each method the seconds of a call that ends after one evaluation, without that: checks, state, result.
+        For each method, the seconds of a call that ends after one evaluation, without that evaluation: checks, state,
+        result.
     """
 
     compiled: bool
@@ -62,9 +64,9 @@ class Timing(NamedTuple):
 
 
 def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing:
-    """Measure an objective in one of the forms that `minimize` takes, and `minimize` around it.
+    """Measure an objective in one of the forms that `minimize` takes, and `minimize` itself.
 
-    ValueError if a run ends where it begins: there would be no steps to measure.
+    Raises ValueError if a run ends where it begins, because there would be no steps to measure.
     """
     check_callable("fun", fun)
     x = as_start(x0)
@@ -76,7 +78,7 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
         return minimize(fun, x, args, method, jac, options=options)
 
     def steps(count: int) -> Any:
-        return call("rmsprop", **_STANDING, maxfev=count)
+        return call("rmsprop", **_NO_MOTION, maxfev=count)
 
     first = steps(2)
     if first.njev < 2:
@@ -86,26 +88,26 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
     jobs = {
         "evaluation": _evaluations(objective, x.copy()),  # an objective may write to x
         "step": lambda count: steps(count + 1),
-        "one step": _often(functools.partial(steps, 1)),
+        "one step": _repeated(functools.partial(steps, 1)),
         "update": _updates(x),
-        **{method: _often(functools.partial(call, method)) for method in METHODS},
-        **{f"start of {method}": _often(functools.partial(call, method, maxfev=1)) for method in METHODS},
+        **{method: _repeated(functools.partial(call, method)) for method in OPTIONS},
+        **{f"start of {method}": _repeated(functools.partial(call, method, maxfev=1)) for method in OPTIONS},
     }
-    counts, seconds = _in_turns(jobs)
+    counts, seconds = _time_in_turns(jobs)
     evaluation = seconds["evaluation"]
     return Timing(
         isinstance(objective, CompiledObjective),
         evaluation,
-        max(seconds["step"] - seconds["one step"] / counts["step"], evaluation),  # a run of many steps has one start
+        max(seconds["step"] - seconds["one step"] / counts["step"], evaluation),  # a run of many steps starts once
         seconds["update"],
-        {method: (int(call(method).njev), seconds[method]) for method in METHODS},
-        {method: max(seconds[f"start of {method}"] - evaluation, 0.0) for method in METHODS},
+        {method: (int(call(method).njev), seconds[method]) for method in OPTIONS},
+        {method: max(seconds[f"start of {method}"] - evaluation, 0.0) for method in OPTIONS},
     )
 
 
-def _in_turns(jobs: dict[str, Callable[[int], Any]]) -> tuple[dict[str, int], dict[str, float]]:
-    """How many calls made a round, and the median over rounds of the seconds of one."""
-    counts = {name: _enough(job) for name, job in jobs.items()}
+def _time_in_turns(jobs: dict[str, Callable[[int], Any]]) -> tuple[dict[str, int], dict[str, float]]:
+    """Time the jobs by turns; return the calls per round, and the median over rounds of the seconds per call."""
+    counts = {name: _calls_per_round(job) for name, job in jobs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     order = list(jobs)
     for _ in range(_ROUNDS):
@@ -113,7 +115,7 @@ def _in_turns(jobs: dict[str, Callable[[int], Any]]) -> tuple[dict[str, int], di
             start = time.perf_counter()
             jobs[name](counts[name])
             seconds[name].append((time.perf_counter() - start) / counts[name])
-        order.append(order.pop(0))  # nobody always runs in the cache that the same neighbour left
+        order.append(order.pop(0))  # so that no job always finds the cache as the same other job left it
     return counts, {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -126,10 +128,10 @@ def _evaluations(objective: CompiledObjective | PythonObjective, x: NDArray[Any]
                 return float(_evaluate_often(objective.address, x, g, objective.data, count))
 
         return evaluate
-    return _often(lambda: objective(x, g))
+    return _repeated(lambda: objective(x, g))
 
 
-def _often(job: Callable[[], Any]) -> Callable[[int], Any]:
+def _repeated(job: Callable[[], Any]) -> Callable[[int], Any]:
     def repeat(count: int) -> None:
         for _ in range(count):
             job()
@@ -164,11 +166,11 @@ def _make_update_often() -> Any:
     return often
 
 
-def _enough(job: Callable[[int], Any]) -> int:
-    """How many make a round; what has to be compiled is compiled here."""
+def _calls_per_round(job: Callable[[int], Any]) -> int:
+    """Return how many calls make a round; the first call compiles what has to be compiled."""
     job(1)
     count = 1
-    while count < _MOST:
+    while count < _MAX_CALLS:
         start = time.perf_counter()
         job(count)
         if time.perf_counter() - start > 0.5 * _ROUND_SECONDS:
@@ -178,8 +180,8 @@ def _enough(job: Callable[[int], Any]) -> int:
 
 
 def report(timing: Timing) -> str:
-    """Tell where the time goes, in fractions."""
-    kind = "compiled" if timing.compiled else "Python: the loop is, too; numba.njit makes both compiled"
+    """Describe where the time goes, in percent."""
+    kind = "compiled" if timing.compiled else "Python, and so is the loop; numba.njit compiles both"
     objective, update = _shares(timing.step, timing.evaluation, timing.update)
     lines = [
         f"objective: {kind}",
@@ -196,7 +198,7 @@ def report(timing: Timing) -> str:
 
 
 def _shares(whole: float, *parts: float) -> list[float]:
-    """Percentages of the whole; noise makes them no more than all of it."""
+    """Return percentages of the whole; despite noise, they add up to at most 100."""
     shares: list[float] = []
     for part in parts:
         shares.append(min(round(100.0 * part / whole, 1), 100.0 - sum(shares)))
@@ -208,7 +210,7 @@ def _line(name: str, count: str, first: float, second: float) -> str:
 
 
 def find(text: str) -> Any:
-    """Return what ``module:name`` says, or the value of ``1.0,2.0``; ValueError says what is wrong with it."""
+    """Return the object at ``module:name``, or the array of ``1.0,2.0``; a ValueError says what is wrong."""
     if ":" not in text:
         try:
             return np.array([float(number) for number in text.split(",")])
@@ -216,7 +218,7 @@ def find(text: str) -> Any:
             msg = f"{text!r} must be module:name, or numbers such as 1.0,2.0."
             raise ValueError(msg) from None
     module, _, name = text.partition(":")
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as python -m does for modules that it runs
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - like python -m for the modules that it runs
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:

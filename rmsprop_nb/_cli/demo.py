@@ -22,21 +22,21 @@ from rmsprop_nb._core.status import Status
 from rmsprop_nb._numba.decorators import kernel_jit
 from rmsprop_nb.datasets import load_breast_cancer, load_nist
 
-# Solved from each of 100 starts that differ from NIST's start 1 by rounding, and so, it is hoped, on other processors.
+# Solved from each of 100 starts that differ from NIST's start 1 by rounding, and so probably on other processors too.
 EXPECTED = ("Misra1a", "Chwirut2", "Gauss1", "DanWood", "Roszman1", "ENSO", "BoxBOD", "Rat43")
 QUICK_SETS = ("Misra1a", "ENSO", "Rat43")
 DEFAULT_SETS = (*EXPECTED, "Hahn1", "MGH10")
 
-DIGITS = 4  # that make a set solved
-MOST_DIGITS = 11  # that NIST certifies
+DIGITS = 4  # correct digits with which a set counts as solved
+MOST_DIGITS = 11  # as many as NIST certifies
 MAXFEV = 3000
 PATIENCE = 20  # iterations without a lower f: rmsprop's counterpart of L-BFGS-B's ftol=0
 
 L2 = 1e-3
-GTOL = 1e-6  # of the logistic regression
+GTOL = 1e-6  # for the logistic regression
 TEXTBOOK = {"learning_rate": 0.01, "momentum": 0.9, "maxiter": 500}
 
-_ENDED = {
+_REASONS = {
     Status.GTOL: "gradient <= gtol",
     Status.STALLED: "f falls no further",
     Status.PRECISION_LOSS: "no further progress",
@@ -50,7 +50,7 @@ say = functools.partial(print, flush=True)
 
 
 class Run(NamedTuple):
-    """What one method found: the point, f and the max-norm of the gradient there."""
+    """The outcome of one method: the point, with f and the max-norm of the gradient there."""
 
     method: str
     x: NDArray[np.float64]
@@ -66,7 +66,7 @@ class Fit(NamedTuple):
     run: Run
     digits: float  # agreement of the worst parameter
     excess: float  # of the residual sum of squares, relative
-    reached: int  # evaluations until DIGITS digits agreed, 0 for never
+    reached: int  # evaluations until DIGITS digits agreed, 0 if they never did
 
     @property
     def solved(self) -> bool:
@@ -78,17 +78,17 @@ class Fit(NamedTuple):
 
 
 def _rmsprop(label: str, fun: Any, x0: NDArray[Any], args: tuple[Any, ...], **options: Any) -> Run:
-    """Minimize with the method of this package."""
-    with np.errstate(all="ignore"):  # interpreted (NUMBA_DISABLE_JIT), objectives warn when they overflow
+    """Minimize with this package."""
+    with np.errstate(all="ignore"):  # interpreted objectives (NUMBA_DISABLE_JIT) warn when they overflow
         result = minimize(fun, x0, args, jac="inplace", options=options)
     status = Status(result.status)
-    if status is Status.INTERRUPTED:  # minimize returns what it has; here the whole demo is to end
+    if status is Status.INTERRUPTED:  # minimize returns its best point, but here the whole demo must end
         raise KeyboardInterrupt
-    return _as_run(label, result, _ENDED.get(status, status.name.lower()))
+    return _as_run(label, result, _REASONS.get(status, status.name.lower()))
 
 
 def _lbfgsb(fun: Any, x0: NDArray[Any], args: tuple[Any, ...], gtol: float) -> Run:
-    """Minimize with SciPy, without the ftol that by default makes it stop early."""
+    """Minimize with SciPy, without the default ftol, which makes it stop early."""
 
     def value_and_gradient(x: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         grad = np.empty_like(x)
@@ -97,8 +97,8 @@ def _lbfgsb(fun: Any, x0: NDArray[Any], args: tuple[Any, ...], gtol: float) -> R
     options = {"ftol": 0.0, "gtol": gtol, "maxfun": MAXFEV, "maxiter": MAXFEV}
     with np.errstate(all="ignore"):
         result = scipy.optimize.minimize(value_and_gradient, x0, jac=True, method="L-BFGS-B", options=options)
-    meant = {0: Status.GTOL if "GRADIENT" in result.message else Status.STALLED, 1: Status.MAXFEV}
-    return _as_run("L-BFGS-B", result, _ENDED[meant.get(result.status, Status.PRECISION_LOSS)])
+    statuses = {0: Status.GTOL if "GRADIENT" in result.message else Status.STALLED, 1: Status.MAXFEV}
+    return _as_run("L-BFGS-B", result, _REASONS[statuses.get(result.status, Status.PRECISION_LOSS)])
 
 
 def _as_run(label: str, result: Any, ended: str) -> Run:
@@ -111,10 +111,10 @@ def _as_run(label: str, result: Any, ended: str) -> Run:
 
 @functools.cache
 def _scaled_objective(name: str) -> Any:
-    """Make the residual sum of squares a function of u = b/scale.
+    """Compile the residual sum of squares as a function of u = b/scale.
 
-    Its last two arguments are b, room for the parameters, and log: the number of evaluations, and the first of them
-    that was close to the certified parameters.
+    Its last two arguments are b, an array for the parameters, and log: the number of evaluations, and the number of the
+    first one close to the certified parameters.
     """
     rss = nist_objective(name)
     close = 10.0**-DIGITS
@@ -137,7 +137,7 @@ def _scaled_objective(name: str) -> Any:
 
 
 def fit_nist(name: str) -> tuple[Fit, Fit]:
-    """Fit a set from NIST's start 1 with rmsprop and with L-BFGS-B, both until f falls no further."""
+    """Fit a set from NIST's start 1 with rmsprop and with L-BFGS-B, each until f falls no further."""
     problem = load_nist(name)
     fun, scale, start = _scaled_objective(name), np.abs(problem.start1), np.sign(problem.start1)
     fits = []
@@ -159,21 +159,22 @@ def agreement(b: NDArray[Any], certified: NDArray[Any]) -> float:
 
 
 def _show_nist(names: Iterable[str]) -> dict[str, tuple[Fit, Fit]]:
-    """Fit and print set after set."""
+    """Fit the sets and print the results, one after another."""
     say(f"""\
-rmsprop_nb beside SciPy's L-BFGS-B. The first run on a machine also compiles.
+rmsprop_nb and SciPy's L-BFGS-B. The first run on a machine also compiles.
 
 NONLINEAR REGRESSION: NIST Statistical Reference Datasets, from NIST's far start
 
 The residual sum of squares (RSS) is minimized over the parameters divided by
-their starts until it falls no further (rmsprop: for {PATIENCE} iterations), with
-{MAXFEV} evaluations at most. An evaluation gives the RSS and its gradient; both
+their starts until it falls no further (rmsprop: for {PATIENCE} iterations), with at
+most {MAXFEV} evaluations. An evaluation gives the RSS and its gradient; both
 methods call the same function.
-* digits: agreement of the worst parameter with NIST's certified value. {DIGITS} make a
-  set solved; evaluations are counted until then, and until the end.
-* excess: of the RSS over the certified one, relative; around 1e-11 is rounding.
-* gradient: its max-norm at the end. A small one and "not reached" mean a local
-  minimum or a plateau.
+* digits: correct digits of the worst parameter, compared with NIST's certified
+  value. With {DIGITS} a set is solved.
+* excess: (RSS - certified RSS)/certified RSS; around 1e-11 it is rounding.
+* gradient: max-norm at the end. If it is small where a set was not reached, the
+  run ended at a local minimum or on a plateau.
+* evaluations: until {DIGITS} digits were correct, and until the end.
 
                         digits excess gradient evaluations  ended because
                                                to {DIGITS}    end""")
@@ -198,17 +199,17 @@ def _nist_row(fit: Fit) -> str:
 
 
 def _summarize_nist(fits: dict[str, tuple[Fit, Fit]]) -> str:
-    """Say who solved what, and how the numbers of evaluations compare."""
+    """Say which method solved which sets, and how the numbers of evaluations compare."""
     groups: dict[str, list[str]] = {"neither": [], "only L-BFGS-B": [], "only rmsprop": [], "both": []}
     for name, (ours, theirs) in fits.items():
         groups[list(groups)[2 * ours.solved + theirs.solved]].append(name)
     both = [fits[name] for name in groups.pop("both")]
     parts = [f"{len(both)} of {len(fits)} by both methods"]
-    parts += [f"{who}: {', '.join(names)}" for who, names in reversed(groups.items()) if names]
+    parts += [f"{group}: {', '.join(names)}" for group, names in reversed(groups.items()) if names]
     text = f"Solved {'; '.join(parts)}."
     if both:
         ratio = statistics.median(ours.reached / theirs.reached for ours, theirs in both)
-        text += f" Evaluations to {DIGITS} digits where both did, rmsprop / L-BFGS-B: {ratio:.1f} (median)."
+        text += f" Evaluations to {DIGITS} digits on sets solved by both, rmsprop / L-BFGS-B: {ratio:.1f} (median)."
     return textwrap.fill(text, WIDTH)
 
 
@@ -233,21 +234,21 @@ def fit_logistic() -> tuple[Run, Run, Run]:
 
 
 def draw_logistic(path: str) -> None:
-    """Save a picture of how rmsprop, the textbook rule and rmsprop-lbfgs get to the classifier."""
+    """Save a picture of how rmsprop, the textbook rule and rmsprop-lbfgs converge to the classifier."""
     from matplotlib.figure import Figure
 
     from rmsprop_nb.plotting import plot_convergence
 
     X, y = _classification()
     fun, start, args = kernel_jit("demo logistic")(logistic_loss), np.zeros(X.shape[1] + 1), (X, y, L2)
-    ways: dict[str, tuple[str, dict[str, Any]]] = {
+    choices: dict[str, tuple[str, dict[str, Any]]] = {
         "rmsprop, auto": ("rmsprop", {"maxfev": MAXFEV}),
         "rmsprop, textbook": ("rmsprop", TEXTBOOK),
         "rmsprop-lbfgs": ("rmsprop-lbfgs", {"maxfev": MAXFEV}),
     }
     runs = {
         name: minimize(fun, start, args, method, "inplace", options={"gtol": GTOL, "history": True, **options})
-        for name, (method, options) in ways.items()
+        for name, (method, options) in choices.items()
     }
     figure = Figure(figsize=(7.0, 4.0), layout="constrained")
     plot_convergence(runs, ax=figure.subplots())
@@ -255,19 +256,19 @@ def draw_logistic(path: str) -> None:
 
 
 def accuracy(w: NDArray[Any]) -> float:
-    """Fraction of the points that the weights `w` classify correctly."""
+    """Return the fraction of the points that the weights `w` classify correctly."""
     X, y = _classification()
     return float(np.mean((X @ w[:-1] + w[-1] > 0.0) == (y > 0.5)))
 
 
 def _show_logistic() -> tuple[Run, Run, Run]:
-    """Fit and print."""
+    """Fit the classifier and print the results."""
     n_points, n_features = _classification()[0].shape
     rule = ", ".join(f"{name}={value:g}" for name, value in TEXTBOOK.items())
     say(f"""
 LOGISTIC REGRESSION: breast cancer, {n_points} tumours, {n_features} standardized measurements
 
-Mean loss + {L2:g}/2*|w|^2 from w = 0, until the gradient's max-norm is {GTOL:g}.
+Mean loss + {L2:g}/2*|w|^2 from w = 0, until the gradient's max-norm <= {GTOL:g}.
 * auto: learning_rate="auto", the default
 * textbook: {rule}
 
@@ -279,11 +280,11 @@ Mean loss + {L2:g}/2*|w|^2 from w = 0, until the gradient's max-norm is {GTOL:g}
     return runs
 
 
-# -- the whole --------------------------------------------------------------------------------------------------------
+# -- the whole demo ---------------------------------------------------------------------------------------------------
 
 
 def run_demo(names: Iterable[str]) -> bool:
-    """Print the demo on these NIST sets; return whether all that should be solved was."""
+    """Print the demo for these NIST sets; return whether everything that should be solved was."""
     fits = _show_nist(names)
     auto, textbook, _ = _show_logistic()
     failed = [name for name, (ours, _) in fits.items() if name in EXPECTED and not ours.solved]
@@ -299,10 +300,9 @@ def run_demo(names: Iterable[str]) -> bool:
 
 def _conclusion(solved: int, total: int, auto: Run, textbook: Run) -> str:
     text = (
-        f"What was shown: without a learning rate to tune, rmsprop ended at NIST's certified parameters in {solved} of "
-        f"{total} fits and brought the classifier's gradient down to {auto.gradient:.0e}; a fixed learning rate left "
-        f"it at {textbook.gradient:.0e}. Where L-BFGS is the better choice: on smooth objectives with exact gradients, "
-        'such as all of these, it usually needs fewer evaluations; method="rmsprop-lbfgs" is L-BFGS with RMSprop\'s '
-        "scaling."
+        f"What was shown: without a learning rate to tune, rmsprop reached NIST's certified parameters in {solved} of "
+        f"{total} fits, and reduced the classifier's gradient to {auto.gradient:.0e}; a fixed learning rate left it at "
+        f"{textbook.gradient:.0e}. Where L-BFGS is the better choice: on smooth objectives with exact gradients, such "
+        'as all of these, it usually needs fewer evaluations; method="rmsprop-lbfgs" is L-BFGS with RMSprop\'s scaling.'
     )
     return textwrap.fill(text, WIDTH)

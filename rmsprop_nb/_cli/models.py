@@ -1,7 +1,7 @@
-"""Objectives over the data that ships, written the way a user would write them.
+"""Objectives over the bundled data, written the way a user would write them.
 
 All have the allocation-free form ``fun(x, grad, *args) -> f``, which fills grad. Far from the data the exponentials
-overflow: f or grad is then inf or NaN, which a line search takes for a wall, and nothing raises.
+overflow: then f or grad is inf or NaN, nothing raises, and a line search takes a shorter step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Array: TypeAlias = NDArray[np.float64]
 Point: TypeAlias = tuple[float, tuple[float, ...]]
 """Value of a model at one point, and its partial derivatives with respect to the parameters."""
 
-# Compiled, math's functions overflow to inf. Interpreted they raise, so that NumPy's stand in for them.
+# Compiled, math's functions overflow to inf. Interpreted, they raise, so NumPy's functions replace them there.
 arctan, cos, exp, log, sin = (
     (np.arctan, np.cos, np.exp, np.log, np.sin)
     if config.DISABLE_JIT
@@ -43,12 +43,12 @@ def nist_objective(name: str) -> Any:
     -------
     fun : Numba function
         ``fun(b, grad, x, y) -> f`` for parameters `b` and gradient `grad` of shape (n_parameters,) and points `x`, `y`
-        of shape (n_points,). The same function for the same name: it compiles once in a process.
+        of shape (n_points,). The same name gives the same function, so it compiles once per process.
 
     Raises
     ------
     ValueError
-        If there is no problem of that name.
+        If there is no problem with that name.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def nist_objective(name: str) -> Any:
 
 
 def _sum_of_squares(model: Callable[[Array, float], Point]) -> Callable[..., float]:
-    """Make ``fun(b, grad, x, y) -> f`` of a model of one point."""
+    """Make ``fun(b, grad, x, y) -> f`` from a model of one point."""
     model = njit(error_model="numpy")(model)
 
     def sum_of_squares(b: Array, grad: Array, x: Array, y: Array) -> float:
@@ -76,7 +76,7 @@ def _sum_of_squares(model: Callable[[Array, float], Point]) -> Callable[..., flo
         for j in range(grad.size):
             grad[j] = 0.0
         for i in range(x.size):
-            # float64 whatever the data are, so that all partial derivatives have one type and can be indexed
+            # float64 for data of any type, so that all partial derivatives have one type and can be indexed
             value, partials = model(b, np.float64(x[i]))
             residual = value - y[i]
             total += residual * residual
@@ -216,7 +216,7 @@ _MODELS: dict[str, Callable[[Array, float], Point]] = {
 
 
 def logistic_loss(w: Array, grad: Array, X: Array, y: Array, l2: float) -> float:
-    """Mean logistic loss with a penalty of ``l2/2*|w|**2``.
+    """Return the mean logistic loss with a penalty of ``l2/2*|w|**2``.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def logistic_loss(w: Array, grad: Array, X: Array, y: Array, l2: float) -> float
         margin = sign * z
         small = math.exp(-abs(margin))  # never overflows
         loss += math.log1p(small) + max(-margin, 0.0)
-        # derivative of the loss by z; for a large margin it is tiny, and p - y would cancel
+        # derivative of the loss with respect to z; for a large margin it is tiny, and p - y would cancel
         slope = -sign * (small if margin > 0.0 else 1.0) / (1.0 + small) / n_points
         for j in range(n_features):
             grad[j] += slope * X[i, j]

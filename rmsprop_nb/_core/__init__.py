@@ -1,1 +1,1 @@
-"""What everything else is made of: the rule, options, statuses, states, files. It needs no Numba."""
+"""What everything else is made of: the rule, options, statuses, records, files. It needs no Numba."""

@@ -1,8 +1,9 @@
-"""Trees of arrays in a file: an .npz without pickle, written whole or not at all, and read with suspicion.
+"""Trees of arrays in a file: an .npz without pickle, written completely or not at all, and checked when it is read.
 
-A file is what ``np.savez`` makes: a zip archive, not compressed, of .npy members. The member "structure" says in JSON
-which lists, dicts and numbers the arrays belong to. `read` takes only what `write` can have written: it parses the
-headers itself, because NumPy's reader evaluates them as Python, takes pickles and makes room before it looks.
+The format is that of ``np.savez``: an uncompressed zip archive of .npy members. The member "structure" describes in
+JSON the lists, dicts and numbers that the arrays belong to. `read` accepts only what `write` can have written. It
+parses the headers itself, because NumPy's reader evaluates them as Python, accepts pickles and allocates memory before
+it checks.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from numpy.typing import NDArray
 FORMAT = 1
 _STRUCTURE = "structure"
 _PIECE = 2**20  # bytes copied at a time
-_STALE_SECONDS = 3600.0  # a temporary file that has not grown for so long is of a process that was killed
+_STALE_SECONDS = 3600.0  # a temporary file that has not grown for this long was left by a killed process
 
-# Numbers and text of fixed size, as the header of a .npy file of version 1.0 names them.
+# Numbers and text of fixed size, as named in the header of a .npy file of version 1.0.
 _DTYPE = r"[<>|](?:b1|[iu][1248]|f[248]|c8|c16|U[1-9]\d{0,8})"
 _HEADER = re.compile(rf"{{'descr': '({_DTYPE})', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\), }} *\n")
 _MAGIC = b"\x93NUMPY\x01\x00"
 
 
 def as_tree(obj: Any) -> dict[str, Any]:
-    """The tree for an object with a method ``to_arrays() -> dict of arrays``."""
+    """Return the tree of an object that has a method ``to_arrays() -> dict of arrays``."""
     return {"class": type(obj).__name__, "arrays": obj.to_arrays()}
 
 
@@ -48,18 +49,18 @@ def as_tree(obj: Any) -> dict[str, Any]:
 def write(path: str | os.PathLike[str], tree: Any) -> None:
     """Write a tree of dicts with string keys, lists, tuples, arrays, numbers, strings and None.
 
-    A file that is there is replaced only when the new one is complete and on the disk; on an error it is as it was.
+    An existing file is replaced only when the new one is complete and on disk; after an error it is unchanged.
     """
     arrays: dict[str, NDArray[Any]] = {}
     structure = json.dumps({"format": FORMAT, "tree": _encode(tree, "", arrays)})
     arrays[_STRUCTURE] = np.array(structure)
-    target = Path(os.path.realpath(path))  # a link stays, and what it points to is replaced
+    target = Path(os.path.realpath(path))  # a symbolic link is kept, and the file it points to is replaced
     if target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "Not a regular file", str(target))
     _remove_stale(target)
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
-        # Not tempfile: its files are for the owner alone, and a checkpoint is as readable as any other file.
+        # Not tempfile: only the owner can read its files, and a checkpoint should be as readable as any other file.
         with temporary.open("xb") as file:
             _write_members(file, arrays)
             file.flush()
@@ -74,7 +75,7 @@ def write(path: str | os.PathLike[str], tree: Any) -> None:
 
 
 def _write_members(file: BinaryIO, arrays: dict[str, NDArray[Any]]) -> None:
-    """What ``np.savez`` does, but for arrays under any name, and with an end to it when the disk is full."""
+    """Write like ``np.savez``, but allow any array name and close the archive properly when the disk is full."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -82,7 +83,7 @@ def _write_members(file: BinaryIO, arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def _remove_stale(target: Path) -> None:
-    """Remove what processes that were killed while they wrote this file have left."""
+    """Remove temporary files left by processes that were killed while writing this file."""
     name = re.compile(re.escape(f".{target.name[:200]}.") + r"[0-9a-f]{8}\.tmp")
     with contextlib.suppress(OSError):
         for path in target.parent.iterdir():
@@ -91,7 +92,7 @@ def _remove_stale(target: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Bring the new name to the disk, where the system lets a directory be opened."""
+    """Flush the new file name to disk, on systems where a directory can be opened."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -101,13 +102,13 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _encode(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
-    """JSON for a tree; arrays go into `arrays`, and their names into the JSON."""
+    """Return a tree as JSON-compatible objects; put its arrays into `arrays`, and their names in place of them."""
     if isinstance(value, np.ndarray):
         if not re.fullmatch(_DTYPE, value.dtype.str):
             msg = f"only arrays of numbers and text can be saved, got dtype {value.dtype} at {name or 'the top'}."
             raise TypeError(msg)
         key = name or "array"
-        if not key.isprintable() or "\\" in key:  # the name of a member of a zip archive would come back changed
+        if not key.isprintable() or "\\" in key:  # a zip archive would return such a member name changed
             key = "array"
         while key in arrays or key == _STRUCTURE:
             key += "_"
@@ -158,13 +159,13 @@ def read(path: str | os.PathLike[str]) -> Any:
 
 @contextlib.contextmanager
 def damage(path: Any) -> Iterator[None]:
-    """Whatever a damaged file makes zipfile and json raise is one error."""
+    """Turn every exception that zipfile and json raise for a damaged file into one kind of error."""
     try:
         yield
     except KeyError as error:
         raise _damaged(path, f"it has no {error}") from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # zipfile goes to a negative place in the file if the file says so
+        if error.errno != errno.EINVAL:  # zipfile seeks to a negative position if the file says so
             raise
         raise _damaged(path, error) from error
     except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, EOFError, RecursionError,
@@ -180,7 +181,7 @@ def _damaged(path: Any, why: object) -> ValueError:
 
 
 def _read_members(file: BinaryIO, file_size: int) -> dict[str, NDArray[Any]]:
-    """Read every array; nothing larger than the file itself is ever asked of the memory."""
+    """Read every array, without ever allocating more memory than the size of the file."""
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -200,24 +201,24 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[A
         header = _read_header(file, member)
         if math.prod(header.shape) * header.dtype.itemsize != member.file_size - header.size:
             msg = (
-                f"its member {member.filename!r} says that it has shape {header.shape} and dtype {header.dtype}, and "
-                f"has {member.file_size - header.size} bytes."
+                f"its member {member.filename!r} has {member.file_size - header.size} bytes, which does not match its "
+                f"shape {header.shape} and dtype {header.dtype}."
             )
             raise ValueError(msg)
         array = np.empty(header.shape, header.dtype, order=header.order)
-        room = memoryview(array.reshape(-1, order="A").view(np.uint8))  # type: ignore[arg-type]
-        for begin in range(0, len(room), _PIECE):
-            piece = room[begin : begin + _PIECE]
+        buffer = memoryview(array.reshape(-1, order="A").view(np.uint8))  # type: ignore[arg-type]
+        for begin in range(0, len(buffer), _PIECE):
+            piece = buffer[begin : begin + _PIECE]
             if file.readinto(piece) != len(piece):  # type: ignore[attr-defined]
                 msg = f"its member {member.filename!r} ends too early."
                 raise ValueError(msg)
-        file.read(1)  # the checksum is looked at when the end is met
+        file.read(1)  # zipfile verifies the checksum when it reaches the end
     _check_items(array, member)
     return array
 
 
 def _check_items(array: NDArray[Any], member: zipfile.ZipInfo) -> None:
-    """Refuse bytes that are no truth values, and no characters: NumPy takes them and fails later."""
+    """Refuse bytes that are not valid booleans or characters: NumPy accepts them and fails later."""
     items: Any = array.reshape(-1, order="A")
     if array.dtype.kind == "b" and (items.view(np.uint8) > 1).any():
         msg = f"its member {member.filename!r} has truth values other than 0 and 1."
@@ -235,7 +236,7 @@ class _Header(NamedTuple):
 
 
 def _read_header(file: Any, member: zipfile.ZipInfo) -> _Header:
-    """Take the header of a .npy file of version 1.0 apart."""
+    """Parse the header of a .npy file of version 1.0."""
     start = file.read(10)
     length = int.from_bytes(start[8:], "little")
     match = _HEADER.fullmatch(file.read(length).decode("latin-1"))
@@ -248,7 +249,7 @@ def _read_header(file: Any, member: zipfile.ZipInfo) -> _Header:
 
 
 def _decode(node: Any, arrays: dict[str, NDArray[Any]]) -> Any:
-    """Undo `_encode`; every array is taken out of `arrays` once."""
+    """Undo `_encode`; remove each array from `arrays` as it is used."""
     ((form, content),) = node.items()
     if form == "array":
         return arrays.pop(f"{content}.npy")

@@ -49,6 +49,35 @@ class Options(Watched):
     disp: bool = False
     state: Any = None
 
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """The name of the method among the kinds of states, and its parameters."""
+        raise NotImplementedError
+
+    def hyper(self, dtype: Any) -> Hyper:
+        """Return the numbers of the rule, in the dtype of x."""
+        raise NotImplementedError
+
+    @property
+    def schedule(self) -> Callable[[int], float] | None:
+        """The learning rate as a function of the step."""
+        return None
+
+    @property
+    def rate(self) -> float:
+        """The learning rate if it is one number, otherwise 0."""
+        return 0.0
+
+    @property
+    def first_square_avg(self) -> float:
+        """S at the start."""
+        return 0.0
+
+    @property
+    def threaded(self) -> bool:
+        """Whether updates of long vectors are to use several threads."""
+        return False
+
     def stopping_tests(self, dtype: Any) -> StoppingTests:
         """The limits for compiled code."""
         ftol = as_number("ftol", self.ftol, 0.0, math.inf)
@@ -92,7 +121,7 @@ class Rule:
     lr_in_momentum: bool = False
 
     def __post_init__(self) -> None:
-        _check_average(self.beta, self.eps)
+        check_average(self.beta, self.eps)
         as_number("initial_accumulator", self.initial_accumulator, 0.0, math.inf, open_high=True)
         as_number("weight_decay", self.weight_decay, 0.0, math.inf, open_high=True)
         if self.momentum is not None:
@@ -155,25 +184,33 @@ class RmspropOptions(Rule, Options):
         """Whether learning rate and momentum choose themselves."""
         return isinstance(self.learning_rate, str)
 
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """The automatic method, or the textbook rule and its variant."""
+        return ("rmsprop",) if self.auto else ("textbook", self.variant)
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LbfgsOptions(Options):
-    """Options of method "rmsprop-lbfgs"."""
+    @property
+    def schedule(self) -> Callable[[int], float] | None:
+        """The learning rate as a function of the step."""
+        return self.learning_rate if callable(self.learning_rate) else None
 
-    memory: int = 10
-    beta: float = 0.99
-    eps: float = 1e-3
+    @property
+    def rate(self) -> float:
+        """The learning rate if it is one number, otherwise 0."""
+        return 0.0 if isinstance(self.learning_rate, str) or callable(self.learning_rate) else self.learning_rate
 
-    def __post_init__(self) -> None:
-        _check_average(self.beta, self.eps)
-        as_count("memory", self.memory, 0, least=1)
+    @property
+    def first_square_avg(self) -> float:
+        """S at the start."""
+        return self.initial_accumulator
 
-    def hyper(self, dtype: Any) -> Hyper:
-        """The numbers of the average, in the dtype of x."""
-        return Hyper.of(dtype, self.beta, self.eps)
+    @property
+    def threaded(self) -> bool:
+        """Whether updates of long vectors are to use several threads."""
+        return self.parallel
 
 
-def _check_average(beta: float, eps: float) -> None:
+def check_average(beta: float, eps: float) -> None:
     as_number("beta", beta, 0.0, 1.0, open_high=True)
     as_number("eps", eps, 0.0, math.inf, open_high=True)
 

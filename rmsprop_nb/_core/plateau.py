@@ -1,4 +1,4 @@
-"""A learning rate that falls when the loss no longer does: the one schedule that has a memory."""
+"""A learning rate that falls when the loss no longer does: the only schedule with a state."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ def check_positive(**arguments: float) -> None:
 
 
 class ReduceOnPlateau:
-    """Lower the rate when the loss no longer falls.
+    """A schedule that lowers the rate when the loss no longer falls.
 
-    `minimize_minibatch` calls `update` after every epoch, with the value on the validation data if there are any and
-    otherwise the mean over the epoch's batches. With `minimize` call it in a callback, in a loop of your own where you
-    know a loss.
+    `minimize_minibatch` calls `update` after every epoch, with the value on the validation data if there are any, and
+    otherwise with the mean over the epoch's batches. With `minimize`, call it in a callback. In your own loop, call it
+    whenever you know a loss.
 
     Parameters
     ----------
     learning_rate : float
         First rate; positive.
     factor : float, default 0.1
-        What the rate is multiplied by; between 0 and 1.
+        Factor that the rate is multiplied by; between 0 and 1.
     patience : int, default 10
-        Updates without improvement that are put up with; the one after lowers the rate.
+        Number of updates without improvement that are tolerated; the next one lowers the rate.
     threshold : float, default 1e-4
         A loss below ``best - threshold*|best|`` is an improvement; not negative.
     cooldown : int, default 0
-        Updates after a reduction that are not counted.
+        Number of updates after a reduction that are not counted.
     least : float, default 0.0
         Lowest rate; from 0 to `learning_rate`.
 
     Attributes
     ----------
     rate : float
-        The rate as it is now; ``schedule(step)`` returns it for every step.
+        The current rate; ``schedule(step)`` returns it for every step.
     best : float
         Lowest loss so far.
     waiting, cooling : int
-        Updates without improvement, and updates of the cooldown that are left.
+        Number of updates without improvement, and number of updates left in the cooldown.
 
     Raises
     ------
@@ -51,9 +51,9 @@ class ReduceOnPlateau:
 
     Notes
     -----
-    The rule is that of PyTorch's ReduceLROnPlateau in its default mode, but for a negative best loss, which there would
-    count as an improvement when it is repeated. A run that is resumed from a checkpoint does not know the state of this
-    object: save its attributes beside it.
+    The rule is that of PyTorch's ReduceLROnPlateau in its default mode, except for a negative best loss: there,
+    repeating it would count as an improvement. A checkpoint does not contain the state of this object: save its
+    attributes along with it.
 
     Examples
     --------
@@ -103,21 +103,21 @@ class ReduceOnPlateau:
         self.cooling = 0
 
     def __call__(self, step: int) -> float:  # noqa: ARG002 - it is a schedule
-        """Return the rate as it is now."""
+        """Return the current rate."""
         return self.rate
 
     def update(self, loss: float) -> float:
-        """Take in a loss and return the rate that follows from it.
+        """Record a loss and return the resulting rate.
 
         Parameters
         ----------
         loss : float
-            The value to watch; NaN is no improvement.
+            The loss; NaN is not an improvement.
 
         Returns
         -------
         rate : float
-            The rate as it is now.
+            The rate after the update.
 
         Examples
         --------

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from rmsprop_nb._core import archive
-from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.validate import CHECKPOINT_SECONDS, as_checkpoint_seconds, as_count, as_number
 
 
@@ -101,7 +100,7 @@ class Keeper:
 
 
 @contextlib.contextmanager
-def watching(state: RunState, options: Watched, *, total: int | None, unit: str) -> Iterator[Callable[[], None] | None]:
+def watching(state: Any, options: Watched, *, total: int | None, unit: str) -> Iterator[Callable[[], None] | None]:
     """Give the function to call between chunks, or None if nothing is to be done.
 
     The state is saved at the start, every so many seconds, and at the end, whatever ends the run.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 class Arrays(NamedTuple):
     """The vectors of a run, all of one floating dtype and contiguous; unused ones have size 0.
 
-    The user's function is given ``x_eval`` and may scribble on it: no later computation reads it.
+    The user's function is given ``x_eval`` and may write to it: no later computation reads it.
     """
 
     x: NDArray[Any]
@@ -24,7 +24,8 @@ class Arrays(NamedTuple):
     square_avg: NDArray[Any]
     grad_avg: NDArray[Any]
     momentum_buffer: NDArray[Any]
-    metric: NDArray[Any]
+    direction: NDArray[Any]  # of the line search
+    metric: NDArray[Any]  # M, by which a search divides
     lower: NDArray[Any]
     upper: NDArray[Any]
     steps: NDArray[Any]  # (memory, n): the last steps, and the changes of the gradient over them

@@ -1,4 +1,4 @@
-"""What the front ends return: SciPy's OptimizeResult, with a form for notebooks."""
+"""The result that the front ends return: SciPy's OptimizeResult, with a table for notebooks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Result(OptimizeResult):  # type: ignore[misc]
 
 
 def as_html(rows: dict[str, str]) -> str:
-    """Two columns of text as a table."""
+    """Return a table with two columns of text."""
     cells = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
         f"<td style='text-align:left'><code>{html.escape(text)}</code></td></tr>"
@@ -30,7 +30,7 @@ def as_html(rows: dict[str, str]) -> str:
 
 
 def _as_text(value: Any) -> str:
-    """A value in at most a few lines."""
+    """Return a value as text of at most a few lines."""
     if isinstance(value, dict):
         return ", ".join(f"{name}: {np.shape(item)}" for name, item in value.items())
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What a run is given besides its state: the switches and numbers of the rule, limits, learning rates."""
+"""What a run takes besides its state: the switches and numbers of the rule, limits, learning rates."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Hyper(NamedTuple):
 
 
 class StoppingTests(NamedTuple):
-    """The limits that compiled code checks at every iteration. A test that is off holds a value it cannot meet."""
+    """The limits that compiled code checks at every iteration. A test that is off has a value that is never met."""
 
     gtol: float
     ftol: float
@@ -54,18 +54,18 @@ class StoppingTests(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What a run is given besides its state."""
+    """What a run takes besides its state."""
 
     hyper: Hyper
     tests: StoppingTests
     rates: NDArray[Any]  # learning rates of the next steps; the last one holds for all that follow
     curvature: float  # fraction of the slope that a line search may leave
-    blocks: int  # pieces of a vector worked on at the same time
+    pieces: int  # of a vector, updated at the same time
     team: Any = None  # the threads that share a vector, a Team; see _team
 
 
 class MinibatchSettings(NamedTuple):
-    """What a run over mini-batches is given besides its state; clipping that is off has an infinite limit."""
+    """What a run over mini-batches takes besides its state; clipping that is off has an infinite limit."""
 
     hyper: Hyper
     rates: NDArray[Any]
@@ -77,4 +77,4 @@ class MinibatchSettings(NamedTuple):
     epochs: int
     horizon: int  # steps over which an automatic rate falls to 0, or 0 if it does not
     averaging: bool
-    blocks: int
+    pieces: int  # of a vector, updated at the same time

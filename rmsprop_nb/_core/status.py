@@ -1,4 +1,4 @@
-"""Why a run ended: the codes, and the messages that go with them."""
+"""Why a run ended: the codes and their messages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import IntEnum
 
 
 class Status(IntEnum):
-    """Why a run ended.
+    """The reason why a run ended.
 
-    ``GTOL``, ``FTOL``, ``XTOL`` and ``F_TARGET`` are tests the user asked for; with mini-batches, where no test can
-    tell noise from progress, ``EPOCHS`` and ``EARLY_STOP`` say that the run went as planned. These count as success,
-    and no others. The codes 0 to 3 mean what they mean for SciPy's BFGS, and 99 what it means for every SciPy method.
+    ``GTOL``, ``FTOL``, ``XTOL`` and ``F_TARGET`` are the user's convergence tests. With mini-batches no test can tell
+    noise from progress; there, ``EPOCHS`` and ``EARLY_STOP`` mean that the run went as planned. Only these six count as
+    success. The codes 0 to 3 mean the same as for SciPy's BFGS, and 99 the same as for every SciPy method.
     """
 
     RUNNING = -1

@@ -1,4 +1,4 @@
-"""Many problems on a CUDA device: from a job to launches, and back to results."""
+"""Many problems on a CUDA device: from a job to kernel launches, and back to results."""
 
 from __future__ import annotations
 
@@ -8,37 +8,46 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._cuda.batch_kernels import RECORD_DTYPE, Shape, make_block_kernel, make_column_kernel, make_local_kernel
+from rmsprop_nb._cuda.batch_kernels import (
+    RECORD_DTYPE,
+    Numbers,
+    Shape,
+    make_block_kernel,
+    make_column_kernel,
+    make_local_kernel,
+)
 from rmsprop_nb._cuda.block_team import LARGEST_TEAM
 from rmsprop_nb._cuda.native import SIMULATED, cuda, require_device, resident_threads
 from rmsprop_nb._cuda.objective import check_arguments, check_objective
 from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_threads import Job
-from rmsprop_nb._drivers.solve import AnyOptions, algorithm_of, batch_settings, starting_state
+from rmsprop_nb._drivers.solve import algorithm_of, batch_settings, starting_state
 from rmsprop_nb._kernels.thread_team import Team
+from rmsprop_nb._methods.registry import method_of
 from rmsprop_nb._objectives.problem import Problem
 
 BLOCK = 8 if SIMULATED else 128
 """Threads in a block; the simulator starts a thread of Python for each."""
 
 LARGEST_LAUNCH = 2**20
-"""Problems in a launch; between two launches Ctrl-C is answered."""
+"""Problems in a launch; Ctrl-C takes effect between launches."""
 
 LOCAL_SIZE = 4 if SIMULATED else 32
-"""Most variables of a problem whose vectors are local arrays."""
+"""Largest number of variables for which the vectors of a problem are local arrays."""
 
 LOCAL_BYTES = 16 * 1024
-"""Most local memory that they may take; the driver sets it aside for every thread there can be."""
+"""Largest local memory that they may take; the driver reserves it for every thread that can run."""
 
 _RUNNING, _INTERRUPTED = int(Status.RUNNING), int(Status.INTERRUPTED)
 
 
-# -- what is launched -------------------------------------------------------------------------------------------------
+# -- the kernel -------------------------------------------------------------------------------------------------
 
 
-class Plan(NamedTuple):
-    """A kernel, whether it takes a workspace, and how many threads share a problem; 0 if each has its own."""
+class Launch(NamedTuple):
+    """A kernel, whether it takes a workspace, and how many threads share a problem (0: each thread has its own)."""
 
     kernel: Any
     shape: Shape
@@ -46,25 +55,25 @@ class Plan(NamedTuple):
     team: int
 
 
-def plan_of(job: Job) -> Plan:
-    """The kernel for a batch, or a clear error if there is none."""
+def plan_of(job: Job) -> Launch:
+    """Choose the kernel for a batch; raise if the device cannot run it."""
     _check(job)
     problem = job.problem
-    shape = _shape(problem, job.starts[0], job.options)
+    shape = Shape(job.starts.shape[1], job.starts.dtype, method_of(job.options).layout(*job.options.kind[1:]))
     columns = shape.n > LOCAL_SIZE or shape.bytes > LOCAL_BYTES
-    algorithm, ranks = algorithm_of(job.options, parallel=False), tuple(row.ndim for row in job.rows)
+    algorithm, ndims = algorithm_of(job.options, parallel=False), tuple(row.ndim for row in job.rows)
     if _is_cooperative(problem):
-        kernel = make_block_kernel(problem.fun, algorithm, shape._replace(n=0), ranks)
-        return Plan(kernel, shape, True, min(LARGEST_TEAM, 2 ** (shape.n.bit_length() - 1)))
+        kernel = make_block_kernel(problem.fun, algorithm, shape._replace(n=0), ndims)
+        return Launch(kernel, shape, True, min(LARGEST_TEAM, 2 ** (shape.n.bit_length() - 1)))
     if columns:
-        kernel = make_column_kernel(problem.fun, algorithm, shape._replace(n=0), ranks)
+        kernel = make_column_kernel(problem.fun, algorithm, shape._replace(n=0), ndims)
     else:
-        kernel = make_local_kernel(problem.fun, algorithm, shape, ranks)
-    return Plan(kernel, shape, columns, 0)
+        kernel = make_local_kernel(problem.fun, algorithm, shape, ndims)
+    return Launch(kernel, shape, columns, 0)
 
 
 def _is_cooperative(problem: Problem) -> bool:
-    """Whether a block of threads evaluates the objective together."""
+    """Return whether the threads of a block evaluate the objective together."""
     return bool(problem.args) and isinstance(problem.args[0], Team)
 
 
@@ -78,67 +87,63 @@ def _check(job: Job) -> None:
     check_arguments(job)
 
 
-def _shape(problem: Problem, x: NDArray[Any], options: AnyOptions) -> Shape:
-    arrays = starting_state(problem, x, options).arrays
-    centered, momentum, searches = (bool(a.size) for a in (arrays.grad_avg, arrays.momentum_buffer, arrays.metric))
-    return Shape(x.size, x.dtype == np.float64, centered, momentum, searches, len(arrays.steps))
+# -- its arguments -------------------------------------------------------------------------------------------------
 
 
-# -- what it is given -------------------------------------------------------------------------------------------------
+class Given(NamedTuple):
+    """The arguments of a kernel; the last axis of each array is the problem, except in the data of a team."""
+
+    starts: NDArray[Any]
+    args: tuple[Any, ...]
+    rows: tuple[NDArray[Any], ...]
+    numbers: Numbers
+    bounds: tuple[NDArray[Any], NDArray[Any]]
+    first_record: NDArray[Any]
+    results: BatchResults
 
 
-def arguments(job: Job, results: BatchResults) -> tuple[Any, ...]:
-    """What a kernel is given, on the host, but for a workspace."""
-    options = job.options
-    new = starting_state(job.problem, job.starts[0], options)
-    bounds = new.arrays.lower, new.arrays.upper
+def arguments(job: Job, results: BatchResults) -> Given:
+    """Return the arguments of a kernel, on the host and without a workspace."""
+    new = starting_state(job.problem, job.starts[0], job.options)
     cooperative = _is_cooperative(job.problem)
-    args = job.problem.args[1:] if cooperative else job.problem.args
-    rows = tuple(map(np.ascontiguousarray if cooperative else _problem_last, job.rows))
     record = new.record.astype(RECORD_DTYPE)
     record["status"] = _RUNNING
-    numbers = _numbers(options, job.starts[0])
-    return (
-        _problem_last(job.starts),
-        args,
-        rows,
-        numbers,
-        bounds,
-        record,
-        tuple(map(_problem_last, results)),
+    return Given(
+        starts=_problem_last(job.starts),
+        args=job.problem.args[1:] if cooperative else job.problem.args,
+        rows=tuple(map(np.ascontiguousarray if cooperative else _problem_last, job.rows)),
+        numbers=_numbers(job.options, job.starts[0]),
+        bounds=(new.arrays.lower, new.arrays.upper),
+        first_record=record,
+        results=BatchResults._make(map(_problem_last, results)),
     )
 
 
 def _problem_last(a: NDArray[Any]) -> NDArray[Any]:
-    """A copy whose last axis is the problem."""
+    """Copy an array so that its last axis is the problem."""
     return np.moveaxis(a, 0, -1).copy(order="C")
 
 
-def _numbers(options: AnyOptions, x: NDArray[Any]) -> tuple[Any, ...]:
-    """The settings in the form that a kernel is given: tuples of equal things."""
+def _numbers(options: Options, x: NDArray[Any]) -> Numbers:
     settings = batch_settings(options, x)
-    tests = settings.tests
-    reals = (tests.gtol, tests.ftol, tests.xtol, tests.f_target, tests.largest_gradient, settings.curvature)
-    counts = (tests.maxiter, tests.maxfev, tests.patience)
-    accumulator = x.dtype.type(getattr(options, "initial_accumulator", 0.0))
-    return tuple(settings.hyper), tuple(map(float, reals)), tuple(map(int, counts)), settings.rates, accumulator
+    square_avg = x.dtype.type(options.first_square_avg)
+    return Numbers(settings.hyper, settings.tests, settings.rates, settings.curvature, square_avg)
 
 
-def workspace(plan: Plan, threads: int, empty: Callable[..., Any]) -> tuple[Any, ...]:
-    """Room for the vectors of so many threads, made by `empty`; the threads of a team share theirs."""
+def workspace(plan: Launch, threads: int, empty: Callable[..., Any]) -> tuple[Any, ...]:
+    """Make the vectors of `threads` threads with `empty`; the threads of a team share theirs."""
     shape, count = plan.shape, threads // (plan.team or 1)
-    real = np.float64 if shape.double else np.float32
-    memory, n_pairs = shape.pairs
-    sizes = (shape.places[0], shape.n), (memory, n_pairs), (memory, n_pairs)
-    vectors = tuple(empty((count, *size) if plan.team else (*size, count), real) for size in sizes)
-    return (*vectors, empty((memory, 2, threads), np.float64))
+    pairs = (shape.memory, shape.pair_length)
+    sizes = (len(shape.layout.vectors), shape.n), pairs, pairs
+    vectors = tuple(empty((count, *size) if plan.team else (*size, count), shape.dtype) for size in sizes)
+    return (*vectors, empty((shape.memory, 2, threads), np.float64))
 
 
 # -- a run ------------------------------------------------------------------------------------------------------------
 
 
 def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None]) -> None:
-    """Run the problems that `results` says have not been run."""
+    """Run the problems that have no result yet."""
     require_device()
     plan = plan_of(job)
     if not SIMULATED:
@@ -155,23 +160,23 @@ def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None
         pass
 
 
-def _run_part(plan: Plan, job: Job, results: BatchResults, which: NDArray[np.intp]) -> None:
-    """Run some of the problems, and once more those that wait for a thread whose objective has raised."""
+def _run_part(plan: Launch, job: Job, results: BatchResults, which: NDArray[np.intp]) -> None:
+    """Run some of the problems; repeat those that were left over when the objective raised in their thread."""
     while which.size:
         part = BatchResults._make(a[which] for a in results)
         given = _to_device(arguments(job.part(which), part))
-        grid = -(-which.size // BLOCK), BLOCK
         if plan.columns:
             grid = _grid(plan, which.size)
-            given = (*given, workspace(plan, grid[0] * grid[1], cuda.device_array))
-        _launch(plan.kernel, grid, given)
-        for target, source in zip(results, given[6], strict=True):
+            _launch(plan.kernel, grid, (*given, workspace(plan, grid[0] * grid[1], cuda.device_array)))
+        else:
+            _launch(plan.kernel, (-(-which.size // BLOCK), BLOCK), given)
+        for target, source in zip(results, given.results, strict=True):
             target[which] = np.moveaxis(source.copy_to_host(), -1, 0)
         which = which[results.status[which] == _INTERRUPTED]
 
 
-def _grid(plan: Plan, count: int) -> tuple[int, int]:
-    """Blocks and threads that the device keeps at work and half of its free memory has room for."""
+def _grid(plan: Launch, count: int) -> tuple[int, int]:
+    """Return as many blocks and threads as the device keeps busy and half of its free memory can hold."""
     free, _ = cuda.current_context().get_memory_info()
     shape = plan.shape
     at_work = int(min(count, resident_threads() // (plan.team or 1), free // 2 // shape.bytes))
@@ -184,9 +189,9 @@ def _grid(plan: Plan, count: int) -> tuple[int, int]:
 
 
 def _to_device(value: Any) -> Any:
-    """The same with every array on the device, within tuples too."""
+    """Copy every array to the device, also within tuples."""
     if isinstance(value, tuple):
-        return tuple(map(_to_device, value))
+        return getattr(value, "_make", tuple)(map(_to_device, value))
     return cuda.to_device(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
 
 

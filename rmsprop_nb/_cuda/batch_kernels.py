@@ -1,6 +1,6 @@
-"""Kernels that minimize the problems of a batch, made of the ask and tell of the CPU.
+"""Kernels that minimize the problems of a batch, built from the same ask and tell as on the CPU.
 
-A thread, or a block of them, works on one problem at a time. The vectors of a thread stand in local memory, or are
+A thread, or a block of threads, works on one problem at a time. The vectors of a thread are in local memory, or are
 columns of a workspace in global memory whose last axis is the thread, so that the threads of a warp touch neighbouring
 words. Starts, data and results have the problem as their last axis for the same reason. The threads of a block share
 the vectors of its problem, which are rows of a workspace: element i belongs to thread i modulo their number.
@@ -9,27 +9,30 @@ the vectors of its problem, which are rows of a workspace: element i belongs to 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import float32, float64, from_dtype
+from numpy.typing import NDArray
 
 from rmsprop_nb._core.records import PROGRESS_DTYPE, Arrays
 from rmsprop_nb._core.settings import Hyper, Settings, StoppingTests
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._cuda.block_team import LARGEST_TEAM, make_evaluate_together
 from rmsprop_nb._cuda.native import SIMULATED, beginning, cuda, device_function
-from rmsprop_nb._drivers.loop import Algorithm
+from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._kernels.thread_team import Team
+from rmsprop_nb._methods.method import Algorithm, Layout
+from rmsprop_nb._methods.points import start_run, store_point
 
-PLACES = 2 * LARGEST_TEAM
+SLOTS = 2 * LARGEST_TEAM
+"""Numbers in shared memory: a part of a sum and a sign of life for each thread."""
 
 UNROLLED = 16
-"""Most variables for which the length of local vectors is compiled in; longer loops, unrolled, spill registers."""
+"""Largest number of variables for which the length of vectors is a constant; longer unrolled loops spill registers."""
 
-_RUNNING, _GTOL, _EXCEPTION = int(Status.RUNNING), int(Status.GTOL), int(Status.EXCEPTION)
+_RUNNING, _EXCEPTION = int(Status.RUNNING), int(Status.EXCEPTION)
 
 # Every number of a record has eight bytes; said to be aligned, they are read and written whole.
 RECORD_DTYPE = np.dtype((np.record, PROGRESS_DTYPE.descr)) if SIMULATED else np.dtype(PROGRESS_DTYPE.descr, align=True)
@@ -37,53 +40,56 @@ _RECORD = RECORD_DTYPE if SIMULATED else from_dtype(RECORD_DTYPE)
 
 
 class Shape(NamedTuple):
-    """What the vectors of a problem follow from."""
+    """The vectors of a problem."""
 
     n: int
-    double: bool
-    centered: bool
-    momentum: bool
-    searches: bool
-    memory: int
+    dtype: np.dtype[Any]
+    layout: Layout
 
     @property
-    def places(self) -> tuple[int, int, int, int]:
-        """How many vectors there are, and which are grad_avg, momentum_buffer and metric; 0 for an unused one."""
-        places, count = [], 7
-        for used in (self.centered, self.momentum, self.searches):
-            places.append(count if used else 0)
-            count += used
-        return count, places[0], places[1], places[2]
+    def memory(self) -> int:
+        """Number of pairs of steps and gradient changes there is room for; an unused array still needs a type."""
+        return max(self.layout.memory, 1)
 
     @property
-    def pairs(self) -> tuple[int, int]:
-        """Shape of the steps that are kept, and of the changes of the gradient; unused ones still have a type."""
-        return max(self.memory, 1), self.n if self.memory else 1
+    def pair_length(self) -> int:
+        """Length of a kept step."""
+        return self.n if self.layout.memory else 1
 
     @property
     def bytes(self) -> int:
         """Bytes of the vectors of a problem."""
-        memory, n = self.pairs
-        return (self.places[0] * self.n + 2 * memory * n) * (8 if self.double else 4) + 16 * memory
+        reals = len(self.layout.vectors) * self.n + 2 * self.memory * self.pair_length
+        return reals * self.dtype.itemsize + 16 * self.memory
+
+
+class Numbers(NamedTuple):
+    """The settings that a kernel takes; it adds the team itself."""
+
+    hyper: Hyper
+    tests: StoppingTests
+    rates: NDArray[Any]
+    curvature: float
+    first_square_avg: Any
 
 
 @functools.lru_cache(maxsize=256)
-def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple[int, ...]) -> Any:
-    """Make the kernel of a thread for each problem, whose vectors are local arrays.
+def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...]) -> Any:
+    """Make the kernel with a thread for each problem, whose vectors are local arrays.
 
     ``kernel[blocks, threads](starts, args, rows, numbers, bounds, first_record, results)``; the start of problem b is
-    ``starts[:, b]``, its data are ``row[..., b]`` for each of `rows`, of so many axes as `ranks` says, and x and the
-    gradient are laid out like the starts. `numbers` are the settings, see `_settings`.
+    ``starts[:, b]``, its data are ``row[..., b]`` for each of `rows`, whose numbers of axes are `ndims`, and x and the
+    gradient are laid out like the starts. `numbers` are `Numbers`, `results` are `BatchResults`.
     """
-    solve, arrays_of = _make_solve(_make_evaluate(fun, ranks), algorithm), _make_arrays_of(shape)
-    real = float64 if shape.double else float32
-    n, count, memory, n_pairs = shape.n, shape.places[0], *shape.pairs
+    solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm), _make_arrays_of(shape)
+    real = float64 if shape.dtype == np.float64 else float32
+    n, count, memory, pair_length = shape.n, len(shape.layout.vectors), shape.memory, shape.pair_length
     unrolls = n <= UNROLLED
 
     def local_kernel(starts, args, rows, numbers, bounds, first_record, results):
         vectors = cuda.local.array((count, n), real)
-        steps = cuda.local.array((memory, n_pairs), real)
-        changes = cuda.local.array((memory, n_pairs), real)
+        steps = cuda.local.array((memory, pair_length), real)
+        changes = cuda.local.array((memory, pair_length), real)
         pair_sums = cuda.local.array((memory, 2), float64)
         record = cuda.local.array(1, _RECORD)
         problem = cuda.grid(1)
@@ -96,13 +102,13 @@ def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple
 
 
 @functools.lru_cache(maxsize=256)
-def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple[int, ...]) -> Any:
-    """Make the kernel of threads that take one problem after another, whose vectors are columns of a workspace.
+def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...]) -> Any:
+    """Make the kernel whose threads take one problem after another, with vectors that are columns of a workspace.
 
     It takes what that of `make_local_kernel` takes, and a workspace ``(vectors, steps, changes, pair_sums)`` whose last
     axis is the thread. The length of the vectors is not compiled in.
     """
-    solve, arrays_of = _make_solve(_make_evaluate(fun, ranks), algorithm), _make_arrays_of(shape)
+    solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm), _make_arrays_of(shape)
 
     def column_kernel(starts, args, rows, numbers, bounds, first_record, results, workspace):
         vectors, steps, changes, pair_sums = workspace
@@ -120,32 +126,33 @@ def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tupl
 
 
 @functools.lru_cache(maxsize=256)
-def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple[int, ...]) -> Any:
-    """Make the kernel of blocks that take one problem after another, whose vectors are rows of a workspace.
+def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...]) -> Any:
+    """Make the kernel whose blocks take one problem after another, with vectors that are rows of a workspace.
 
     The objective is given a Team after the gradient. Data have the problem as their first axis; the workspace has the
-    block as its first, but for the sums, of which each thread has its own. There are at most as many threads in a block
-    as variables, and a power of two.
+    block as its first axis, except for the sums: each thread has its own. The number of threads in a block is a power
+    of two, and at most the number of variables.
     """
-    evaluate = make_evaluate_together(_make_evaluate(fun, ranks, together=True))
+    evaluate = make_evaluate_together(_make_evaluate(fun, ndims, together=True))
     solve, arrays_of = _make_solve(evaluate, algorithm), _make_arrays_of(shape)
 
     def block_kernel(starts, args, rows, numbers, bounds, first_record, results, workspace):
         vectors, steps, changes, pair_sums = workspace
         record = cuda.local.array(1, _RECORD)
-        places = cuda.shared.array(PLACES, float64)
+        slots = cuda.shared.array(SLOTS, float64)
         rank, size = np.int64(cuda.threadIdx.x), np.int64(cuda.blockDim.x)
-        team = Team(rank, size, places)  # type: ignore[arg-type]
+        team = Team(rank, size, slots)  # type: ignore[arg-type]
         problem = block = cuda.blockIdx.x
         lower, upper = bounds
-        x_found, f_found, g_found, nit, nfev, status = results
         n = starts.shape[0]
         whole = arrays_of(vectors[block], steps[block], changes[block], pair_sums[:, :, 0], bounds, n)
         share = arrays_of(
             vectors[block, :, rank::size], steps[block, :, rank::size], changes[block, :, rank::size],
             pair_sums[:, :, cuda.grid(1)], (lower[rank::size], upper[rank::size]), (n - rank + size - 1) // size,
         )  # fmt: skip
-        found = x_found[rank::size], f_found, g_found[rank::size], nit, nfev, status
+        found = BatchResults(
+            results.x[rank::size], results.fun, results.jac[rank::size], results.nit, results.nfev, results.status
+        )
         while problem < starts.shape[1]:
             record[0] = first_record[0]
             if not solve(whole, share, record, starts[rank::size], args, rows, numbers, team, found, problem):
@@ -159,89 +166,69 @@ def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ranks: tuple
 
 
 def _make_arrays_of(shape: Shape) -> Any:
-    """``arrays_of(v, steps, changes, pair_sums, bounds, size)``: the vectors of a run, of so many elements."""
-    _, centered, momentum, metric = shape.places
+    """``arrays_of(v, steps, changes, pair_sums, bounds, size)``: the vectors of a run, each with `size` elements."""
+    rows = {name: row for row, name in enumerate(shape.layout.vectors)}
+    row_of = Arrays._make(rows.get(name, rows["x"]) for name in Arrays._fields)  # unused vectors are x itself
     part = beginning
 
     def arrays_of(v, steps, changes, pair_sums, bounds, size):
         lower, upper = bounds
         return Arrays(
-            part(v[0], size), part(v[1], size), part(v[2], size), part(v[3], size), part(v[4], size),
-            part(v[5], size), part(v[6], size), part(v[centered], size), part(v[momentum], size),
-            part(v[metric], size), lower, upper, steps, changes, pair_sums,
+            part(v[row_of.x], size), part(v[row_of.g], size), part(v[row_of.x_eval], size),
+            part(v[row_of.g_eval], size), part(v[row_of.x_best], size), part(v[row_of.g_best], size),
+            part(v[row_of.square_avg], size), part(v[row_of.grad_avg], size), part(v[row_of.momentum_buffer], size),
+            part(v[row_of.direction], size), part(v[row_of.metric], size), lower, upper, steps, changes, pair_sums,
         )  # fmt: skip
 
     return device_function(arrays_of)
 
 
 def _make_solve(evaluate: Any, algorithm: Algorithm) -> Any:
-    """``solve(whole, arrays, ..., b)``: minimize problem b, store what is found, and return whether that went well.
+    """``solve(whole, arrays, ..., b)``: minimize problem b, store the result, and return whether all threads are alive.
 
-    The objective is given vectors of `whole`, everything else works on `arrays`, a thread's share of these. An
-    objective that raises ends its thread. So a problem is marked as one that has raised until its end is known.
+    The objective is given vectors of `whole`; everything else works on `arrays`, a thread's share of these. An
+    objective that raises ends its thread, so a problem counts as one that has raised until it has a result.
     """
     ask, tell = device_function(algorithm.ask), device_function(algorithm.tell)
-    settings_of, begin, store = device_function(_settings), device_function(_begin), device_function(_store)
+    settings_of, start, store = device_function(_settings), device_function(start_run), device_function(_store)
 
     def solve(whole, arrays, record, starts, args, rows, numbers, team, results, b):
         settings = settings_of(numbers, team)
-        speaks = team is None or team.rank == 0
-        if speaks:
-            results[5][b] = _EXCEPTION
-        begin(arrays, starts, numbers[4], b)
+        writes = team is None or team.rank == 0  # the numbers that a problem has once
+        if writes:
+            results.status[b] = _EXCEPTION
+        start(arrays, starts[:, b], numbers.first_square_avg)
         p = record[0]
         while p.status == _RUNNING:
             ask(arrays, record, settings)
-            lives, f = evaluate(whole.x_eval, whole.g_eval, team, args, rows, b)
-            if not lives:
+            alive, f = evaluate(whole.x_eval, whole.g_eval, team, args, rows, b)
+            if not alive:
                 return False
             tell(arrays, record, f, settings)
-        store(arrays, p, results, b, speaks)
+        store(arrays, p, results, b, writes)
         return True
 
     return device_function(solve)
 
 
 def _settings(numbers, team):
-    """Settings from ``(hyper, reals, counts, rates, accumulator)``: a kernel takes tuples of equal things."""
-    hyper, reals, counts, rates, _ = numbers
-    tests = StoppingTests(reals[0], reals[1], reals[2], reals[3], counts[0], counts[1], counts[2], reals[4])
-    return Settings(Hyper(*hyper), tests, rates, reals[5], 1, team)
+    return Settings(numbers.hyper, numbers.tests, numbers.rates, numbers.curvature, 1, team)
 
 
-def _begin(arrays, starts, accumulator, b):
-    """Make the vectors those of a new run; what is not set here is written before it is read."""
-    x, lower = arrays.x, arrays.lower
-    for i in range(x.size):
-        arrays.grad_avg[i] = 0  # before x, which stands in the place of unused vectors
-        arrays.momentum_buffer[i] = 0
-        x[i] = starts[i, b]
-        if lower.size:
-            x[i] = min(max(x[i], lower[i]), arrays.upper[i])
-        arrays.x_best[i] = x[i]
-        arrays.g_eval[i] = math.nan  # an element that the objective never fills is seen
-        arrays.square_avg[i] = accumulator
+def _store(arrays, p, results, b, writes):
+    f = store_point(p, arrays, results.x[:, b], results.jac[:, b])
+    if writes:
+        results.fun[b] = f
+        results.nit[b] = p.nit
+        results.nfev[b] = p.nfev
+        results.status[b] = p.status
 
 
-def _store(arrays, p, results, b, speaks):
-    """The point that met the test on the gradient, otherwise the best."""
-    x_found, f_found, g_found, nit, nfev, status = results
-    best = p.status != _GTOL and math.isfinite(p.f_best)
-    for i in range(arrays.x.size):
-        x_found[i, b] = arrays.x_best[i] if best else arrays.x[i]
-        g_found[i, b] = arrays.g_best[i] if best else arrays.g_eval[i]
-    if speaks:
-        f_found[b] = p.f_best if best else p.f
-        nit[b] = p.nit
-        nfev[b] = p.nfev
-        status[b] = p.status
+def _make_evaluate(fun: Any, ndims: tuple[int, ...], together: bool = False) -> Any:
+    """``evaluate(x, g, team, args, rows, b)``: call fun with args and the data of problem b.
 
-
-def _make_evaluate(fun: Any, ranks: tuple[int, ...], together: bool = False) -> Any:
-    """``evaluate(x, g, team, args, rows, b)``: call fun with args and the data of problem b, one array after another.
-
-    It returns whether all is well, and f; or only f, for a block of threads that evaluate `together` and are given a
-    Team. Tuples of different arrays cannot be looped over in compiled code, so each array has a function of its own.
+    It returns whether the thread is alive, and f; or only f, for threads of a block that evaluate `together` and are
+    given a Team. Compiled code cannot loop over a tuple of different arrays, so a function for each array adds it.
     """
     fun = device_function(fun)
 
@@ -253,13 +240,13 @@ def _make_evaluate(fun: Any, ranks: tuple[int, ...], together: bool = False) -> 
 
     evaluate = device_function(call_together if together else call)
     with_next = _with_next_first if together else _with_next_last
-    for rank in reversed(ranks):
-        evaluate = device_function(with_next(evaluate, rank))
+    for ndim in reversed(ndims):
+        evaluate = device_function(with_next(evaluate, ndim))
     return evaluate
 
 
-def _with_next_last(rest: Any, rank: int) -> Callable[..., Any]:
-    """Take one array of data whose last axis is the problem."""
+def _with_next_last(rest: Any, ndim: int) -> Callable[..., Any]:
+    """Add one array of data whose last axis is the problem."""
 
     def of_numbers(x, g, team, args, rows, b):
         return rest(x, g, team, (*args, rows[0][b]), rows[1:], b)
@@ -270,11 +257,11 @@ def _with_next_last(rest: Any, rank: int) -> Callable[..., Any]:
     def of_matrices(x, g, team, args, rows, b):
         return rest(x, g, team, (*args, rows[0][:, :, b]), rows[1:], b)
 
-    return (of_numbers, of_vectors, of_matrices)[rank - 1]
+    return (of_numbers, of_vectors, of_matrices)[ndim - 1]
 
 
-def _with_next_first(rest: Any, _rank: int) -> Callable[..., Any]:
-    """Take one array of data whose first axis is the problem."""
+def _with_next_first(rest: Any, _ndim: int) -> Callable[..., Any]:
+    """Add one array of data whose first axis is the problem."""
 
     def of_any(x, g, team, args, rows, b):
         return rest(x, g, team, (*args, rows[0][b]), rows[1:], b)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop_nb._core.options import LbfgsOptions, RmspropOptions, largest_gradient
+from rmsprop_nb._core.options import Options, RmspropOptions, largest_gradient
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.settings import StoppingTests
 from rmsprop_nb._core.status import MESSAGES, Status
@@ -25,6 +25,8 @@ from rmsprop_nb._cuda.arrays import copy_like, device_array, device_zeros, strea
 from rmsprop_nb._cuda.native import address_of
 from rmsprop_nb._cuda.update import ArrayRow, Formats, StepNumbers, launch_update
 from rmsprop_nb._kernels.update import bias_after
+from rmsprop_nb._methods.points import returns_best
+from rmsprop_nb._numba.decorators import plain
 
 # Options that would need a look at every iteration, or that keep something on the host.
 _ON_HOST_ONLY = (
@@ -32,7 +34,7 @@ _ON_HOST_ONLY = (
 )  # fmt: skip
 
 
-def minimize_on_device(given: Any, options: RmspropOptions | LbfgsOptions, deterministic: bool) -> Result:
+def minimize_on_device(given: Any, options: Options, deterministic: bool) -> Result:
     """Minimize from a device array, of which a copy is made; `given` are the Arguments of `minimize`."""
     run = _Run(given, _checked(given, options), deterministic)
     try:
@@ -44,7 +46,7 @@ def minimize_on_device(given: Any, options: RmspropOptions | LbfgsOptions, deter
     return run.result(status)
 
 
-def _checked(given: Any, options: RmspropOptions | LbfgsOptions) -> RmspropOptions:
+def _checked(given: Any, options: Options) -> RmspropOptions:
     """The options, if they and the arguments are for a device."""
     check_callable("fun", given.fun)
     if given.callback is not None:
@@ -157,7 +159,7 @@ class _Run:
 
     def result(self, status: Status) -> Result:
         """The point that met the test on the gradient, otherwise the best of those looked at."""
-        best = status is not Status.GTOL and math.isfinite(self.f_best)
+        best = plain(returns_best)(status, self.f_best)
         return Result(
             x=self.x_best if best else self.x,
             fun=self.f_best if best else self.f,

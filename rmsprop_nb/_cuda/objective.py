@@ -1,4 +1,4 @@
-"""Compiles an objective for a device by itself, before anything is launched, and says what is wrong with it."""
+"""The objective compiled for a device by itself, before anything is launched, to explain what is wrong with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rmsprop_nb._cuda.native import compiled_for, count_double
 from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._kernels.thread_team import Team
 
-# What in a compiler's error says which construct it was about. Order matters: allocation is at the bottom of much else.
+# Patterns in compiler errors, and the constructs they point to. Order matters: allocation underlies many others.
 CONSTRUCTS = (
     (r"<ufunc '(\w+)'>", "np.{}"),
     (r"Unknown attribute '(\w+)' of type Module\(<module '(numpy[\w.]*)'", "{1}.{0}"),
@@ -36,7 +36,7 @@ ADVICE = (
 
 
 def check_arguments(job: Job) -> None:
-    """Raise unless the device can be given the arguments."""
+    """Raise unless the arguments can be passed to a device."""
     for k, arg in enumerate(job.problem.args):
         if not (_is_sendable(arg) or (k == 0 and isinstance(arg, Team))):
             msg = (
@@ -94,7 +94,7 @@ def _type_of_row(row: Any) -> Any:
 
 
 def _said(fun: Any, error: Exception) -> str:
-    """What the compiler says, with the construct in front."""
+    """Return the compiler's message, preceded by the construct that it is about."""
     said = str(error)
     construct = next((name.format(*found.groups()) for p, name in CONSTRUCTS if (found := re.search(p, said))), None)
     where = _line_of(fun, said)
@@ -104,7 +104,7 @@ def _said(fun: Any, error: Exception) -> str:
 
 
 def _line_of(fun: Any, said: str) -> str:
-    """The line of the objective's file that an error names."""
+    """Return the line of the objective's file that an error names."""
     file = Path(getattr(fun, "py_func", fun).__code__.co_filename).name
     found = re.search(rf'{re.escape(file)}(?:", line (\d+)| \((\d+)\))', said)
     return f" ({file}, line {found[1] or found[2]})" if found else ""

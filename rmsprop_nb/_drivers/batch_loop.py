@@ -1,7 +1,7 @@
 """Many problems one after the other in compiled code, each from its own start and with its own rows of data.
 
-A worker owns one set of vectors and uses it for every problem, so memory does not grow with their number. The numbers
-are those of the single loop: it is the same ask and tell.
+A worker uses one set of vectors for every problem, so memory does not grow with their number. The results are those of
+the single loop, because ask and tell are the same.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.settings import Settings
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._drivers.loop import Algorithm
-from rmsprop_nb._kernels.vectors import clip, copy
+from rmsprop_nb._methods.method import Algorithm
+from rmsprop_nb._methods.points import start_run, store_point
 from rmsprop_nb._numba.calls import try_objective
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
 
-_RUNNING, _GTOL = int(Status.RUNNING), int(Status.GTOL)
+_RUNNING = int(Status.RUNNING)
 _EXCEPTION, _INTERRUPTED = int(Status.EXCEPTION), int(Status.INTERRUPTED)
 
 
@@ -39,7 +39,7 @@ class RowArgs(NamedTuple):
 
 
 class BatchResults(NamedTuple):
-    """What is known of every problem, one row each."""
+    """The results of all problems, one row each."""
 
     x: NDArray[Any]
     fun: NDArray[np.float64]
@@ -50,7 +50,7 @@ class BatchResults(NamedTuple):
 
     @classmethod
     def empty(cls, starts: NDArray[Any]) -> BatchResults:
-        """Results of problems that have not been run."""
+        """Make the results of problems that have not been run."""
         count = len(starts)
         return cls(
             np.full_like(starts, np.nan),
@@ -63,22 +63,22 @@ class BatchResults(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What all workers share: the objective, the starts and data of every problem, and where results go.
+    """What all workers share: the objective, the starts and data of every problem, and the results.
 
-    `new` and `new_record` are the state of a run that has not begun.
+    `new_record` is the record of a new run, `first_square_avg` the value of S at the start.
     """
 
     address: int
     rows: RowArgs
     starts: NDArray[Any]
-    new: Arrays
+    first_square_avg: Any
     new_record: NDArray[Any]
     settings: Settings
     results: BatchResults
 
 
 class Worker(NamedTuple):
-    """What a worker has for itself: vectors, a record, and a copy of the packed arguments, which stands at `data`."""
+    """What each worker has: vectors, a record, and a copy of the packed arguments, whose address is `data`."""
 
     arrays: Arrays
     record: NDArray[Any]
@@ -97,10 +97,10 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
         p = record[0]
         for problem in range(begin, end):
             if batch.results.status[problem] != _INTERRUPTED:
-                continue  # an earlier run has ended it
+                continue  # it has a result from an earlier run
             record[0] = batch.new_record[0]
             p.status = _RUNNING
-            _reset(arrays, batch.new, batch.starts[problem])
+            start_run(arrays, batch.starts[problem], batch.first_square_avg)
             _set_row(worker.words, batch.rows, problem)
             while p.status == _RUNNING:
                 ask(arrays, record, settings)
@@ -115,20 +115,6 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
 
 
 @inline_jit
-def _reset(arrays, new, start):
-    copy(start, arrays.x)
-    if arrays.lower.size:
-        clip(arrays.x, arrays.lower, arrays.upper)
-    copy(arrays.x, arrays.x_best)
-    copy(new.g, arrays.g)
-    copy(new.g_eval, arrays.g_eval)
-    copy(new.g_best, arrays.g_best)
-    copy(new.square_avg, arrays.square_avg)
-    copy(new.grad_avg, arrays.grad_avg)
-    copy(new.momentum_buffer, arrays.momentum_buffer)
-
-
-@inline_jit
 def _set_row(words, rows, problem):
     for k in range(rows.slots.size):
         words[rows.slots[k]] = rows.first[k] + problem * rows.stride[k]
@@ -138,15 +124,8 @@ def _set_row(words, rows, problem):
 
 @inline_jit
 def _store_result(results, problem, p, arrays):
-    """The point that met the test on the gradient, otherwise the best; the status last, for those who look on."""
+    """Store the result; the status last, because others read it meanwhile."""
+    results.fun[problem] = store_point(p, arrays, results.x[problem], results.jac[problem])
     results.nit[problem] = p.nit
     results.nfev[problem] = p.nfev
-    if p.status == _GTOL or not np.isfinite(p.f_best):
-        results.fun[problem] = p.f
-        copy(arrays.x, results.x[problem])
-        copy(arrays.g_eval, results.jac[problem])
-    else:
-        results.fun[problem] = p.f_best
-        copy(arrays.x_best, results.x[problem])
-        copy(arrays.g_best, results.jac[problem])
     results.status[problem] = p.status

@@ -1,4 +1,4 @@
-"""Runs the problems of a batch in other processes: in a pool of our own, or by whatever map-like the user has."""
+"""The problems of a batch run in other processes: in a pool, or by a map-like that the user passes."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.batch_loop import BatchResults
-from rmsprop_nb._drivers.batch_result import told
+from rmsprop_nb._drivers.batch_result import as_text
 from rmsprop_nb._drivers.batch_threads import KEPT_EXCEPTIONS, Job, run_here
 from rmsprop_nb._objectives.problem import Problem
 
 Engine = Callable[[Callable[[Job], Any], Iterable[Job]], Iterable[Any]]
-"""What is called as ``map`` is."""
+"""A callable with the signature of ``map``."""
 
 Which = NDArray[np.intp]
 Outcome = tuple[BatchResults, dict[int, Exception]]
 
-# Parts are small, because problems differ in length, but few: each is sent with the args that all share.
+# Parts are small, because problems take different times, but few: each is sent with the args that all share.
 _MOST_PARTS = 256
 _PARTS_PER_PROCESS = 8
 
 
 def check_sendable(problem: Problem) -> None:
-    """Raise unless a new process can be given the objective."""
+    """Raise unless the objective can be sent to another process."""
     for name, function in (("fun", problem.fun), ("jac", problem.jac)):
-        # What stands in a notebook or at the prompt pickles, and then is not found by the other process.
-        typed_in = not hasattr(sys.modules["__main__"], "__file__")
-        if (typed_in and getattr(function, "__module__", "") == "__main__") or not _pickles(function):
+        # A function defined in a notebook or at the prompt can be pickled, but the other process does not find it.
+        interactive = not hasattr(sys.modules["__main__"], "__file__")
+        if (interactive and getattr(function, "__module__", "") == "__main__") or not _pickles(function):
             msg = (
                 f"{name} must be a function at the top of a module to run in other processes, got {function!r}; move "
                 "it there, compile it with numba.njit so that workers are threads, or give workers a map-like that "
@@ -58,7 +58,7 @@ def run_elsewhere(
     exceptions: dict[int, Exception],
     on_done: Callable[[int], None],
 ) -> BaseException | None:
-    """Run the problems that `results` says have not been run; return what kept some of them from being run."""
+    """Run the problems that have no result yet; return the error that kept some of them from being run."""
     pending = np.flatnonzero(results.status == Status.INTERRUPTED)
     on_done(len(results.status) - len(pending))
     most = _MOST_PARTS if callable(engine) else _PARTS_PER_PROCESS * engine
@@ -74,17 +74,17 @@ def run_elsewhere(
             on_done(len(which))
     except KeyboardInterrupt:
         return None
-    except Exception as error:  # noqa: BLE001 - engines fail as they like, and what they have finished is kept
+    except Exception as error:  # noqa: BLE001 - an engine may raise anything, and what it has finished is kept
         return error
     return failure
 
 
 def run_part(job: Job) -> Outcome:
-    """Run a part in the process that it was sent to."""
+    """Run a part; called in the other process."""
     results = BatchResults.empty(job.starts)
     exceptions: dict[int, Exception] = {}
     run_here(job, job.compiled(), 1, results, exceptions, lambda _: None)
-    return results, {k: error if _pickles(error) else told(error) for k, error in exceptions.items()}
+    return results, {k: error if _pickles(error) else as_text(error) for k, error in exceptions.items()}
 
 
 def _by_engine(engine: Engine, job: Job, parts: list[Which]) -> Iterator[tuple[Which, Outcome]]:
@@ -96,8 +96,10 @@ def _by_engine(engine: Engine, job: Job, parts: list[Which]) -> Iterator[tuple[W
 
 
 def _by_processes(workers: int, job: Job, parts: list[Which]) -> Iterator[tuple[Which, Outcome | BaseException]]:
-    """As they come. New processes, because a fork after compiled threads have run hangs; not multiprocessing's pool,
-    because that waits for ever for a process that has died.
+    """Yield the results as they come.
+
+    The processes are spawned, because a fork after compiled threads have run can hang. multiprocessing.Pool is not
+    used, because it waits for ever for a process that has died.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(parts)) or 1, mp_context=context) as pool:
@@ -114,5 +116,5 @@ def _merge(which: Which, outcome: Outcome, results: BatchResults, exceptions: di
     for name, values in found._asdict().items():
         getattr(results, name)[which] = values
     exceptions.update({int(which[k]): error for k, error in raised.items()})
-    for k in sorted(exceptions)[KEPT_EXCEPTIONS:]:  # parts come in any order, and the first are kept
+    for k in sorted(exceptions)[KEPT_EXCEPTIONS:]:  # parts come in any order; keep the exceptions of the first problems
         del exceptions[k]

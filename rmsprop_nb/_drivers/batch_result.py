@@ -1,4 +1,4 @@
-"""The result of a batch, whole or begun."""
+"""The result of a batch, complete or not."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from rmsprop_nb._drivers.batch_loop import BatchResults
 
 
 class LoadedError(RuntimeError):
-    """An exception that was saved, of which the text is left."""
+    """An exception that was saved; only its text is left."""
 
 
-def told(error: Exception) -> LoadedError:
-    """The exception as text; one that was loaded is such a text already."""
+def as_text(error: Exception) -> LoadedError:
+    """Keep the text of an exception; a loaded one is returned as it is."""
     return error if isinstance(error, LoadedError) else LoadedError(f"{type(error).__name__}: {error}")
 
 
 class IncompleteBatchError(RuntimeError):
-    """Some problems of a batch could not be run, because a worker or the engine failed.
+    """Some problems of a batch could not be run, because a worker failed.
 
     Attributes
     ----------
     result : BatchResult
-        The problems that have ended; those that have no result have status 98. ``minimize_batch(...,
+        The result so far; problems without a result have status 98. ``minimize_batch(...,
         state=error.result)`` runs them.
     """
 
@@ -44,7 +44,7 @@ class IncompleteBatchError(RuntimeError):
 
 
 def _ranges(numbers: NDArray[np.intp]) -> str:
-    """Numbers in increasing order as text, "0-3, 7"; the first ten ranges."""
+    """Format increasing numbers as ranges, "0-3, 7"; the first ten of them."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
     shown = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs[:10]]
     return ", ".join(shown) + (", ..." if len(runs) > 10 else "")
@@ -54,9 +54,9 @@ class BatchResult(Result):
     """An OptimizeResult whose fields have a row for each problem; see `minimize_batch`."""
 
     def to_tree(self) -> dict[str, Any]:
-        """Return everything as plain values and arrays; messages follow from the status, exceptions become text."""
+        """Return plain values and arrays; messages follow from the status, and exceptions become text."""
         fields = {name: value for name, value in self.items() if name not in ("message", "exceptions")}
-        texts = {str(k): str(told(error)) for k, error in self.exceptions.items()}
+        texts = {str(k): str(as_text(error)) for k, error in self.exceptions.items()}
         return {"class": "BatchResult", "fields": fields, "exceptions": texts}
 
     def __repr__(self) -> str:
@@ -73,8 +73,8 @@ class BatchResult(Result):
         return as_html({first: "", **counts, "lowest f": lowest.removeprefix("lowest f: ")})
 
 
-def begun(state: Any, starts: NDArray[Any]) -> tuple[BatchResults, dict[int, Exception]]:
-    """Room for the results, with those of an earlier run."""
+def earlier_results(state: Any, starts: NDArray[Any]) -> tuple[BatchResults, dict[int, Exception]]:
+    """Make the arrays of results, and fill in those of an earlier run."""
     results = BatchResults.empty(starts)
     if state is None:
         return results, {}
@@ -94,7 +94,7 @@ def begun(state: Any, starts: NDArray[Any]) -> tuple[BatchResults, dict[int, Exc
 
 
 def snapshot(results: BatchResults) -> BatchResults:
-    """A copy while others write: the status first, because it is written last."""
+    """Copy results while other threads write them: the status first, because it is written last."""
     status = results.status.copy()
     return BatchResults(**{name: a.copy() for name, a in results._asdict().items() if name != "status"}, status=status)
 

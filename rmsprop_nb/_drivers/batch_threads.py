@@ -1,4 +1,4 @@
-"""Runs the problems of a batch in this process: compiled ones on threads, others one by one."""
+"""The problems of a batch run in this process: compiled ones on threads, others one by one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._api.minimize import outcome
+from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
 from rmsprop_nb._drivers.loop import StopRun, record_argument
-from rmsprop_nb._drivers.solve import AnyOptions, algorithm_of, batch_settings, run, starting_state
+from rmsprop_nb._drivers.solve import algorithm_of, batch_settings, outcome, run, starting_state
 from rmsprop_nb._objectives.compiled import CompiledObjective, compile_objective
 from rmsprop_nb._objectives.problem import Problem
 
@@ -24,26 +24,26 @@ KEPT_EXCEPTIONS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Problems that differ in their starts and rows: number k minimizes ``fun(x, *args, *(row[k] for row in rows))``.
+    """Problems that differ in their starts and rows: problem k minimizes ``fun(x, *args, *(row[k] for row in rows))``.
 
-    The args of `problem` are those that all share.
+    All problems share the args of `problem`.
     """
 
     problem: Problem
     starts: NDArray[Any]
     rows: tuple[NDArray[Any], ...]
-    options: AnyOptions
+    options: Options
 
     def alone(self, k: int) -> Problem:
-        """Problem number k, as `minimize` would be given it."""
+        """Return problem k as `minimize` would be given it."""
         return dataclasses.replace(self.problem, args=(*self.problem.args, *(row[k] for row in self.rows)))
 
     def part(self, which: NDArray[np.intp]) -> Job:
-        """The job of some of the problems."""
+        """Return the job of some of the problems."""
         return dataclasses.replace(self, starts=self.starts[which], rows=tuple(row[which] for row in self.rows))
 
     def compiled(self) -> CompiledObjective | None:
-        """The objective as compiled code, if that is possible."""
+        """Compile the objective; return None if that is not possible."""
         return compile_objective(self.alone(0), self.starts.dtype)
 
 
@@ -55,7 +55,7 @@ def run_here(
     exceptions: dict[int, Exception],
     on_done: Callable[[int], None],
 ) -> None:
-    """Run the problems that `results` says have not been run; `workers` counts threads, of a compiled objective."""
+    """Run the problems that have no result yet; `workers` is the number of threads for a compiled objective."""
     if objective is None:
         _run_one_by_one(job, results, exceptions, on_done)
     else:
@@ -75,27 +75,27 @@ def _run_compiled(
         address=objective.address,
         rows=_row_args(objective, job.rows),
         starts=starts,
-        new=new.arrays,
+        first_square_avg=starts.dtype.type(options.first_square_avg),
         new_record=new.record,
         settings=batch_settings(options, starts[0]),
         results=results,
     )
     loop = make_batch_loop(algorithm_of(options, parallel=False))
-    blocks = _Blocks(len(starts), workers, on_done)
+    ranges = _Ranges(len(starts), workers, on_done)
 
     def work() -> None:
         own = new.copy()
         words = objective.words.copy()
         worker = Worker(own.arrays, record_argument(own), words, int(words.ctypes.data))
-        for begin, end in blocks:
+        for begin, end in ranges:
             with objective.in_turn():
                 loop(batch, worker, begin, end)
 
-    _on_threads(work, workers, blocks)
+    _on_threads(work, workers, ranges)
 
 
-def _on_threads(work: Callable[[], None], workers: int, blocks: _Blocks) -> None:
-    """Run `work` on so many threads; on Ctrl-C let each finish its block."""
+def _on_threads(work: Callable[[], None], workers: int, ranges: _Ranges) -> None:
+    """Run `work` on `workers` threads; on Ctrl-C let each finish its range."""
     try:
         if workers == 1:
             work()
@@ -106,14 +106,14 @@ def _on_threads(work: Callable[[], None], workers: int, blocks: _Blocks) -> None
                 for future in futures:
                     future.result()
             except BaseException:
-                blocks.stop()
+                ranges.stop()
                 raise
     except KeyboardInterrupt:
-        blocks.stop()
+        ranges.stop()
 
 
-class _Blocks:
-    """Hands out ranges of problems to threads: small ones, because problems differ in length."""
+class _Ranges:
+    """Hand out ranges of problems to threads: short ones, because problems take different times."""
 
     def __init__(self, count: int, workers: int, on_done: Callable[[int], None]) -> None:
         self._count = count
@@ -134,13 +134,13 @@ class _Blocks:
                 self._on_done(end - begin)
 
     def stop(self) -> None:
-        """Hand out no more."""
+        """Hand out no more ranges."""
         with self._lock:
             self._next = self._count
 
 
 def _row_args(objective: CompiledObjective, rows: tuple[NDArray[Any], ...]) -> RowArgs:
-    """Say which words of the packed arguments change from problem to problem, and how."""
+    """Describe which words of the packed arguments change from problem to problem, and how."""
     offsets = objective.offsets[-1 - len(rows) : -1] if rows else []
     slots: list[int] = []
     first: list[int] = []
@@ -166,7 +166,7 @@ def _row_args(objective: CompiledObjective, rows: tuple[NDArray[Any], ...]) -> R
 
 
 def _words_of_scalars(row: NDArray[Any]) -> NDArray[np.int64]:
-    """The values of an array as packed words, shape (words of one value, B)."""
+    """Return the values of an array as packed words, shape (words of one value, B)."""
     dtype = row.dtype.newbyteorder("=")
     size = -(-dtype.itemsize // 8) * 8
     padded = np.zeros((row.size, size), np.uint8)
@@ -222,7 +222,7 @@ class _Catching:
 
 
 def exceptions_of(job: Job, results: BatchResults, known: dict[int, Exception]) -> Iterator[tuple[int, Exception]]:
-    """Compiled code only knows that the objective raised: run the problem again to see what."""
+    """Run problems again whose objective raised, because compiled code does not keep the exception."""
     failed = np.flatnonzero(results.status == Status.EXCEPTION)[:KEPT_EXCEPTIONS]
     for k in (int(k) for k in failed if k not in known):
         try:

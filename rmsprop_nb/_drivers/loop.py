@@ -1,7 +1,7 @@
-"""The loop around ask and tell: iterate, count, watch the clock. It knows neither the algorithm nor SciPy.
+"""The loop around ask and tell: it iterates, counts and watches the clock. It knows neither the method nor SciPy.
 
-A compiled objective is driven by a compiled loop in chunks of evaluations, short enough that Ctrl-C, time limits and
-callbacks are answered at once. Chunks never change the numbers: a run's whole state stands in its arrays and record.
+A compiled objective runs in a compiled loop, in chunks of evaluations short enough that Ctrl-C, time limits and
+callbacks take effect at once. Chunks do not change the results: the whole state of a run is in its arrays and record.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.settings import Settings
 from rmsprop_nb._core.status import Status
+from rmsprop_nb._methods.method import Algorithm
+from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._numba.calls import call_objective
 from rmsprop_nb._numba.decorators import JIT_ENABLED, inline_jit, kernel_jit
 from rmsprop_nb._numba.thread_safety import in_turn
@@ -26,11 +27,11 @@ from rmsprop_nb._objectives.compiled import CompiledObjective
 _RUNNING = int(Status.RUNNING)
 
 CHUNK_SECONDS = 0.02
-"""Time after which compiled code comes back to Python."""
+"""Time after which compiled code returns to Python."""
 
 LARGEST_CHUNK = 2**20
 LARGEST_RECORDED_CHUNK = 2**16
-"""Evaluations in a chunk, and in one whose iterations are recorded or have their learning rates computed in Python."""
+"""Most evaluations in a chunk; fewer if iterations are recorded or Python computes their learning rates."""
 
 TRACE_COLUMNS = ("nit", "nfev", "fun", "gnorm", "learning_rate")
 
@@ -39,16 +40,8 @@ Evaluate = Callable[[NDArray[Any], NDArray[Any]], float]
 """``evaluate(x, g) -> f`` fills g."""
 
 
-class Algorithm(NamedTuple):
-    """A pair of compiled functions, and a name under which the loop around them is kept on disk."""
-
-    name: tuple[Any, ...]
-    ask: Any
-    tell: Any
-
-
 class Monitor(NamedTuple):
-    """Who watches a run.
+    """What happens beside a run.
 
     ``on_iteration(x, f)`` is called after every iteration and may raise StopIteration; ``schedule(step)`` gives the
     learning rate where it is not constant; ``stride`` > 0 records every stride-th iteration; ``on_chunk()`` is called
@@ -81,7 +74,7 @@ def drive(
     monitor: Monitor,
 ) -> NDArray[np.float64]:
     """Run until a test is met; the status is left in the state. Returns the recorded rows, `TRACE_COLUMNS`."""
-    p = state.record[0]  # by name in brackets: attributes of a record are slow
+    p = state.record[0]  # items are faster than attributes
     p["status"], p["nit"], p["nfev"] = _RUNNING, 0, 0
     advance = (
         _compiled(algorithm, state, objective)
@@ -108,7 +101,7 @@ def run_chunks(
     start = time.perf_counter()
     pause = monitor.on_iteration is not None
     largest = LARGEST_RECORDED_CHUNK if monitor.stride or monitor.schedule else LARGEST_CHUNK
-    budget = 1  # nobody knows yet how long an evaluation takes
+    budget = 1  # the time of an evaluation is not known yet
     while p["status"] == _RUNNING:
         chunk_start = time.perf_counter()
         nit = p["nit"]
@@ -134,10 +127,10 @@ def run_chunks(
 
 
 def taking_turns(advance: Advance, objective: Any, settings: Any) -> Advance:
-    """The same, in turn where updates or the objective have threads of their own."""
+    """Make `advance` take turns with other threads, if updates or the objective use threads."""
     if isinstance(objective, CompiledObjective) and objective.launches_threads:
         turn = objective.in_turn
-    elif settings.blocks > 1:
+    elif settings.pieces > 1:
         turn = in_turn
     else:
         return advance
@@ -150,13 +143,13 @@ def taking_turns(advance: Advance, objective: Any, settings: Any) -> Advance:
 
 
 def next_budget(budget: int, seconds: float, largest: int) -> int:
-    """Number of evaluations that take about CHUNK_SECONDS, growing carefully."""
+    """Return the number of evaluations that take about CHUNK_SECONDS, at most eight times as many as before."""
     fitting = budget * CHUNK_SECONDS / max(seconds, 1e-9)
     return max(1, min(int(fitting), 8 * budget, largest))
 
 
 def next_rates(schedule: Callable[[int], float], step: int, count: int, dtype: Any) -> NDArray[Any]:
-    """Learning rates of so many steps from `step` on; raises if one is none."""
+    """Return `count` learning rates from `step` on; raise if one is invalid."""
     rates = np.array([schedule(k) for k in range(step, step + count)], dtype=np.float64)
     if not (np.isfinite(rates).all() and (rates >= 0.0).all()):
         k = int(np.flatnonzero(~(np.isfinite(rates) & (rates >= 0.0)))[0])
@@ -166,7 +159,7 @@ def next_rates(schedule: Callable[[int], float], step: int, count: int, dtype: A
 
 
 def _interpreted(algorithm: Algorithm, state: RunState, objective: Evaluate) -> Advance:
-    """The loop in Python, around an objective that is called from Python."""
+    """Make the loop in Python, around an objective that is called from Python."""
     ask, tell = algorithm.ask, algorithm.tell
     arrays, record = state.arrays, record_argument(state)
     p = state.record[0]
@@ -192,7 +185,7 @@ def _interpreted(algorithm: Algorithm, state: RunState, objective: Evaluate) -> 
 
 
 def _compiled(algorithm: Algorithm, state: RunState, objective: CompiledObjective) -> Advance:
-    """The same loop, compiled, around a compiled objective."""
+    """Make the same loop, compiled, around a compiled objective."""
     run = _make_compiled_loop(algorithm)
     arrays, record = state.arrays, record_argument(state)
 
@@ -237,10 +230,10 @@ def _make_compiled_loop(algorithm: Algorithm) -> Any:
 
 @inline_jit
 def next_recorded(count, stride):
-    """The next multiple of `stride`, so that the loop divides only where it records."""
+    """Return the next multiple of `stride`, so that the loop divides only when it records."""
     return (count // stride + 1) * stride if stride > 0 else 0
 
 
 def record_argument(state: RunState) -> NDArray[Any]:
-    """The record as ask and tell take it: plain for Numba, with attributes for the same functions run as Python."""
+    """Return the record as ask and tell take it: plain for Numba, with attributes if they run as Python."""
     return state.record if JIT_ENABLED else state.record.view(np.recarray)

@@ -1,5 +1,7 @@
-"""The loop over mini-batches, compiled around a compiled objective and in Python around a Python one; and passes over
-the data that only evaluate. Both give the same numbers: they share the order of rows, the steps and the sums.
+"""The loop over mini-batches, and passes over the data that only evaluate.
+
+Both are compiled around a compiled objective and run in Python around a Python one. The results are the same, because
+the order of rows, the steps and the sums are.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.settings import MinibatchSettings
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.loop import LARGEST_CHUNK, Advance, next_budget, next_recorded, record_argument
 from rmsprop_nb._drivers.row_order import Feed, Rows, load_batch
 from rmsprop_nb._kernels.vectors import copy
+from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._numba.calls import call_objective
 from rmsprop_nb._numba.decorators import kernel_jit
 from rmsprop_nb._objectives.compiled import compile_objective
@@ -28,14 +30,14 @@ _RUNNING = int(Status.RUNNING)
 
 
 class MinibatchAlgorithm(NamedTuple):
-    """What takes in the gradient of a batch, and a name under which the loop around it is kept on disk."""
+    """The function that takes in the gradient of a batch, and a name under which the loop around it is kept on disk."""
 
     name: tuple[Any, ...]
     tell: Any
 
 
 class Target(NamedTuple):
-    """An objective and the rows it is to be evaluated on.
+    """An objective and the rows it is evaluated on.
 
     With a `feed` the objective is a CompiledObjective; without, it is a PythonObjective and `args` follow those of the
     batch.
@@ -47,13 +49,13 @@ class Target(NamedTuple):
     feed: Feed | None = None
 
     def load(self, seed: Any, epoch: int, batch: int) -> int:
-        """Put a batch before an objective in Python and return its number of rows."""
+        """Pass a batch to a Python objective, and return its number of rows."""
         rows, count = self.rows.batch(seed, epoch, batch)
         self.objective.args = (*rows, *self.args)
         return count
 
     def mean(self, x: NDArray[Any], with_gradient: bool) -> tuple[float, NDArray[Any]]:
-        """Mean over all rows of f, and of the gradient if that is asked for: each batch counts with its rows.
+        """Return the mean of f over all rows, and of the gradient if asked for; each batch is weighted by its rows.
 
         For an objective that is a mean over its rows this is the objective on all the data at once, without holding
         them in memory.

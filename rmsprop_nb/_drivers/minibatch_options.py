@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from rmsprop_nb._core.options import Rule, largest_gradient
 from rmsprop_nb._core.progress import Watched
 from rmsprop_nb._core.records import MINIBATCH_DTYPE, MinibatchArrays
-from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.settings import MinibatchSettings
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import as_count, as_number, as_rel_step, check_known, check_learning_rate
@@ -22,6 +21,7 @@ from rmsprop_nb._drivers.minibatch_loop import MinibatchAlgorithm
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE
 from rmsprop_nb._methods import prodigy
 from rmsprop_nb._methods.minibatch import make_tell, make_textbook_step
+from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._numba.thread_safety import usable_threads
 
 AUTO = ("auto", "auto-constant")
@@ -126,7 +126,7 @@ class Plan(Watched):
             epochs=int(self.epochs),
             horizon=steps if self.learning_rate == "auto" else 0,
             averaging=self.averages,
-            blocks=usable_threads() if self._parallel(x) else 1,
+            pieces=usable_threads() if self._parallel(x) else 1,
         )
 
     def _parallel(self, x: NDArray[Any]) -> bool:

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.loop import StopRun
+from rmsprop_nb._methods.run_state import RunState
 
 _METHODS = ("Get_rank", "Allreduce", "allgather")
 _WEIGHT, _F = range(2)  # what stands before the gradient in each sum

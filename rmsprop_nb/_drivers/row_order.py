@@ -1,8 +1,8 @@
-"""Batches of rows: which rows come in which order, and how they get to the objective.
+"""Batches of rows: their order, and how they are passed to the objective.
 
 The order of an epoch is a keyed permutation that is computed, not stored: the row at any position follows from the
-seed, the epoch and the position. So shuffling takes no memory, a run can go on in the middle of an epoch, and every
-driver, and every machine, sees the same batches.
+seed, the epoch and the position. So shuffling takes no memory, a run can be resumed in the middle of an epoch, and
+every driver and machine sees the same batches.
 
 The permutation is a Feistel network (M. Luby, C. Rackoff, SIAM J. Comput. 17, 1988) over the next power of two, with
 rows beyond the last one passed over by cycle walking (J. Black, P. Rogaway, CT-RSA 2002); R. Mitchell, D. Stokes,
@@ -22,7 +22,7 @@ from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
 from rmsprop_nb._objectives.compiled import CompiledObjective
 
 ROUNDS = 8
-_LEAST_BITS = np.uint64(7)  # a network of so few rounds is not random enough over fewer
+_LEAST_BITS = np.uint64(7)  # with this number of rounds, fewer bits are not random enough
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIER_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MULTIPLIER_2 = np.uint64(0x94D049BB133111EB)
@@ -69,9 +69,9 @@ def draw(indices, begin, count, seed, epoch, n_rows):
 class Feed(NamedTuple):
     """How compiled code lays a batch out among the packed arguments; one entry for each array of the data.
 
-    A row of array a stands at ``sources[a] + row*strides[a]``, as ``pieces[a]`` pieces of ``piece_bytes[a]``, the next
+    Row `row` of array a is at ``sources[a] + row*strides[a]``, as ``pieces[a]`` pieces of ``piece_bytes[a]``, the next
     ``piece_strides[a]`` further on. It is copied into a buffer, unless ``buffers[a]`` is 0: then the objective is given
-    the rows where they stand. The words ``address_slots[a]`` and ``length_slots[a]`` of the packed arguments are the
+    the rows in place. The words ``address_slots[a]`` and ``length_slots[a]`` of the packed arguments are the
     address and the number of rows of the batch.
     """
 
@@ -135,12 +135,12 @@ class Order:
         return -(-self.n_rows // self.batch_size)
 
     def span(self, batch: int) -> tuple[int, int]:
-        """The first position of a batch in the order, and its number of rows."""
+        """Return the first position of a batch in the order, and its number of rows."""
         begin = batch * self.batch_size
         return begin, min(self.batch_size, self.n_rows - begin)
 
     def drawn(self, seed: Any, epoch: int, batch: int) -> NDArray[np.int64]:
-        """The rows of a batch where they are shuffled, valid until the next call."""
+        """Return the rows of a batch; they are valid until the next call."""
         begin, count = self.span(batch)
         indices = self._indices[:count]
         with np.errstate(over="ignore"):  # the generator's arithmetic is modulo 2**64
@@ -216,7 +216,7 @@ class Rows(Order):
 
 
 def _in_pieces(a: NDArray[Any]) -> NDArray[Any]:
-    """The array itself if its rows can be copied piece by piece, otherwise a copy that is contiguous and native."""
+    """Return the array if its rows can be copied piece by piece, otherwise a contiguous copy in native byte order."""
     if not a.dtype.isnative:
         return a.astype(a.dtype.newbyteorder("="))
     rows_contiguous = a.ndim == 1 or a.shape[0] == 0 or a[0].flags.c_contiguous
@@ -224,7 +224,7 @@ def _in_pieces(a: NDArray[Any]) -> NDArray[Any]:
 
 
 def _pieces(a: NDArray[Any]) -> tuple[int, int, int]:
-    """Number of pieces in a row, their bytes, and the way from one to the next."""
+    """Return the number of pieces in a row, their bytes, and the distance from one to the next."""
     if a.ndim == 1 or a[0].flags.c_contiguous:
         return 1, a.itemsize * int(np.prod(a.shape[1:])), 0
     return a.shape[1], a.itemsize, a.strides[1]

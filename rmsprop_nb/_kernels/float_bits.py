@@ -1,4 +1,4 @@
-"""Floats as bit patterns: those of magnitudes have the order of the magnitudes, NaN above all, and compare faster.
+"""Floats as bit patterns: those of absolute values are ordered like the values, with NaN last, and compare faster.
 
 The functions work in compiled code and in Python.
 """
@@ -13,12 +13,12 @@ from numba.extending import intrinsic, overload
 
 
 def magnitude_bits(value: Any) -> Any:
-    """Bit pattern of ``abs(value)`` as an integer of the same width."""
+    """Return the bit pattern of ``abs(value)`` as an integer of the same width."""
     return np.abs(value).view(np.int32 if value.itemsize == 4 else np.int64)
 
 
 def from_bits(bits: Any) -> Any:
-    """Float with this bit pattern."""
+    """Return the float with this bit pattern."""
     return bits.view(np.float32 if bits.itemsize == 4 else np.float64)
 
 

@@ -1,7 +1,7 @@
 """A team: the threads that work on one problem. On the CPU it is one thread, on a CUDA device it may be a block.
 
-Each member has a share of every vector. What is done element by element is done to the share; what is summed or
-compared over a whole vector goes through these functions. A team of None is a thread by itself, and costs nothing.
+Each member has a share of every vector. Elementwise operations work on the share; sums and comparisons over a whole
+vector go through these functions. A team of None is a single thread, and costs nothing.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from numba.extending import overload
 
 
 class Team(NamedTuple):
-    """Who of how many a thread is, for an objective that a block of threads evaluates together.
+    """A thread's rank and its team's size, for an objective that a block of threads evaluates together.
 
     Attributes
     ----------
     rank : int
         Number of this thread, from 0.
     size : int
-        How many there are.
+        Number of threads in the team.
     places : array or None
-        What `team_sum` works with.
+        Array that `team_sum` works with.
 
     Examples
     --------
@@ -33,27 +33,27 @@ class Team(NamedTuple):
 
     rank: int = 0
     size: int = 1
-    places: Any = None  # an array that all threads of a block see, one place for each
+    places: Any = None  # an array that all threads of a block share, with one element for each
 
 
 SIMULATED: dict[str, Callable[[Team, Any], Any]] = {}
-"""How the threads of the simulator do it; it knows no overloads."""
+"""The same operations for the threads of the simulator, which does not support overloads."""
 
 
 def team_sum(team: Team | None, part: Any) -> Any:
-    """Add up the parts that the members of a team have; each must call this, and is given the sum.
+    """Add up the parts of all threads of a team; all of them must call this, and all get the sum.
 
     Parameters
     ----------
     team : Team
-        What the objective was given.
+        The team that the objective received.
     part : float
         The part of this thread.
 
     Returns
     -------
     total : float
-        The sum of all parts, in float64 and in an order that is always the same.
+        The sum of all parts, in float64, always added in the same order.
 
     Examples
     --------
@@ -65,12 +65,12 @@ def team_sum(team: Team | None, part: Any) -> Any:
 
 
 def team_sums(team: Team | None, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-    """`team_sum` of each of several parts."""
+    """Return `team_sum` of each of several parts."""
     return parts if team is None else tuple(team_sum(team, part) for part in parts)
 
 
 def team_largest(team: Team | None, part: Any) -> Any:
-    """Return the largest part that a member has, NaN if there is one."""
+    """Return the largest part of any thread; NaN if one of them is NaN."""
     return part if team is None or team.size == 1 else SIMULATED["largest"](team, part)
 
 

@@ -1,6 +1,6 @@
-"""Loops over arrays on the CPU: the RMSprop update, and the few vector operations that step control needs.
+"""Loops over arrays on the CPU: the RMSprop update and its bias correction.
 
-Every function trusts its arguments: shapes, dtypes and aliasing are checked before anything gets here.
+Every function trusts its arguments: shapes, dtypes and aliasing have been checked before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
 
 PARALLEL_MIN_SIZE = 100_000
-"""Below this many parameters the cost of waking threads exceeds what they save."""
+"""Number of parameters below which waking threads costs more than they save."""
 
 _rule = inline_jit(make_rule(inline_jit(times)))
 
@@ -25,8 +25,9 @@ _rule = inline_jit(make_rule(inline_jit(times)))
 def update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, variant, rates, scale, limit):
     """Apply the rule to every element, in place. State that `variant` does not use may have size 0.
 
-    What may be None costs nothing then, because its branch is removed before compilation: `rates` multiplies the rate
-    of each element; the gradient is multiplied by `scale` and then clipped to [-limit, limit].
+    `rates` multiplies the rate of each element. The gradient is multiplied by `scale` and then clipped to
+    [-limit, limit]. Each of these three may be None, and then costs nothing, because its branch is removed before
+    compilation.
     """
     rate = x.dtype.type(rate)
     correction = x.dtype.type(correction)
@@ -40,7 +41,7 @@ def update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper,
         g_i = g[i]
         if scale is not None:
             g_i = x.dtype.type(scale) * g_i
-        if limit is not None:  # comparisons, because min and max could lose a NaN
+        if limit is not None:  # by comparisons, because min and max could lose a NaN
             bound = x.dtype.type(limit)
             if g_i > bound:
                 g_i = bound
@@ -57,14 +58,14 @@ def update(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper,
 
 
 @inline_jit
-def _part(rates, part):
-    """The same slice of an array that may be None."""
+def _slice_or_none(rates, part):
+    """Return a slice of an array, or None for None."""
     return None if rates is None else rates[part]
 
 
 @inline_jit
 def _hyper(numbers):
-    """The numbers of the rule, from a Hyper or from an array of them: Python hands arrays over a microsecond faster."""
+    """Return a Hyper from a Hyper or an array of its numbers: passing an array from Python is a microsecond faster."""
     return Hyper(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4])
 
 
@@ -75,14 +76,14 @@ def make_update(variant: Variant) -> Any:
     Returns
     -------
     kernel : callable
-        ``kernel(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates, scale, limit)``,
-        all arrays of one dtype and length, changed in place; `hyper` may also be an array of its numbers, `blocks` has
-        no meaning here, and the last three are None unless given (see `update`).
+        ``kernel(x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, pieces, rates, scale, limit)``,
+        which changes the arrays in place. All arrays have one dtype and length. `hyper` may also be an array of its
+        numbers, `pieces` is not used, and the last three are None by default (see `update`).
     """
 
     @kernel_jit("update", variant)
     def serial_update(
-        x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates=None, scale=None, limit=None  # noqa: ARG001
+        x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, pieces, rates=None, scale=None, limit=None  # noqa: ARG001
     ):  # fmt: skip
         update(
             x, g, square_avg, grad_avg, momentum_buffer, rate, correction, _hyper(hyper), variant, rates, scale, limit
@@ -93,19 +94,19 @@ def make_update(variant: Variant) -> Any:
 
 @functools.cache
 def make_parallel_update(variant: Variant) -> Any:
-    """Compile the same update for several threads, which work on `blocks` pieces; the result is the same."""
+    """Compile the update for several threads, which work on `pieces` pieces; the result is the same."""
 
     @kernel_jit("parallel update", variant, parallel=True)
     def parallel_update(
-        x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, blocks, rates=None, scale=None, limit=None
+        x, g, square_avg, grad_avg, momentum_buffer, rate, correction, hyper, pieces, rates=None, scale=None, limit=None
     ):
-        size = -(-x.size // blocks)
-        for block in prange(blocks):
-            start = np.int64(block) * size  # prange counts in uint64, which would keep the loop from vectorising
+        size = -(-x.size // pieces)
+        for piece in prange(pieces):
+            start = np.int64(piece) * size  # prange counts in uint64, which would prevent vectorisation
             part = slice(start, min(start + size, x.size))
             update(
                 x[part], g[part], square_avg[part], grad_avg[part], momentum_buffer[part],
-                rate, correction, _hyper(hyper), variant, _part(rates, part), scale, limit,
+                rate, correction, _hyper(hyper), variant, _slice_or_none(rates, part), scale, limit,
             )  # fmt: skip
 
     return parallel_update
@@ -113,11 +114,11 @@ def make_parallel_update(variant: Variant) -> Any:
 
 @inline_jit
 def bias(beta, step):
-    """What bias correction divides by; the power is Numba's own, whose last digit may differ from that of Python's."""
+    """Return the divisor of bias correction; Numba computes the power, whose last digit may differ from Python's."""
     return 1.0 - np.float64(beta) ** step
 
 
 @kernel_jit("bias correction")
 def bias_after(beta, step):
-    """`bias` for calls from Python."""
+    """Return `bias`; for calls from Python."""
     return bias(beta, step)

@@ -1,6 +1,6 @@
 """The vector operations of step control, on the CPU: norms, inner products, copies.
 
-Every function trusts its arguments: shapes, dtypes and aliasing are checked before anything gets here.
+Every function trusts its arguments: shapes, dtypes and aliasing have been checked before.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
 
 @inline_jit
 def max_abs(a):
-    """Largest absolute value, as float64; NaN if there is one.
+    """Return the largest absolute value, as float64; NaN if there is a NaN.
 
-    The bit patterns of non-negative floats are ordered like their values, and those of NaN come last. A maximum of
-    integers vectorises as it is, one of floats does not.
+    The bit patterns of non-negative floats are ordered like their values, and those of NaN come last. The compiler
+    vectorises a maximum of integers, but not one of floats.
     """
     largest = magnitude_bits(a.dtype.type(0))
     for i in range(a.size):
@@ -31,28 +31,28 @@ def max_abs(a):
 
 @kernel_jit("largest")
 def largest(a):
-    """`max_abs` for calls from Python, kept on disk."""
+    """Return `max_abs`; for calls from Python, cached on disk."""
     return max_abs(a)
 
 
 @kernel_jit("parallel largest", parallel=True)
 def parallel_largest(a, found):
-    """`max_abs` of as many pieces of `a` as `found` has elements, by several threads."""
+    """Fill `found` with `max_abs` of as many pieces of `a` as it has elements, on several threads."""
     size = -(-a.size // found.size)
-    for block in prange(found.size):
-        start = np.int64(block) * size
-        found[block] = max_abs(a[start : min(start + size, a.size)])
+    for piece in prange(found.size):
+        start = np.int64(piece) * size
+        found[piece] = max_abs(a[start : min(start + size, a.size)])
 
 
 @kernel_jit("address")
 def address(a):
-    """Address of the first element; NumPy's own ways to it take several times as long."""
+    """Return the address of the first element; NumPy's own ways to get it take several times as long."""
     return a.ctypes.data
 
 
 @inline_jit
 def max_abs_difference(a, b):
-    """Largest absolute difference of two vectors without NaN."""
+    """Return the largest absolute difference of two vectors without NaN."""
     largest = 0.0
     for i in range(a.size):
         largest = max(largest, abs(np.float64(a[i]) - np.float64(b[i])))
@@ -61,9 +61,9 @@ def max_abs_difference(a, b):
 
 @inline_jit
 def projected_max_abs(x, g, lower, upper):
-    """Max-norm of the projected gradient ``x - clip(x - g, lower, upper)``; NaN if there is one.
+    """Return the max-norm of the projected gradient ``x - clip(x - g, lower, upper)``; NaN if g has a NaN.
 
-    Written without that difference, which loses a gradient that is small beside x.
+    It is not computed as that difference, which loses a gradient that is small compared with x.
     """
     largest = 0.0
     for i in range(x.size):
@@ -77,7 +77,7 @@ def projected_max_abs(x, g, lower, upper):
 
 @inline_jit
 def gradient_norm(arrays, g, largest, team):
-    """Max-norm of the gradient at x, projected if there are bounds; `largest` is its max-norm without them."""
+    """Return the max-norm of the gradient at x, projected if there are bounds; `largest` is that without bounds."""
     if arrays.lower.size:
         return team_largest(team, projected_max_abs(arrays.x, g, arrays.lower, arrays.upper))
     return largest
@@ -85,21 +85,28 @@ def gradient_norm(arrays, g, largest, team):
 
 @inline_jit
 def copy(source, target):
-    """Copy element by element; a slice assignment would check for overlap first."""
+    """Copy element by element, because a slice assignment would first check for overlap."""
     for i in range(source.size):
         target[i] = source[i]
 
 
 @inline_jit
+def set_zero(a):
+    """Fill with zeros."""
+    for i in range(a.size):
+        a[i] = 0
+
+
+@inline_jit
 def clip(x, lower, upper):
-    """Project onto the box, in place."""
+    """Project x onto the box, in place."""
     for i in range(x.size):
         x[i] = min(max(x[i], lower[i]), upper[i])
 
 
 @reduction_jit
 def dot(a, b):
-    """Inner product, summed in float64."""
+    """Return the inner product, summed in float64."""
     total = 0.0
     for i in range(a.size):
         total += np.float64(a[i]) * np.float64(b[i])
@@ -108,5 +115,5 @@ def dot(a, b):
 
 @kernel_jit("sum of squares")
 def sum_of_squares(a):
-    """Inner product of a vector with itself, for calls from Python."""
+    """Return the inner product of a vector with itself; for calls from Python."""
     return dot(a, a)

@@ -1,4 +1,4 @@
-"""RMSprop with momentum whose two scalars choose themselves.
+"""RMSprop with momentum, where learning rate and momentum are automatic: method "rmsprop".
 
     S <- beta*S + (1 - beta)*g*g                  M = sqrt(S) + eps*max(sqrt(S))
     v <- mu*v - g/M                               x <- x + a*v
@@ -6,9 +6,9 @@
 These are the recurrences of textbook RMSprop with momentum. The learning rate a comes from a Wolfe line search; the
 momentum mu from the conjugate-gradient formula of Y.-H. Dai and C.-X. Kou, "A nonlinear conjugate gradient algorithm
 with an optimal property and an improved Wolfe line search", SIAM J. Optim. 23 (2013), eq. 1.12 and 2.7, in the inner
-product that M defines. Momentum begins anew where successive gradients are far from orthogonal: M. J. D. Powell,
-"Restart procedures for the conjugate gradient method", Math. Program. 12 (1977). With bounds, momentum lives on the
-variables that are free: one that leaves a bound begins without.
+product that M defines. Momentum restarts where successive gradients are far from orthogonal: M. J. D. Powell,
+"Restart procedures for the conjugate gradient method", Math. Program. 12 (1977). With bounds, only free variables
+have momentum; one that leaves a bound starts without.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import math
 
 import numpy as np
 
+from rmsprop_nb._core.options import RmspropOptions
 from rmsprop_nb._kernels.thread_team import team_sums
 from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._methods.descent import (
@@ -26,6 +27,7 @@ from rmsprop_nb._methods.descent import (
     make_tell,
     metric_at,
     moved_to,
+    search_method,
     set_metric,
 )
 from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
@@ -59,12 +61,17 @@ def _choose_direction(arrays, p, settings, accepted, moved):
     return slope
 
 
-tell = make_tell("rmsprop", _choose_direction)
+METHOD = search_method(
+    "rmsprop",
+    tell=make_tell("rmsprop", _choose_direction),
+    options=RmspropOptions,
+    curvature=0.1,  # little, because conjugate directions want a line that is searched well
+)
 
 
 @inline_jit
 def _momentum(vy, vg, v_m_v, yp, yy, gp):
-    """Dai and Kou's formula in the metric M; 0 where f is not convex along v, or where Powell's test says restart."""
+    """Return Dai and Kou's momentum in the metric M; 0 if f is not convex along v or Powell's test says restart."""
     overlap = gp - yp
     if not vy > 0.0 or abs(overlap) > LARGEST_OVERLAP * gp:
         return 0.0
@@ -75,7 +82,7 @@ def _momentum(vy, vg, v_m_v, yp, yy, gp):
 
 @inline_jit
 def _first_trial(a, slope_before, slope, sy, s_m_s, v_m_v):
-    """Step that the last step's curvature promises, near the one that repeats the last decrease."""
+    """Return the step that the curvature of the last step predicts, near the one that repeats the last decrease."""
     if not slope < 0.0:
         return a
     same_decrease = a * slope_before / slope
@@ -92,7 +99,7 @@ def _set_direction(arrays, mu):
 
     With bounds v is 0 where -g points out of the box, and there is no momentum where v would.
     """
-    x, g, v, metric = arrays.x, arrays.g, arrays.momentum_buffer, arrays.metric
+    x, g, v, metric = arrays.x, arrays.g, arrays.direction, arrays.metric
     lower, upper = arrays.lower, arrays.upper
     mu = v.dtype.type(mu)
     gv = gg = vv = v_m_v = 0.0
@@ -116,12 +123,12 @@ def _set_direction(arrays, mu):
 
 @reduction_jit
 def _go(arrays, a, floor):
-    """Go to the accepted point and set M; return inner products of v, the step s, the gradient's change y and p = g/M.
+    """Go to the accepted point and set M; return inner products of v, the step s, the gradient change y and p = g/M.
 
-    With bounds, those for the momentum are taken over the variables that are free at the new point.
+    With bounds, the products for the momentum are over the variables that are free at the new point.
     """
     x, g, g_new = arrays.x, arrays.g, arrays.g_eval
-    v, lower, upper = arrays.momentum_buffer, arrays.lower, arrays.upper
+    v, lower, upper = arrays.direction, arrays.lower, arrays.upper
     step = x.dtype.type(a)
     vy = vg = v_m_v = yp = yy = gp = sy = s_m_s = 0.0
     for i in range(x.size):

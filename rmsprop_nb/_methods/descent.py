@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.records import Phase
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
 from rmsprop_nb._kernels.thread_team import team_largest, team_sum
 from rmsprop_nb._kernels.vectors import copy, gradient_norm, max_abs, max_abs_difference
 from rmsprop_nb._methods.line_search import ACCEPT, FAILED, TAKE_BEST, UNBOUNDED, begin_search, end_trial
-from rmsprop_nb._methods.stopping import keep_best, stop_after_iteration, usable
+from rmsprop_nb._methods.method import Algorithm, Layout, Method, is_count, layout, ranges_of
+from rmsprop_nb._methods.points import keep_best
+from rmsprop_nb._methods.stopping import stop_after_iteration, usable
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
 
 _START, _SEARCH, _TAKE_BEST = int(Phase.START), int(Phase.SEARCH), int(Phase.TAKE_BEST)
@@ -47,11 +50,34 @@ def ask(arrays, record, settings):  # noqa: ARG001
     p.pending = 1
 
 
+def search_method(
+    name: str, *, tell: Any, options: type[Options], curvature: float, keeps_pairs: bool = False
+) -> Method:
+    """Make the record of a method that searches along directions."""
+
+    def algorithm(*_: int, parallel: bool) -> Algorithm:  # noqa: ARG001 - vectors are searched by one thread
+        return Algorithm((name,), ask, tell)
+
+    def layout_of(memory: int = 0) -> Layout:
+        return layout("direction", "metric", memory=memory)
+
+    return Method(
+        name=name,
+        parameters=(is_count,) if keeps_pairs else (),
+        layout=layout_of,
+        ranges=lambda memory=0: ranges_of(layout_of(memory), Phase.SEARCH, Phase.TAKE_BEST),
+        method=name,
+        options=options,
+        algorithm=algorithm,
+        curvature=curvature,
+    )
+
+
 def make_tell(name: str, choose_direction: Any) -> Any:
     """Compile ``tell(arrays, record, f, settings)`` for one method.
 
-    ``choose_direction(arrays, p, settings, accepted, moved)`` sets S, the metric, the direction in ``momentum_buffer``
-    and the first step ``p.a``, and returns the slope. If `moved`, it has to go to `moved_to` and take ``g_eval`` as the
+    ``choose_direction(arrays, p, settings, accepted, moved)`` sets S, the metric, the direction and the first step
+    ``p.a``, and returns the slope. If `moved`, it has to go to `moved_to` and take ``g_eval`` as the
     gradient there; if not `accepted`, the last search has failed and the past is forgotten.
     """
 
@@ -89,7 +115,7 @@ def make_tell(name: str, choose_direction: Any) -> Any:
 
 @inline_jit
 def _end_trial(arrays, p, f, slope, finite, settings):
-    """Let the search judge the trial; an outcome that ends the run is put into the status."""
+    """Let the search judge the trial; set the status if that ends the run."""
     if p.phase == _TAKE_BEST:
         return ACCEPT
     outcome = end_trial(p, f, slope, finite, _f_noise(arrays.x) * abs(p.f), settings.curvature)
@@ -106,7 +132,7 @@ def _end_trial(arrays, p, f, slope, finite, settings):
 
 @inline_jit
 def _count_step(arrays, p, f, settings):
-    """Count the step ``p.a``, which the method is about to take."""
+    """Record the step ``p.a``, which the method is about to take."""
     p.nit += 1
     p.since_best += 1
     p.step += 1
@@ -115,24 +141,24 @@ def _count_step(arrays, p, f, settings):
     p.f_prev = p.f
     p.f = f
     if settings.tests.xtol >= 0.0:
-        _move(arrays, p.a, arrays.x_eval)  # once more, because the objective may have scribbled on it
+        _move(arrays, p.a, arrays.x_eval)  # again, because the objective may have written to it
         p.dx = team_largest(settings.team, max_abs_difference(arrays.x, arrays.x_eval))
 
 
 @inline_jit
 def _begin_iteration(arrays, p, slope, settings):
-    """Test the current point; go on from there unless the direction has underflowed."""
+    """Test the current point, and begin to search from there unless the direction has underflowed."""
     p.phase = _SEARCH
     stagnates = _stagnates(p, arrays.x)
     begin_search(p, slope)
     stop_after_iteration(p, arrays.x, settings)
-    if p.status in (_RUNNING, _MAXITER, _MAXFEV) and (stagnates or not slope < 0.0):  # says more than a limit
+    if p.status in (_RUNNING, _MAXITER, _MAXFEV) and (stagnates or not slope < 0.0):  # tells more than a limit
         p.status = _PRECISION_LOSS
 
 
 @inline_jit
 def _stagnates(p, x):
-    """Whether for many evaluations neither f has fallen by more than rounding nor the gradient become smaller."""
+    """Return whether for many evaluations f has not fallen by more than rounding, nor the gradient shrunk."""
     visible = STAGNATION_ULPS * (2.2e-16 if x.itemsize == 8 else 1.2e-7) * abs(p.f_mark)
     if p.step == 0 or p.f < p.f_mark - visible or p.gnorm < STAGNATION_SHRINKAGE * p.gnorm_mark:
         p.f_mark = p.f if p.step == 0 else min(p.f, p.f_mark)
@@ -145,9 +171,9 @@ def _stagnates(p, x):
 
 @inline_jit
 def first_step(arrays, p, accepted, team):
-    """First step along a direction about which nothing is known; ever smaller after failures."""
+    """Return the first step along a direction of unknown scale; it shrinks after each failure."""
     size = FIRST_STEP if accepted else 10.0 ** (-4 * (p.restarts + 1))
-    largest_x, largest_v = team_largest(team, max_abs(arrays.x)), team_largest(team, max_abs(arrays.momentum_buffer))
+    largest_x, largest_v = team_largest(team, max_abs(arrays.x)), team_largest(team, max_abs(arrays.direction))
     return size * max(1.0, largest_x) / max(largest_v, tiny(arrays.x))
 
 
@@ -164,13 +190,13 @@ def _move(arrays, a, target):
 
 @inline_jit
 def _f_noise(x):
-    """Rounding noise that f is taken to have, relative."""
+    """Return the relative rounding error that f is assumed to have."""
     return 1e-10 if x.itemsize == 8 else 1e-6
 
 
 @inline_jit
 def tiny(x):
-    """A number that keeps a division safe without changing anything else."""
+    """Return a number that keeps a division safe without changing anything else."""
     return 1e-300 if x.itemsize == 8 else 1e-37
 
 
@@ -194,7 +220,7 @@ def average_squares(arrays, g, settings, forget):
 
 @inline_jit
 def metric_at(arrays, i, floor):
-    """Element i of M = sqrt(S) + floor, which is kept."""
+    """Set element i of M to sqrt(S) + floor, and return it."""
     m = arrays.metric.dtype.type(math.sqrt(arrays.square_avg[i])) + floor
     arrays.metric[i] = m
     return m
@@ -202,15 +228,15 @@ def metric_at(arrays, i, floor):
 
 @inline_jit
 def set_metric(arrays, floor):
-    """M <- sqrt(S) + floor; who goes over all elements anyway takes `metric_at`."""
+    """M <- sqrt(S) + floor; a loop over all elements can call `metric_at` instead."""
     for i in range(arrays.metric.size):
         metric_at(arrays, i, floor)
 
 
 @inline_jit
 def moved_to(arrays, i, step):
-    """Element i of the point at `step` on the (projected) path."""
-    x = arrays.x[i] + step * arrays.momentum_buffer[i]
+    """Return element i of the point at `step` on the (projected) path."""
+    x = arrays.x[i] + step * arrays.direction[i]
     if arrays.lower.size:
         x = min(max(x, arrays.lower[i]), arrays.upper[i])
     return x
@@ -218,17 +244,17 @@ def moved_to(arrays, i, step):
 
 @inline_jit
 def blocked(x, direction, lower, upper):
-    """Whether moving from x along `direction` leaves the box at once."""
+    """Return whether a move from x along `direction` leaves the box at once."""
     return (direction < 0 and x <= lower) or (direction > 0 and x >= upper)
 
 
 @reduction_jit
 def _gradient_and_slope(arrays, a):
-    """Max-norm of the gradient at the trial point (see `max_abs`), and the slope of f along the (projected) path there.
+    """Return the max-norm of the gradient at the trial point, and the slope of f along the (projected) path there.
 
-    One pass for both: they read the same vector.
+    One pass over the gradient serves both.
     """
-    x, v, g, lower, upper = arrays.x, arrays.momentum_buffer, arrays.g_eval, arrays.lower, arrays.upper
+    x, v, g, lower, upper = arrays.x, arrays.direction, arrays.g_eval, arrays.lower, arrays.upper
     largest = magnitude_bits(g.dtype.type(0))
     slope = 0.0
     step = x.dtype.type(a)

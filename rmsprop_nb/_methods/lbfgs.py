@@ -12,8 +12,14 @@ via a New Projected Quasi-Newton Approach", SIAM J. Sci. Comput. 32 (2010).
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 
+from rmsprop_nb._core.options import Options, check_average
+from rmsprop_nb._core.settings import Hyper
+from rmsprop_nb._core.validate import as_count
 from rmsprop_nb._kernels.thread_team import team_sum, team_sums
 from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._methods.descent import (
@@ -23,11 +29,12 @@ from rmsprop_nb._methods.descent import (
     make_tell,
     metric_at,
     moved_to,
+    search_method,
     set_metric,
 )
 from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
 
-LEAST_CURVATURE = 1e-22  # s.y relative to y.y below which a pair says nothing
+LEAST_CURVATURE = 1e-22  # s.y relative to y.y below which a pair is ignored
 
 
 @inline_jit
@@ -56,12 +63,40 @@ def _choose_direction(arrays, p, settings, accepted, moved):
     return slope
 
 
-tell = make_tell("rmsprop-lbfgs", _choose_direction)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LbfgsOptions(Options):
+    """Options of method "rmsprop-lbfgs"."""
+
+    memory: int = 10
+    beta: float = 0.99
+    eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_average(self.beta, self.eps)
+        as_count("memory", self.memory, 0, least=1)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """The kind of its states."""
+        return METHOD.name, self.memory
+
+    def hyper(self, dtype: Any) -> Hyper:
+        """Return the numbers of the average, in the dtype of x."""
+        return Hyper.of(dtype, self.beta, self.eps)
+
+
+METHOD = search_method(
+    "rmsprop-lbfgs",
+    tell=make_tell("rmsprop-lbfgs", _choose_direction),
+    options=LbfgsOptions,
+    keeps_pairs=True,
+    curvature=0.9,  # much, because a unit step is the rule
+)
 
 
 @inline_jit
 def _go(arrays, p, floor, team):
-    """Go to the accepted point; put the pair over the oldest, unless f is not convex along the step."""
+    """Go to the accepted point; replace the oldest pair, unless f is not convex along the step."""
     memory = arrays.steps.shape[0]
     slot = _newer(p.newest, memory)
     sy, yy = team_sums(team, _store_pair(arrays, arrays.steps[slot], arrays.gradient_changes[slot], p.a, floor))
@@ -75,7 +110,7 @@ def _go(arrays, p, floor, team):
 
 @inline_jit
 def _newer(slot, memory):
-    """The slot after this one; a division would take longer than a short vector."""
+    """Return the slot after this one; a division would take longer than a short vector."""
     return slot + 1 if slot + 1 < memory else 0
 
 
@@ -86,7 +121,7 @@ def _older(slot, memory):
 
 @reduction_jit
 def _store_pair(arrays, s, y, a, floor):
-    """Go to the accepted point and set M; keep the step and the gradient's change, and return s.y and y.y."""
+    """Go to the accepted point and set M; store the step and the change of the gradient, and return s.y and y.y."""
     x, g, g_new = arrays.x, arrays.g, arrays.g_eval
     step = x.dtype.type(a)
     sy = yy = 0.0
@@ -111,7 +146,7 @@ def _set_direction(arrays, p, team):
     if p.pairs == 0:
         return team_sum(team, _scaled_descent(arrays))
     slot, memory = p.newest, arrays.steps.shape[0]
-    steps, changes, sums, v = arrays.steps, arrays.gradient_changes, arrays.pair_sums, arrays.momentum_buffer
+    steps, changes, sums, v = arrays.steps, arrays.gradient_changes, arrays.pair_sums, arrays.direction
     gamma = sums[slot, 0] / team_sum(team, _dot_in_metric(changes[slot], arrays.metric))
     product = team_sum(team, _begin(arrays, steps[slot]))
     for _ in range(p.pairs - 1):
@@ -131,7 +166,7 @@ def _set_direction(arrays, p, team):
 
 @inline_jit
 def _kept_free(arrays, i, w):
-    """Element i of a direction, 0 for a variable at a bound that moves out of the box or is held by its gradient."""
+    """Return element i of a direction: 0 at a bound if it or -g points out of the box."""
     if arrays.lower.size:
         x, lower, upper = arrays.x[i], arrays.lower[i], arrays.upper[i]
         if blocked(x, w, lower, upper) or blocked(x, -arrays.g[i], lower, upper):
@@ -142,7 +177,7 @@ def _kept_free(arrays, i, w):
 @reduction_jit
 def _scaled_descent(arrays):
     """v <- -g/M; return g.v."""
-    v, g = arrays.momentum_buffer, arrays.g
+    v, g = arrays.direction, arrays.g
     slope = 0.0
     for i in range(v.size):
         v[i] = _kept_free(arrays, i, -g[i] / arrays.metric[i])
@@ -153,7 +188,7 @@ def _scaled_descent(arrays):
 @reduction_jit
 def _begin(arrays, s):
     """v <- -g; return s.v."""
-    v, g = arrays.momentum_buffer, arrays.g
+    v, g = arrays.direction, arrays.g
     product = 0.0
     for i in range(v.size):
         v[i] = _kept_free(arrays, i, -g[i])
@@ -186,7 +221,7 @@ def _scale(v, y, c, gamma, metric):
 @reduction_jit
 def _end(arrays, s, c):
     """v <- v + c*s; return g.v."""
-    v, g = arrays.momentum_buffer, arrays.g
+    v, g = arrays.direction, arrays.g
     c = v.dtype.type(c)
     slope = 0.0
     for i in range(v.size):

@@ -4,9 +4,9 @@ A bracketing search for a step that meets the strong Wolfe conditions. Trials li
 ones is lowest, ahead of them as long as there is no bracket. Inside the rounding noise of f, where the
 sufficient-decrease test means nothing, it trusts the slope instead: the approximate Wolfe condition of W. W. Hager and
 H. Zhang, "A new conjugate gradient method with guaranteed descent and an efficient line search", SIAM J. Optim. 16
-(2005), section 4. A trial where f or the gradient is not finite is a wall from which the search backs off.
+(2005), section 4. Where f or the gradient is not finite the search backs off.
 
-The search is a state machine over the run's record ``p``: it is told one trial at a time and says what to do next.
+The search is a state machine over the run's record ``p``: it takes in one trial at a time and returns what to do next.
 ``p.a`` is the step to try; [``p.lo``, ``p.hi``] the bracket, with values and slopes at both ends.
 """
 
@@ -98,11 +98,11 @@ def _give_up(p):
 
 @inline_jit
 def _extrapolate(p, f, slope, f_noise):
-    """No upper end yet: go on to where the curve through the last two points is lowest, within limits."""
+    """Without an upper end, step on to the minimum of the curve through the last two points, within limits."""
     a = _minimizer(p.lo, p.f_lo, p.slope_lo, p.a, f, slope, f_noise)
     _set_lo(p, f, slope)
     p.a = min(max(a, SHORTEST_GROWTH * p.a), GROWTH * p.a) if a > p.a else GROWTH * p.a
-    if p.a > LARGEST_STEP:  # a huge step alone proves nothing (a flat plateau): f itself must have run away
+    if p.a > LARGEST_STEP:  # f may be flat: only a very low f proves it unbounded
         p.a = p.a_best
         return UNBOUNDED if p.f_trial_best < p.f_floor else TAKE_BEST
     return TRY_AGAIN if p.trials < MAX_TRIALS else _give_up(p)
@@ -110,7 +110,7 @@ def _extrapolate(p, f, slope, f_noise):
 
 @inline_jit
 def _interpolate(p, f_noise):
-    """Choose a step inside the bracket: where the curve through its ends is lowest, or the middle."""
+    """Choose a step inside the bracket: the minimum of the curve through its ends, or the middle."""
     width = p.hi - p.lo
     if width <= NARROWEST_BRACKET * p.hi or p.trials >= MAX_TRIALS:
         return _give_up(p)
@@ -129,9 +129,9 @@ def _interpolate(p, f_noise):
 
 @inline_jit
 def _minimizer(a0, f0, slope0, a1, f1, slope1, f_noise):
-    """Minimizer of the cubic through two points, of the parabola by their slopes where f is only noise; NaN if none.
+    """Return the minimizer of the cubic through two points, or NaN; of the parabola by their slopes where f is noise.
 
-    Nocedal and Wright, 2nd ed., eq. 3.59. It may lie beyond `a1`, which is above `a0`.
+    Nocedal and Wright, 2nd ed., eq. 3.59. It may be beyond `a1`, which is above `a0`.
     """
     width = a1 - a0
     if abs(f1 - f0) > 10.0 * f_noise:

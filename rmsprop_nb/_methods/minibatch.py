@@ -1,4 +1,4 @@
-"""One step of a run over mini-batches: what is done with the gradient of a batch, by each kind of step control."""
+"""A step of a run over mini-batches: what each rule does with the gradient of a batch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop_nb._core.records import MINIBATCH_DTYPE, MinibatchArrays
 from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.update import bias, make_parallel_update, make_update
 from rmsprop_nb._kernels.vectors import clip, max_abs
+from rmsprop_nb._methods.method import Kind, Layout, is_count, is_variant
 from rmsprop_nb._methods.stopping import usable
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
 
@@ -33,7 +35,7 @@ def make_textbook_step(variant: Variant, parallel: bool, scaled: bool) -> Any:
         correction = bias(settings.hyper.beta, p.step) if variant.bias_correction else 1.0
         update(
             arrays.x, arrays.g_eval, arrays.square_avg, arrays.grad_avg, arrays.momentum_buffer, p.rate, correction,
-            settings.hyper, settings.blocks, arrays.scale if scaled else None, norm_scale(arrays.g_eval, p, settings),
+            settings.hyper, settings.pieces, arrays.scale if scaled else None, norm_scale(arrays.g_eval, p, settings),
             settings.clip_value,
         )  # fmt: skip
 
@@ -74,7 +76,7 @@ def make_tell(name: tuple[Any, ...], step: Any) -> Any:
 
 @inline_jit
 def _accumulate(arrays, p, count):
-    """Add the gradient, weighted by its rows, so that k small batches make the step of one that is k times as large."""
+    """Add the gradient, weighted by its rows: k small batches then make the same step as one of k times the size."""
     weight = arrays.g.dtype.type(count)
     for i in range(arrays.g.size):
         arrays.g[i] += weight * arrays.g_eval[i]
@@ -95,7 +97,7 @@ def _take_mean(arrays, p):
 
 @inline_jit
 def _average(arrays, step):
-    """Polynomial-decay averaging: late iterates weigh more, and no window has to be chosen."""
+    """Average the iterates with polynomial decay: late ones weigh more, and no window has to be chosen."""
     weight = arrays.x.dtype.type((AVERAGING_POWER + 1.0) / (step + AVERAGING_POWER))
     for i in range(arrays.x.size):
         arrays.x_avg[i] += weight * (arrays.x[i] - arrays.x_avg[i])
@@ -115,7 +117,7 @@ def _end_epoch(arrays, p, settings):
 
 @inline_jit
 def norm_scale(g, p, settings):
-    """Factor that brings the gradient's 2-norm down to ``clip_norm``, as R. Pascanu et al., ICML 2013, algorithm 1."""
+    """Return the factor that reduces the 2-norm of g to ``clip_norm``: R. Pascanu et al., ICML 2013, algorithm 1."""
     if not settings.clip_norm < math.inf or p.gnorm == 0.0:
         return 1.0
     norm = p.gnorm * math.sqrt(_scaled_sum_of_squares(g, p.gnorm))
@@ -124,9 +126,32 @@ def norm_scale(g, p, settings):
 
 @reduction_jit
 def _scaled_sum_of_squares(g, largest):
-    """Sum of (g/largest)**2, which cannot overflow."""
+    """Return the sum of (g/largest)**2, which cannot overflow."""
     total = 0.0
     for i in range(g.size):
         ratio = np.float64(g[i]) / largest
         total += ratio * ratio
     return total
+
+
+def _layout(rule: Any, *_: int) -> Layout:
+    """Return the vectors of a run with this variant of the rule, or with rule "auto"."""
+    auto = rule == "auto"
+    vectors = ["x", "x_eval", "g_eval", "square_avg"]
+    if auto:
+        vectors += ["start", "inner_avg", "own_distance"]
+    if auto or rule.centered:
+        vectors += ["grad_avg"]
+    if not auto and rule.momentum:
+        vectors += ["momentum_buffer"]
+    return Layout(MinibatchArrays, tuple(vectors), ("lower", "upper", "g", "x_avg", "x_best", "scale"))
+
+
+KIND = Kind(
+    name="minibatch",
+    parameters=(lambda rule: rule == "auto" or is_variant(rule), is_count, is_count),
+    layout=_layout,
+    ranges=lambda _rule, _rows, batches: {"status": {int(status) for status in Status}, "batch": range(batches)},
+    record=MINIBATCH_DTYPE,
+)
+"""The states of runs over mini-batches: the rule, the rows of the data, and the batches in an epoch."""

@@ -1,4 +1,4 @@
-"""The learning rate of mini-batch RMSprop, from an estimate of the distance to the minimum.
+"""The automatic learning rate of mini-batch RMSprop, from an estimate of the distance to the minimum.
 
     c = 1 - k/K                                R = sqrt(d*D)
     S <- beta*S + (1 - beta)*g**2              x <- x - c*R*g/(sqrt(S) + eps*max|g|)

@@ -1,4 +1,4 @@
-"""The stopping tests, and the best point so far: the same for every kind of step control."""
+"""The stopping tests: the same for every kind of step control."""
 
 from __future__ import annotations
 
@@ -6,31 +6,23 @@ import math
 
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.thread_team import team_largest
-from rmsprop_nb._kernels.vectors import copy, max_abs
+from rmsprop_nb._kernels.vectors import max_abs
 from rmsprop_nb._numba.decorators import inline_jit
 
-# Numba takes the members of an IntEnum for constants only when they are plain ints.
+# Numba treats members of an IntEnum as constants only if they are plain ints.
 _GTOL, _FTOL, _XTOL, _F_TARGET = int(Status.GTOL), int(Status.FTOL), int(Status.XTOL), int(Status.F_TARGET)
 _MAXITER, _MAXFEV, _STALLED = int(Status.MAXITER), int(Status.MAXFEV), int(Status.STALLED)
 
 
 @inline_jit
 def usable(f, gnorm, largest_gradient):
-    """Whether f is finite and the gradient finite and small enough to be squared."""
+    """Return whether f is finite, and the gradient finite and small enough to be squared."""
     return math.isfinite(f) and gnorm <= largest_gradient
 
 
 @inline_jit
-def keep_best(p, f, g, arrays):
-    """Record a new lowest value; its point is already in ``x_best``."""
-    p.f_best = f
-    p.since_best = 0
-    copy(g, arrays.g_best)
-
-
-@inline_jit
 def stop_after_iteration(p, x, settings):
-    """Set the status if a test is met at the iterate ``p`` describes (p.f, p.f_prev, p.gnorm, p.dx)."""
+    """Set the status if the current iterate meets a test (by p.f, p.f_prev, p.gnorm, p.dx)."""
     tests = settings.tests
     if p.gnorm <= tests.gtol:
         p.status = _GTOL
@@ -38,7 +30,7 @@ def stop_after_iteration(p, x, settings):
         p.status = _F_TARGET
     elif p.step > 0 and abs(p.f_prev - p.f) <= tests.ftol * max(abs(p.f_prev), abs(p.f), 1.0):
         p.status = _FTOL
-    elif (  # a pass over x, if it is on
+    elif (  # reads all of x, if it is on
         tests.xtol >= 0.0 and p.step > 0 and p.dx <= tests.xtol * max(team_largest(settings.team, max_abs(x)), 1.0)
     ):
         p.status = _XTOL

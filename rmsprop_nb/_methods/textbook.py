@@ -1,7 +1,7 @@
 """The textbook rule as an ask/tell pair: a learning rate that is a number or a schedule, and nothing else.
 
-``ask`` moves x and puts the point to evaluate into ``x_eval``; ``tell`` takes what was found there and runs the
-stopping tests. Everything they know stands in the arrays and the record, so a run can stop between any two calls.
+``ask`` moves x and copies the point to evaluate to ``x_eval``; ``tell`` takes in the result and runs the stopping
+tests. All they know is in the arrays and the record, so a run can stop between any two calls.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from rmsprop_nb._core.options import RmspropOptions
 from rmsprop_nb._core.records import Phase
 from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.thread_team import team_largest
 from rmsprop_nb._kernels.update import bias, make_parallel_update, make_update
 from rmsprop_nb._kernels.vectors import clip, copy, gradient_norm, max_abs, max_abs_difference
-from rmsprop_nb._methods.stopping import keep_best, stop_after_iteration, usable
+from rmsprop_nb._methods.method import Algorithm, Layout, Method, is_variant, layout, ranges_of
+from rmsprop_nb._methods.points import keep_best
+from rmsprop_nb._methods.stopping import stop_after_iteration, usable
 from rmsprop_nb._numba.decorators import kernel_jit
 
 _START, _ITERATE = int(Phase.START), int(Phase.ITERATE)
@@ -36,10 +39,10 @@ def make_ask(variant: Variant, parallel: bool) -> Any:
             correction = bias(settings.hyper.beta, p.step) if variant.bias_correction else 1.0
             measure = settings.tests.xtol >= 0.0
             if measure:
-                copy(arrays.x, arrays.g)  # the gradient is in g_eval, so g is free to hold the point we leave
+                copy(arrays.x, arrays.g)  # the gradient is in g_eval, so g can hold the previous point
             update(
                 arrays.x, arrays.g_eval, arrays.square_avg, arrays.grad_avg, arrays.momentum_buffer,
-                p.rate, correction, settings.hyper, settings.blocks,
+                p.rate, correction, settings.hyper, settings.pieces,
             )  # fmt: skip
             if arrays.lower.size:
                 clip(arrays.x, arrays.lower, arrays.upper)
@@ -60,7 +63,7 @@ def tell(arrays, record, f, settings):
     largest = team_largest(settings.team, max_abs(arrays.g_eval))
     p.gnorm = gradient_norm(arrays, arrays.g_eval, largest, settings.team)
     if p.phase == _START:
-        p.f = f  # reported even if it is not finite
+        p.f = f  # reported even if not finite
     if not usable(f, largest, settings.tests.largest_gradient):
         p.status = _NONFINITE
         return
@@ -75,3 +78,22 @@ def tell(arrays, record, f, settings):
         copy(arrays.x, arrays.x_best)
         keep_best(p, f, arrays.g_eval, arrays)
     stop_after_iteration(p, arrays.x, settings)
+
+
+def _algorithm(variant: Variant, *, parallel: bool) -> Algorithm:
+    return Algorithm(("textbook", variant, parallel), make_ask(variant, parallel), tell)
+
+
+def _layout(variant: Variant) -> Layout:
+    return layout(*(["grad_avg"] if variant.centered else []), *(["momentum_buffer"] if variant.momentum else []))
+
+
+METHOD = Method(
+    name="textbook",
+    parameters=(is_variant,),
+    layout=_layout,
+    ranges=lambda variant: ranges_of(_layout(variant), Phase.ITERATE),
+    method="rmsprop",
+    options=RmspropOptions,
+    algorithm=_algorithm,
+)

@@ -1,1 +1,1 @@
-"""Compile options, and what leans on Numba's internals."""
+"""Compile options, and the code that depends on Numba's internals."""

@@ -1,7 +1,7 @@
 """Objectives called by the address of their native entry.
 
-A compiled loop calls the user's objective by address, so that the loop itself is compiled once and cached on disk
-instead of once for every objective. This leans on Numba's internals.
+A compiled loop calls the user's objective by address, so that the loop itself is compiled once and cached on disk,
+instead of once for every objective. This module depends on Numba's internals.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from numba.np import arrayobj
 
 from rmsprop_nb._numba.packing import borrowed_array
 
-# Vectors go in as addresses and a length: words in registers, where two arrays of Numba's are fifteen on the stack.
+# Vectors are passed as addresses and a length, in registers; two Numba arrays would be fifteen words on the stack.
 OBJECTIVE_SIGNATURE = types.float64(types.intp, types.intp, types.intp, types.intp)
 """Signature of an adapter: ``(address of x, address of grad, size, address of the packed args) -> f``."""
 
 
 def entry_address(dispatcher: Any) -> int:
-    """Address of the native entry compiled for `OBJECTIVE_SIGNATURE`; valid while `dispatcher` is alive."""
+    """Return the address of the native entry for `OBJECTIVE_SIGNATURE`; it is valid while `dispatcher` exists."""
     compiled = dispatcher.overloads[OBJECTIVE_SIGNATURE.args]
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
 def launches_threads(dispatcher: Any) -> bool:
-    """Whether the code compiled for `OBJECTIVE_SIGNATURE` has parallel loops, in itself or in what it calls."""
+    """Return whether the code for `OBJECTIVE_SIGNATURE`, or a function that it calls, has parallel loops."""
     compiled = dispatcher.overloads[OBJECTIVE_SIGNATURE.args]
     with contextlib.suppress(NameError):
         return compiled.library._final_module.get_function("numba_parallel_for") is not None
@@ -40,7 +40,7 @@ def launches_threads(dispatcher: Any) -> bool:
 
 @intrinsic
 def load_vectors(typingctx: Any, x: Any, g: Any, size: Any, array_type_ref: Any) -> Any:
-    """Make arrays of the two vectors that an adapter is given; they own nothing, the caller holds them."""
+    """Make arrays from the two vectors that an adapter receives; the caller owns their memory."""
     array_type = array_type_ref.instance_type
     signature = types.UniTuple(array_type, 2)(x, g, size, array_type_ref)
 
@@ -57,14 +57,14 @@ def load_vectors(typingctx: Any, x: Any, g: Any, size: Any, array_type_ref: Any)
 
 
 def return_type(dispatcher: Any, arg_types: tuple[Any, ...]) -> Any:
-    """Type that a compiled function returns for these argument types; compiles it if need be."""
+    """Return the type that a compiled function returns for these argument types; compile it if necessary."""
     dispatcher.compile(arg_types)
     return dispatcher.overloads[arg_types].signature.return_type
 
 
 @intrinsic
 def call_inlined(typingctx: Any, fun: Any, args: Any) -> Any:
-    """Call a compiled function, and make its code part of the caller's: a call may cost more than a small objective."""
+    """Call a compiled function and inline it into the caller: a call may cost more than a small objective."""
     call = fun.get_call_type(typingctx, args.types, {})
     signature = call.return_type(fun, args)
 
@@ -83,8 +83,8 @@ def call_inlined(typingctx: Any, fun: Any, args: Any) -> Any:
 
 @intrinsic
 def call_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> Any:
-    """Call the adapter at `address`; an exception raised in it leaves the calling loop as an exception."""
-    signature = types.float64(types.intp, _vector(x), _vector(g), types.intp)
+    """Call the adapter at `address`; an exception raised in it propagates through the calling loop."""
+    signature = types.float64(types.intp, _check_vector(x), _check_vector(g), types.intp)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         status, result = _emit_call(context, builder, sig, args)
@@ -97,8 +97,9 @@ def call_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> A
 
 @intrinsic
 def try_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> Any:
-    """Call the adapter at `address` and return ``(raised, f)``; the exception itself is dropped."""
-    signature = types.Tuple((types.boolean, types.float64))(types.intp, _vector(x), _vector(g), types.intp)
+    """Call the adapter at `address` and return ``(raised, f)``; the exception itself is discarded."""
+    raised_and_f = types.Tuple((types.boolean, types.float64))
+    signature = raised_and_f(types.intp, _check_vector(x), _check_vector(g), types.intp)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         status, result = _emit_call(context, builder, sig, args)
@@ -108,8 +109,8 @@ def try_objective(typingctx: Any, address: Any, x: Any, g: Any, data: Any) -> An
     return signature, codegen
 
 
-def _vector(ty: Any) -> Any:
-    """The type itself, if its elements lie side by side, as an adapter takes for granted."""
+def _check_vector(ty: Any) -> Any:
+    """Return the type of a contiguous vector; raise for any other, because adapters rely on it."""
     if not (isinstance(ty, types.Array) and ty.ndim == 1 and ty.layout == "C"):
         msg = f"an objective takes contiguous vectors, not {ty}"
         raise TypingError(msg)

@@ -1,4 +1,4 @@
-"""The project's jit decorators: the one place where compile options are chosen."""
+"""The package's jit decorators: the only place where compile options are chosen."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from rmsprop_nb._numba.disk_cache import PackageCache
 
 JIT_ENABLED = not config.DISABLE_JIT
 
-# error_model="numpy": Numba's default tests every division and the loop stays scalar; an eps of 0 would raise in the
-# middle of an update. No fastmath: results are IEEE except where a sum may be reordered. No reference counts (_nrt):
-# kernels allocate nothing and keep nothing, and counting twelve arrays at every call costs more than a small update.
+# error_model="numpy": by default Numba tests every division, so the loop stays scalar, and an eps of 0 would raise in
+# the middle of an update. No fastmath: results are IEEE except where a sum may be reordered. No reference counts
+# (_nrt): kernels allocate and keep nothing, and counting twelve arrays at every call costs more than a small update.
 inline_jit = njit(error_model="numpy", nogil=True, forceinline=True, _nrt=False)
-"""Scalar functions and loops that become part of the kernel around them, with its constants folded in."""
+"""Decorator for scalar functions and loops that are inlined into a kernel, with its constants folded in."""
 
 reduction_jit = njit(error_model="numpy", nogil=True, forceinline=True, fastmath={"reassoc"}, _nrt=False)
-"""Sums: without leave to reorder the additions they do not vectorise."""
+"""Decorator for sums: they vectorise only if the additions may be reordered."""
+
+
+def plain(function: Any) -> Any:
+    """Return the Python function behind a compiled one, for a call that is not worth compiling for."""
+    return getattr(function, "py_func", function)
 
 
 user_jit = njit(error_model="numpy", nogil=True)
-"""Functions around a user's objective: compiled for each objective, not cached."""
+"""Decorator for functions around a user's objective: compiled for each objective, not cached."""
 
 
 def kernel_jit(*key: Any, parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a kernel and keep it on disk under `key`, which must say everything its closure depends on."""
+    """Compile a kernel and keep it on disk under `key`, which must contain everything its closure depends on."""
 
     def decorate(function: Callable[..., Any]) -> Any:
         dispatcher = njit(error_model="numpy", nogil=True, parallel=parallel, forceinline=True, _nrt=parallel)(function)
@@ -42,15 +47,15 @@ def kernel_jit(*key: Any, parallel: bool = False) -> Callable[[Callable[..., Any
 def _enable_cache(dispatcher: Any, key: tuple[Any, ...]) -> None:
     try:
         dispatcher._cache = PackageCache(dispatcher.py_func, key)
-    except RuntimeError:  # no directory can be written: compile in every process
+    except RuntimeError:  # no directory is writable: compile in every process
         _warn_without_cache()
 
 
 @functools.cache
 def _warn_without_cache() -> None:
-    """Say it once in a process."""
+    """Warn once per process."""
     warnings.warn(
-        "No directory for compiled code can be written, so it is compiled anew in every process; "
+        "No directory for compiled code can be written to, so it is compiled anew in every process; "
         "set NUMBA_CACHE_DIR to a private directory.",
         RuntimeWarning,
         stacklevel=4,
@@ -58,8 +63,8 @@ def _warn_without_cache() -> None:
 
 
 def adapter_jit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile the adapter around a user's objective, at once and for one signature.
+    """Compile the adapter around a user's objective, eagerly and for one signature.
 
-    It is not cached: an entry would be written for every objective and never found again.
+    It is not cached: an entry would be written for every objective and never be found again.
     """
     return njit(signature, error_model="numpy", nogil=True)

@@ -1,6 +1,6 @@
 """Compiled kernels on disk, keyed by the sources of the whole package.
 
-Numba's own key knows only the file that a function stands in. This leans on Numba's internals.
+Numba's own key covers only the file in which a function is defined. This module depends on Numba's internals.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ logger = logging.getLogger("rmsprop_nb")
 
 @functools.cache
 def package_digest() -> str:
-    """Return a hash of all sources of the package: a kernel compiled from an older rule must not be loaded."""
+    """Return a hash of all sources of the package, so that no kernel compiled from an older version is loaded."""
+    return digest_of(Path(__file__).parents[1])
+
+
+def digest_of(package: Path) -> str:
+    """Return a hash of the sources in a directory and below, and of their names."""
     digest = hashlib.sha256()
-    package = Path(__file__).parents[1]
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode())
         digest.update(path.read_bytes())
@@ -29,12 +33,12 @@ def package_digest() -> str:
 
 
 class PackageCache(FunctionCache):
-    """Numba's disk cache with keys and files of ours.
+    """Numba's disk cache with our own keys and files.
 
-    Numba keys a closure by the pickled contents of its cells, which for a compiled function change from process to
-    process, so that the cache never hits; and it does not notice a change in another file of the package. All closures
-    of a function share an index that numbers their files, and two processes that write at once can take the same
-    number: here every kernel has files of its own. What cannot be read is compiled again, what cannot be written is not
+    Numba keys a closure by the pickled contents of its cells. For a compiled function they differ between processes, so
+    the cache never hits. It also does not notice a change in another file of the package. All closures of a function
+    share an index that numbers their files, and two processes that write at once can take the same number; here every
+    kernel has its own files. A kernel that cannot be read is compiled again, and one that cannot be written is not
     kept.
     """
 
@@ -47,11 +51,11 @@ class PackageCache(FunctionCache):
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
-            logger.warning("a damaged file in the cache of compiled code is written again: %r", error)
+            logger.warning("a file in the cache of compiled code is damaged and will be written again: %r", error)
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep a kernel on disk if that is possible."""
+        """Keep a kernel on disk if possible."""
         try:
             super().save_overload(sig, data)
         except OSError as error:

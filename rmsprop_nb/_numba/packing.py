@@ -1,6 +1,6 @@
 """Further arguments of an objective, packed into words by Python and read back by compiled code.
 
-This leans on Numba's internals.
+This module depends on Numba's internals.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ _WORD = 8
 
 
 class Unpackable(TypeError):
-    """An argument has no layout that compiled code could read without Python."""
+    """Raised for an argument without a layout that compiled code can read without Python."""
 
 
 @functools.lru_cache(maxsize=1024)
 def _scalar_dtype(ty: Any) -> Any:
-    """The dtype of a number or the like; None for other types. Numba takes long to say."""
+    """Return the dtype of a scalar type, None for other types; cached, because Numba takes long to find it."""
     scalar = isinstance(ty, types.Number | types.Boolean | types.NPDatetime | types.NPTimedelta)
     return numpy_support.as_dtype(ty) if scalar else None
 
 
 def _is_constant(ty: Any) -> bool:
-    """Whether the type alone says everything, as for None and for compiled functions."""
+    """Return whether the type determines the value, as for None and for compiled functions."""
     return isinstance(ty, types.NoneType | types.Dispatcher)
 
 
 @functools.lru_cache(maxsize=1024)
 def _words(ty: Any) -> int:
-    """Number of 8-byte words that a value of type `ty` takes."""
+    """Return the number of 8-byte words that a value of type `ty` takes."""
     if isinstance(ty, types.BaseTuple):
         return sum(map(_words, ty.types))
     if isinstance(ty, types.Array):
@@ -51,18 +51,18 @@ def _words(ty: Any) -> int:
 
 
 def pack(args: tuple[Any, ...]) -> tuple[NDArray[np.int64], list[Any], Any]:
-    """Lay `args` out for `load_args`.
+    """Pack `args` for `load_args`.
 
-    Arrays go in by pointer, so that compiled code sees later changes of their contents.
+    Arrays are packed as pointers, so that compiled code sees later changes of their contents.
 
     Returns
     -------
     words : ndarray of int64
         The packed values.
     references : list
-        Objects that own the memory pointed to; they must live as long as the words are used.
+        Objects that own the memory pointed to; keep them as long as the words are used.
     args_type : numba type
-        The type to read them back with.
+        The type for reading the values back.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def pack(args: tuple[Any, ...]) -> tuple[NDArray[np.int64], list[Any], Any]:
 
 
 def _type_of(args: tuple[Any, ...]) -> Any:
-    """Numba's type of `args`, which takes long to find, and is looked up when args like these were seen before."""
+    """Return Numba's type of `args`; it takes long to find, so it is remembered for similar args."""
     key = _type_key(args)
     found = _TYPES.get(key) if key is not None else None
     if found is not None:
@@ -86,18 +86,18 @@ def _type_of(args: tuple[Any, ...]) -> Any:
         found = typeof(args)
     except (ValueError, NumbaError) as error:
         raise Unpackable(str(error)) from error
-    if key is not None and len(_TYPES) < _MOST_TYPES:
+    if key is not None and len(_TYPES) < _MAX_TYPES:
         _TYPES[key] = found
     return found
 
 
 _TYPES: dict[Any, Any] = {}
 
-_MOST_TYPES = 1024
+_MAX_TYPES = 1024
 
 
 def _type_key(value: Any) -> Any:
-    """What the type of a value depends on, for the values that are met most; None for any other."""
+    """Return a key that determines the type of a value, for the most common kinds of values; None for others."""
     if type(value) is tuple:
         keys = tuple(map(_type_key, value))
         return None if None in keys else keys
@@ -108,7 +108,7 @@ def _type_key(value: Any) -> Any:
 
 
 def word_offsets(args_type: Any, start: int = 0) -> list[int]:
-    """Offset in words of each item of a packed tuple, and of its end."""
+    """Return the offset in words of each item of a packed tuple, and of its end."""
     return list(itertools.accumulate(map(_words, args_type.types), initial=start))
 
 
@@ -130,7 +130,7 @@ def _pack_into(words: NDArray[np.int64], ty: Any, value: Any, references: list[A
 
 @intrinsic
 def load_args(typingctx: Any, data: Any, args_type_ref: Any) -> Any:
-    """Read the packed args at address `data` back as a tuple."""
+    """Return the packed args at address `data` as a tuple."""
     args_type = args_type_ref.instance_type
     signature = args_type(data, args_type_ref)
 
@@ -169,7 +169,7 @@ def _load_array(context: Any, builder: Any, ty: Any, base: Any, offset: int) -> 
 
 
 def borrowed_array(context: Any, builder: Any, ty: Any, address: Any, shape: Any, strides: Any, itemsize: Any) -> Any:
-    """Build an array that owns nothing: no reference counts are touched, the caller holds the real array."""
+    """Build an array that does not own its memory: the caller holds the real array, no reference counts change."""
     array = arrayobj.make_array(ty)(context, builder)
     data = builder.inttoptr(address, context.get_data_type(ty.dtype).as_pointer())
     arrayobj.populate_array(array, data=data, shape=shape, strides=strides, itemsize=itemsize, meminfo=None)

@@ -1,1 +1,1 @@
-"""From the user's function to values and gradients."""
+"""Objectives: values and gradients from the user's functions."""

@@ -1,4 +1,4 @@
-"""Compiled ``fun`` and ``jac`` made into one thing that compiled loops call by its address.
+"""Compiled ``fun`` and ``jac`` combined into one evaluation that compiled loops call by its address.
 
 The evaluation is a small compiled adapter around the user's functions, which fills g and returns f.
 """
@@ -39,9 +39,9 @@ _SINGLE, _DOUBLE = (types.Array(real, 1, "C") for real in (float32, float64))
 
 
 class _Adapter(NamedTuple):
-    """A compiled adapter, and what is known of it."""
+    """A compiled adapter and its properties."""
 
-    dispatcher: Any  # keeps the code at `address`
+    dispatcher: Any  # keeps the code at `address` in memory
     address: int
     launches_threads: bool
 
@@ -52,13 +52,13 @@ class CompiledObjective:
     Attributes
     ----------
     address, data : int
-        Where the adapter and its packed arguments are. Valid while this object lives.
+        Addresses of the adapter and of its packed arguments, valid while this object exists.
     launches_threads : bool
         Whether the user's functions have parallel loops.
     words : ndarray of int64
         The packed arguments.
     offsets : list of int
-        Where each of the user's args begins in `words`, and where the last ends.
+        Offset in `words` of each of the user's args, and of their end.
     """
 
     def __init__(self, adapter: _Adapter, words: NDArray[np.int64], references: list[Any], offsets: list[int]) -> None:
@@ -76,7 +76,7 @@ class CompiledObjective:
             return float(_evaluate(self.address, x, g, self.data))
 
     def in_turn(self) -> AbstractContextManager[Any]:
-        """What compiled code that calls the adapter has to be run within: functions with threads of their own wait."""
+        """Return the context in which compiled code that calls the adapter must run: parallel functions take turns."""
         return objective_in_turn() if self.launches_threads else contextlib.nullcontext()
 
 
@@ -86,7 +86,7 @@ def _evaluate(address, x, g, data):
 
 
 def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
-    """Compile the evaluation, or return None where Numba cannot: the functions or their arguments are not for it."""
+    """Compile the evaluation; return None if Numba cannot compile the functions or take their arguments."""
     functions = [problem.fun, problem.jac] if callable(problem.jac) else [problem.fun]
     if not all(map(is_jitted, functions)):
         return None
@@ -107,7 +107,7 @@ def _adapter_args(problem: Problem) -> tuple[Any, ...]:
 
 
 def _offsets(problem: Problem, args_type: Any) -> list[int]:
-    """Where the user's args stand among those of the adapter."""
+    """Return the offsets of the user's args among those of the adapter."""
     if problem.jac in DIFFERENCES:
         return word_offsets(args_type.types[2], start=word_offsets(args_type)[2])
     return word_offsets(args_type)
@@ -115,18 +115,18 @@ def _offsets(problem: Problem, args_type: Any) -> list[int]:
 
 @functools.lru_cache(maxsize=256)
 def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> _Adapter:
-    """Compile the adapter, and find its address; kept, so that a second run of the same objective compiles nothing."""
+    """Compile the adapter and find its address; cached, so that a second run of the same objective compiles nothing."""
     if jac == "cs":
         z_type = types.Array(types.complex128, 1, "C")
         if not isinstance(return_type(fun, (z_type, *args_type.types)), types.Complex):
             msg = "fun drops the imaginary part"
-            raise Unpackable(msg)  # the interpreted evaluation says it to the user
+            raise Unpackable(msg)  # the interpreted evaluation reports it to the user
     adapter = adapter_jit(OBJECTIVE_SIGNATURE)(_make_adapter(fun, jac, args_type, array_type))
     return _Adapter(adapter, entry_address(adapter), launches_threads(adapter))
 
 
 def _make_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
-    """Build ``adapter(x, g, size, data) -> f``, which is given addresses, around the user's functions."""
+    """Build ``adapter(x, g, size, data) -> f``, which takes addresses, around the user's functions."""
     if jac == "inplace":
         return lambda x, g, size, data: call_inlined(
             fun, (*load_vectors(x, g, size, array_type), *load_args(data, args_type))
@@ -154,7 +154,7 @@ def _make_pair_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> C
     def adapter(x_address, g_address, size, data):
         x, g = load_vectors(x_address, g_address, size, array_type)
         args = load_args(data, args_type)
-        for i in range(x.size):  # fun may scribble on x, and jac is to see it as it was
+        for i in range(x.size):  # fun may overwrite x, and jac must see the original
             g[i] = x[i]
         f = fun(x, *args)
         for i in range(x.size):
@@ -188,7 +188,7 @@ def _make_difference_adapter(fun: Any, python_differences: Any, args_type: Any, 
 
 @inline_jit
 def _store(gradient, g):
-    """Copy the user's gradient; compiled code checks no bounds, so its length is checked here."""
+    """Copy the user's gradient and check its length, because compiled code does not check bounds."""
     if gradient.size != g.size:
         raise ValueError("jac must return one derivative for each element of x, but the lengths differ.")  # noqa: EM101
     for i in range(g.size):

@@ -1,7 +1,7 @@
-"""Gradients by differences. Each function is plain Python that Numba can compile around a compiled objective.
+"""Gradients by finite differences. Each function is plain Python that Numba can compile around a compiled objective.
 
-Steps follow ``scipy.optimize.minimize``: relative to ``max(1, |x|)`` by default, to ``|x|`` where the user gives the
-relative step; with bounds, no point outside of them is ever evaluated.
+Steps follow ``scipy.optimize.minimize``: they are relative to ``max(1, |x|)`` by default, and to ``|x|`` if the user
+gives the relative step. With bounds, no point outside them is ever evaluated.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._numba.decorators import inline_jit
 
 COMPLEX_STEP = 1e-20
-"""The imaginary step: nothing is subtracted, so it can be small enough to leave no truncation error."""
+"""The imaginary step. Nothing is subtracted, so it can be small enough to leave no truncation error."""
 
 
 def default_rel_step(method: str, dtype: Any) -> float:
-    """Relative step that balances truncation and rounding (J. Nocedal, S. Wright, 2nd ed., section 8.1)."""
+    """Return the relative step that balances truncation and rounding (J. Nocedal, S. Wright, 2nd ed., section 8.1)."""
     eps = float(np.finfo(dtype).eps)
     return math.sqrt(eps) if method == "2-point" else math.cbrt(eps)
 
 
 @inline_jit
 def _step(xi, rel_step, relative_to_x):
-    """Signed step away from zero; `relative_to_x` unless that vanishes."""
+    """Return the signed step away from zero; if `relative_to_x`, relative to x alone unless that step vanishes."""
     sign = 1.0 if xi >= 0 else -1.0
     if relative_to_x:
         h = sign * rel_step * abs(xi)
@@ -38,9 +38,8 @@ def _step(xi, rel_step, relative_to_x):
 
 @inline_jit
 def _one_sided(h, below, above, points):
-    """Turn or shorten h so that `points` steps of it stay within `below` and `above`."""
-    room = above if h > 0.0 else below
-    if points * abs(h) <= room:
+    """Reverse or shorten h so that `points` steps of it stay within `below` and `above`."""
+    if points * abs(h) <= (above if h > 0.0 else below):
         return h
     if points * abs(h) <= max(below, above):
         return -h
@@ -58,8 +57,8 @@ def _equal(a, b):
 def two_point(fun, x, g, step, bounds, args):
     """Fill g by forward differences, ``g_i = (f(x + h e_i) - f(x))/h``, and return f.
 
-    `step` is ``(rel_step, relative_to_x)``. fun is given a copy of x; if it has scribbled on that in any call, all
-    differences are taken again, from a fresh copy each.
+    `step` is ``(rel_step, relative_to_x)``. fun receives a copy of x. If any call has overwritten it, all differences
+    are taken again, each from a fresh copy.
     """
     lower, upper = bounds
     z = x.copy()
@@ -73,8 +72,8 @@ def two_point(fun, x, g, step, bounds, args):
             if lower.size:
                 h = _one_sided(h, xi - lower[i], upper[i] - xi, 1.0)
             z[i] = xi + h
-            made = z[i] - xi
-            g[i] = (fun(z, *args) - f) / made if made != 0.0 else 0.0
+            rounded_h = z[i] - xi
+            g[i] = (fun(z, *args) - f) / rounded_h if rounded_h != 0.0 else 0.0
             z[i] = xi
         if _equal(x, z):
             break
@@ -82,7 +81,7 @@ def two_point(fun, x, g, step, bounds, args):
 
 
 def three_point(fun, x, g, step, bounds, args):
-    """Fill g by central differences, one-sided of the same order beside a bound, and return f; see `two_point`."""
+    """Fill g by central differences (near a bound, one-sided of the same order) and return f; see `two_point`."""
     lower, upper = bounds
     z = x.copy()
     f = fun(z, *args)

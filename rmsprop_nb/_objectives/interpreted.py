@@ -1,4 +1,4 @@
-"""Any ``fun`` and ``jac`` made into one Python object, ``evaluate(x, g) -> f``, that checks what they return."""
+"""Any ``fun`` and ``jac`` combined into one Python callable, ``evaluate(x, g) -> f``, that checks what they return."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rmsprop_nb._objectives.problem import Problem
 
 
 class PythonObjective:
-    """An evaluation through Python, with every value checked.
+    """An evaluation in Python that checks every value.
 
-    The user's functions are given copies of x, so that what they do to them, or keep, changes nothing.
+    The user's functions receive copies of x, so it does not matter whether they change or keep them.
 
     Attributes
     ----------
     args : tuple
-        Further arguments of the user's functions; may be set anew between two evaluations.
+        Further arguments of the user's functions; may be replaced between two evaluations.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -47,7 +47,7 @@ class PythonObjective:
 
     def _inplace(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         if self._grad is None:
-            # Elements that fun forgets to fill, or adds to without zeroing, show as NaN instead of silently wrong.
+            # Elements that fun forgets to fill, or adds to without zeroing, become NaN instead of silently wrong.
             self._grad = np.full_like(g, np.nan)
         f = _as_float(self._problem.fun(x.copy(), self._grad, *self.args))
         g[:] = self._grad
@@ -65,7 +65,7 @@ class PythonObjective:
 
 
 def _complex_fun(fun: Callable[..., Any]) -> Callable[..., Any]:
-    """`fun` for complex x, refusing a real result: it would be a gradient of zeros."""
+    """Wrap `fun` for complex x so that it refuses a real result, which would give a gradient of zeros."""
 
     def checked(z: NDArray[np.complex128], *args: Any) -> complex:
         value = np.asarray(fun(z.copy(), *args))
@@ -81,7 +81,7 @@ def _complex_fun(fun: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _as_float(value: Any) -> float:
-    """Check that the objective's value is one real number."""
+    """Return the objective's value as a float; raise if it is not one real number."""
     if isinstance(value, float):
         return float(value)
     array = np.asarray(value)
@@ -105,7 +105,10 @@ def store_gradient(gradient: Any, g: NDArray[Any], source: str) -> None:
     """Copy the user's gradient into g after checking its shape and dtype."""
     array = np.asarray(gradient)
     if array.shape != g.shape and not (array.ndim == 0 and g.size == 1):
-        msg = f"{source} must return a gradient of shape {g.shape}, one derivative for each x, got shape {array.shape}."
+        msg = (
+            f"{source} must return a gradient of shape {g.shape}, one derivative for each variable, got shape "
+            f"{array.shape}."
+        )
         raise ValueError(msg)
     if array.dtype.kind not in "fiub":
         msg = f"{source} must return a real gradient, got dtype {array.dtype}."

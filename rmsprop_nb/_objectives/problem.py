@@ -1,4 +1,4 @@
-"""What is to be minimized, as the front ends have validated it."""
+"""The problem to minimize, as validated by the front ends."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from rmsprop_nb._objectives.finite_differences import CALLS_PER_VARIABLE, defaul
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What the user asked to be minimized, validated.
+    """The user's problem, validated.
 
     Attributes
     ----------
     fun : callable
-        The objective, in the form that `jac` says.
+        The objective, in the form that `jac` requires.
     jac : callable, True, "2-point", "3-point", "cs" or "inplace"
-        Where the gradient comes from.
+        The source of the gradient.
     args : tuple
-        Further arguments of both.
+        Further arguments of both functions.
     lower, upper : ndarray
         Bounds in the dtype of x, of size 0 if there are none.
     rel_step : float or None
-        Relative step of differences as the user gave it.
+        The user's relative step for differences.
     """
 
     fun: Callable[..., Any]
@@ -38,11 +38,11 @@ class Problem:
 
     @property
     def step(self) -> tuple[float, bool]:
-        """Relative step of differences, and whether it is relative to x alone."""
+        """The relative step for differences, and whether it is relative to x alone."""
         if self.rel_step is not None:
             return self.rel_step, True
         return default_rel_step(self.jac, self.lower.dtype), False
 
     def calls_per_gradient(self, n: int) -> int:
-        """Number of calls of `fun` that one gradient takes, beside the one for f itself."""
+        """Return the number of calls of `fun` that one gradient takes, in addition to the one for f itself."""
         return n * CALLS_PER_VARIABLE.get(self.jac, 0) if isinstance(self.jac, str) else 0

@@ -25,8 +25,8 @@ from rmsprop_nb import RMSprop, load, minimize, minimize_batch, minimize_minibat
 from rmsprop_nb._api import checkpoint as _checkpoint
 from rmsprop_nb._core import archive as _archive
 from rmsprop_nb._core.archive import read, write
-from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._drivers import loop as _loop
+from rmsprop_nb._methods.run_state import RunState
 
 
 @njit

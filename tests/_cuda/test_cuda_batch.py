@@ -14,12 +14,13 @@ from numba import cuda, njit, typeof
 from ptx_interpreter import PTXError, run
 
 from rmsprop_nb import Status, minimize_batch
-from rmsprop_nb._core.options import LbfgsOptions, RmspropOptions
+from rmsprop_nb._core.options import RmspropOptions
 from rmsprop_nb._cuda import batch as _cuda_batch
 from rmsprop_nb._cuda import native as _cuda_native
 from rmsprop_nb._cuda.objective import check_objective
 from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_threads import Job
+from rmsprop_nb._methods.lbfgs import LbfgsOptions
 from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb.cuda import Team, team_sum
 

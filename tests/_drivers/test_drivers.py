@@ -18,8 +18,8 @@ from variants import DTYPES, VARIANTS
 
 from rmsprop_nb import Status, minimize, schedules
 from rmsprop_nb._core.records import Arrays
-from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._drivers import loop as _loop
+from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._numba.decorators import JIT_ENABLED
 from rmsprop_nb._objectives.compiled import CompiledObjective
 

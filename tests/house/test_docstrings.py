@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import rmsprop_nb
-from rmsprop_nb._api.minimize import METHODS
+from rmsprop_nb._methods.registry import OPTIONS
 
 
 def public_modules() -> Iterator[Any]:
@@ -133,9 +133,9 @@ def test_documented_parameters_are_those_of_the_signature(name: str) -> None:
     assert not wrong_defaults(documented, actual)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OPTIONS)
 def test_documented_options_are_those_of_the_method(method: str) -> None:
-    fields = dataclasses.fields(METHODS[method])
+    fields = dataclasses.fields(OPTIONS[method])
     documented = entries(getattr(rmsprop_nb, method.replace("-", "_")), "Other Parameters")
     assert sorted(documented) == sorted(field.name for field in fields)
     assert not wrong_defaults(documented, {field.name: field.default for field in fields})

@@ -1,8 +1,8 @@
-"""The state of a run: what it must be like, in one place, and how it becomes plain arrays and comes back.
+"""The state of a run: its checks, and its form as plain arrays.
 
-Compiled code checks no index. So a state that comes from outside, from a file or from a user's hands, goes through
-`RunState.checked_copy` before a run relies on it: every vector has the length that its algorithm needs, and every
-counter is one that the algorithm could have left.
+Compiled code checks no index. So a state from a file or from the user goes through `RunState.checked_copy` before a run
+relies on it: every vector has the length that the method needs, and every counter a value that the method could have
+left.
 """
 
 from __future__ import annotations
@@ -15,23 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.records import MINIBATCH_DTYPE, PROGRESS_DTYPE, Arrays, MinibatchArrays, Phase
+from rmsprop_nb._core.records import PROGRESS_DTYPE
 from rmsprop_nb._core.settings import Variant
-from rmsprop_nb._core.status import Status
+from rmsprop_nb._methods.method import LARGEST_COUNT, dtype_of
+from rmsprop_nb._methods.registry import kind_of
 
-_LARGEST_COUNT = 2**62  # no run gets there, and adding to it does not overflow
 _RECORD_TYPES = (np.uint64, np.int64, np.float64)
-
-_Shapes = list[tuple[int, ...]]
 
 
 class RunState:
-    """Everything a run needs to go on: pass it as ``options={"state": result.state}``.
+    """Everything that a run needs to be resumed: pass it as ``options={"state": result.state}``.
 
     Attributes
     ----------
     kind : tuple
-        Which algorithm and variant made the state; a run can only be resumed by the same one.
+        The method and its parameters; a run can only be resumed by the same.
     arrays : Arrays or MinibatchArrays
         The vectors: the current point, its gradient, the averages, the best point so far.
     step : int
@@ -45,7 +43,7 @@ class RunState:
 
     @property
     def progress(self) -> Any:
-        """The record with attributes, which are slow: whoever needs a few numbers often takes ``record[0]["nit"]``."""
+        """The record with attributes, which are slow: in a loop use ``record[0]["nit"]``."""
         return self.record.view(np.recarray)[0]
 
     @property
@@ -58,9 +56,9 @@ class RunState:
         return RunState(self.kind, type(self.arrays)(*(a.copy() for a in self.arrays)), self.record.copy())
 
     def checked_copy(self) -> RunState:
-        """Return an independent copy that compiled code may rely on; a ValueError if this is no state of any run."""
-        _check_kind(self.kind)
-        form, dtype = _forms(self.kind)
+        """Return an independent copy that compiled code may rely on; a ValueError if no run could have left it."""
+        kind = kind_of(self.kind)
+        form, dtype = kind.layout(*self.kind[1:]).form, kind.record
         vectors = self.arrays if isinstance(self.arrays, tuple) and len(self.arrays) == len(form._fields) else ()
         if not vectors or not all(isinstance(a, np.ndarray) for a in (*vectors, self.record)):
             msg = f"state.arrays must be {form.__name__} of NumPy arrays, as the run left it."
@@ -76,8 +74,8 @@ class RunState:
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything as plain arrays, which are not copied.
 
-        "algorithm" says in JSON what the state is of, and names the numbers of the record, which are in one array for
-        each of their types; the other arrays are the vectors.
+        "algorithm" is JSON: the kind of the state, and the names of the numbers in the record, which has an array for
+        each of their types. The other arrays are the vectors.
         """
         numbers = {
             _type_name(t): [n for n in self.record.dtype.names or () if self.record.dtype[n] == t]
@@ -93,10 +91,10 @@ class RunState:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> RunState:
-        """Make a state from what `to_arrays` returned; a ValueError if it is no state of any run."""
+        """Make a state from the result of `to_arrays`; raise a ValueError if no run could have left it."""
         kind, names = _read_algorithm(arrays.get("algorithm"))
-        _check_kind(kind)
-        form, dtype = _forms(kind)
+        described = kind_of(kind)
+        form, dtype = described.layout(*kind[1:]).form, described.record
         types = [_type_name(t) for t in _RECORD_TYPES]
         unknown = set(arrays) ^ {"algorithm", *types, *form._fields}
         if unknown:
@@ -125,15 +123,11 @@ def _type_name(dtype: Any) -> str:
     return f"record_{np.dtype(dtype).name}"
 
 
-def _forms(kind: tuple[Any, ...]) -> tuple[Any, np.dtype[Any]]:
-    return (MinibatchArrays, MINIBATCH_DTYPE) if kind[0] == "minibatch" else (Arrays, PROGRESS_DTYPE)
-
-
 # -- the algorithm ----------------------------------------------------------------------------------------------------
 
 
 def _read_algorithm(text: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The kind, and the names of the record's numbers, from JSON."""
+    """Read the kind and the names of the numbers of the record from JSON."""
     try:
         described = json.loads(str(np.asarray(text)))
         kind, names = described["kind"], dict(described["record"])
@@ -144,45 +138,19 @@ def _read_algorithm(text: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return read, names
 
 
-def _check_kind(kind: Any) -> None:
-    match kind:
-        case ("rmsprop",):
-            valid = True
-        case ("rmsprop-lbfgs", memory):
-            valid = _is_count(memory)
-        case ("textbook", variant):
-            valid = _is_variant(variant)
-        case ("minibatch", rule, rows, batches):
-            valid = (rule == "auto" or _is_variant(rule)) and _is_count(rows) and _is_count(batches)
-        case _:
-            valid = False
-    if not valid or not isinstance(kind, tuple):
-        msg = f"state.kind must be that of a run of this version of rmsprop_nb, got {str(kind)[:200]}."
-        raise ValueError(msg)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and 1 <= int(value) < _LARGEST_COUNT
-
-
-def _is_variant(value: Any) -> bool:
-    return isinstance(value, Variant) and all(isinstance(switch, bool) for switch in value)
-
-
 # -- the vectors ------------------------------------------------------------------------------------------------------
 
 
 def _check_vectors(kind: tuple[Any, ...], arrays: Any) -> None:
-    """Every vector has a size that the algorithm knows, and the dtype of x; x is within the bounds."""
+    """Check that every vector has a size that the method knows, and the dtype of x, and that x is within the bounds."""
     x = arrays.x
     if x.ndim != 1 or x.size == 0 or x.dtype not in (np.float32, np.float64) or not x.dtype.isnative:
         msg = f"state.arrays.x must be a vector of float32 or float64, got shape {x.shape} and dtype {x.dtype}."
         raise ValueError(msg)
-    shapes = _shapes(kind, x.size)
+    shapes = kind_of(kind).layout(*kind[1:]).shapes(x.size)
     for name, found in zip(arrays._fields, arrays, strict=True):
-        double = name in ("pair_sums", "epoch_fun", "validation_fun")
-        dtype = np.dtype(np.float64) if double else x.dtype
-        fits = found.ndim == 1 if name.endswith("_fun") else found.shape in shapes[name]
+        dtype = dtype_of(name, x.dtype)
+        fits = found.shape in shapes[name] if name in shapes else found.ndim == 1
         if not fits or found.dtype != dtype or not found.dtype.isnative:
             wanted = " or ".join(map(str, shapes.get(name, ["(epochs,)"])))
             msg = (
@@ -191,31 +159,6 @@ def _check_vectors(kind: tuple[Any, ...], arrays: Any) -> None:
             )
             raise ValueError(msg)
     _check_box(arrays)
-
-
-def _shapes(kind: tuple[Any, ...], n: int) -> dict[str, _Shapes]:
-    """The shapes that each vector may have."""
-    needed: _Shapes = [(n,)]
-    unused: _Shapes = [(0,)]
-    either = needed + unused
-
-    def when(used: bool) -> _Shapes:
-        return needed if used else unused
-
-    rule = next((item for item in kind if isinstance(item, Variant)), Variant())
-    shapes: dict[str, _Shapes] = dict.fromkeys(("x", "x_eval", "g_eval", "square_avg"), needed)
-    shapes |= {"lower": either, "upper": either}
-    if kind[0] == "minibatch":
-        auto = kind[1] == "auto"
-        shapes |= dict.fromkeys(("start", "inner_avg", "own_distance"), when(auto))
-        shapes |= {"grad_avg": when(auto or rule.centered), "momentum_buffer": when(rule.momentum)}
-        return shapes | dict.fromkeys(("g", "x_avg", "x_best", "scale"), either)
-    searches = kind[0] != "textbook"
-    memory = kind[1] if kind[0] == "rmsprop-lbfgs" else 0
-    shapes |= dict.fromkeys(("g", "x_best", "g_best"), needed)
-    shapes |= {"grad_avg": when(rule.centered), "momentum_buffer": when(rule.momentum or searches)}
-    shapes |= {"metric": when(searches), "steps": [(memory, n)], "gradient_changes": [(memory, n)]}
-    return shapes | {"pair_sums": [(memory, 2)]}
 
 
 def _check_box(arrays: Any) -> None:
@@ -233,13 +176,13 @@ def _check_box(arrays: Any) -> None:
 
 
 def _check_counters(state: RunState) -> None:
-    """Every integer of the record is one that its algorithm could have left; compiled code indexes with some."""
-    record, ranges = state.record, _ranges(state.kind)
+    """Check that the method could have left every integer of the record; compiled code uses some as an index."""
+    record, ranges = state.record, kind_of(state.kind).ranges(*state.kind[1:])
     for name in record.dtype.names or ():
         if record.dtype[name] != np.int64:
-            continue  # arithmetic bears every real number, and every seed will do
+            continue  # any real number and any seed is safe
         value = int(record[name][0])
-        allowed = ranges.get(name, range(_LARGEST_COUNT))
+        allowed = ranges.get(name, range(LARGEST_COUNT))
         if value not in allowed:
             rule = f"in {sorted(allowed)}" if isinstance(allowed, set) else f"from 0 to {len(allowed) - 1}"
             msg = (
@@ -247,21 +190,8 @@ def _check_counters(state: RunState) -> None:
                 "state."
             )
             raise ValueError(msg)
-    if np.isfinite(state.progress.f_best) and not state.arrays.x_best.size:  # the result would be a vector of size 0
+    if np.isfinite(state.progress.f_best) and not state.arrays.x_best.size:  # the result would have size 0
         msg = (
             "state.record is not as the run left it: f_best must be inf without x_best; resume with an unchanged state."
         )
         raise ValueError(msg)
-
-
-def _ranges(kind: tuple[Any, ...]) -> dict[str, range | set[int]]:
-    """What each integer may be; any that is not named counts something."""
-    flag = range(2)
-    ranges: dict[str, range | set[int]] = {"status": {int(status) for status in Status}}
-    if kind[0] == "minibatch":
-        return ranges | {"batch": range(kind[3])}
-    memory = kind[1] if kind[0] == "rmsprop-lbfgs" else 0
-    phases = [Phase.ITERATE] if kind[0] == "textbook" else [Phase.SEARCH, Phase.TAKE_BEST]
-    ranges |= {"phase": {int(phase) for phase in (Phase.START, *phases)}}
-    ranges |= dict.fromkeys(("pending", "bracketed", "has_best", "fresh"), flag)
-    return ranges | {"pairs": range(memory + 1), "newest": range(max(memory, 1))}
