@@ -83,7 +83,7 @@ print(sum(name.partition(".")[0] != "rmsprop_nb" for name in set(sys.modules) - 
 
 
 class ImportOverFloor:
-    """Our imports in a new process relative to importing the libraries that they need. Floor: 1; aims: 1.05 and 1.2."""
+    """Our imports in a new process relative to importing the libraries that they need. Floor: 1."""
 
     params = (tuple(IMPORTS),)
     param_names = ("name",)
