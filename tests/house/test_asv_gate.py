@@ -131,6 +131,11 @@ def test_only_one_file_imports_private_modules() -> None:
     assert not [path.name for path in SUITE.rglob("*.py") if private.search(path.read_text(encoding="utf-8"))]
 
 
+def test_gate_says_if_there_is_nothing_to_measure() -> None:
+    with pytest.raises(SystemExit, match="nothing has 'no such thing' in its name"):
+        importlib.import_module("gate_list").measure(str(SUITE.parent), "no such thing")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("commit", ["6564025", "HEAD"])
 def test_gate_compares_the_working_tree_with_a_commit(commit: str) -> None:
