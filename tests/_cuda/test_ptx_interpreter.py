@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from cuda_offline import ptx
 from numba import cuda, float32, types, uint64
+from offline_compiler import ptx
 from ptx_interpreter import PTXError, address_in, run
 
 from rmsprop_nb._core.types import Hyper, Variant

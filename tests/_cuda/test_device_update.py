@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from cuda_offline import ARCHITECTURES, machine_code, ptx
 from numba import cuda, float32, float64, int32, int64, uint64
+from offline_compiler import ARCHITECTURES, machine_code, ptx
 from ptx_interpreter import address_in, run
 
 from rmsprop_nb._core.rule import make_rule, times

@@ -1,4 +1,4 @@
-"""What needs NUMBA_ENABLE_CUDASIM=1 and NUMBA_DISABLE_JIT=1 before Numba is imported; see test_cuda_simulator.py."""
+"""What needs NUMBA_ENABLE_CUDASIM=1 and NUMBA_DISABLE_JIT=1 before Numba is imported; see test_simulator.py."""
 
 from __future__ import annotations
 

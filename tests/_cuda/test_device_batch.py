@@ -9,8 +9,8 @@ import re
 
 import numpy as np
 import pytest
-from cuda_offline import ARCHITECTURES, device_of, machine_code, ptx
 from numba import cuda, njit, typeof
+from offline_compiler import ARCHITECTURES, device_of, machine_code, ptx
 from ptx_interpreter import PTXError, run
 
 from rmsprop_nb import Status, minimize_batch
@@ -436,9 +436,9 @@ LACKING = {
     of_dot: r"no np\.dot\b",
     of_matmul: "no @",
     of_expression: "no array expressions",
-    of_copy: r"no .*copies of arrays by slices.*\(test_cuda_batch.py, line \d+\)",
+    of_copy: r"no .*copies of arrays by slices.*\(test_device_batch.py, line \d+\)",
     of_zeros: r"no np\.zeros\b",
-    of_list: r"no lists.*\(test_cuda_batch.py, line \d+\)",
+    of_list: r"no lists.*\(test_device_batch.py, line \d+\)",
     of_dict: "no lists, dicts",
     of_string: "no strings",
     of_try: "no try and except",
