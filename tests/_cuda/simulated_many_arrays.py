@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from device_trees import to_host
 from numba import cuda
-from simulated_batch import OPTIONS, to_host
+from simulated_steps import OPTIONS
 
 from rmsprop_nb import RMSprop, schedules
 from rmsprop_nb._cuda import array_table as _cuda_many

@@ -1,4 +1,4 @@
-"""The update as compiled CUDA code, without a device: what it computes, by an interpreter, and its machine code."""
+"""The update of one array as compiled CUDA code, run by an interpreter."""
 
 from __future__ import annotations
 
@@ -6,104 +6,28 @@ import math
 
 import numpy as np
 import pytest
-from numba import cuda, float32, float64, int32, int64, uint64
-from offline_compiler import ARCHITECTURES, machine_code, ptx
-from ptx_interpreter import address_in, run
+from arrays_in_memory import (
+    CORRECTION,
+    RATE,
+    REALS,
+    SIZES,
+    VARIANTS,
+    Arrays,
+    compare,
+    from_memory,
+    hyper_of,
+    rounded,
+    single_signature,
+)
+from numba import cuda, float32, uint64
+from offline_compiler import ptx
+from ptx_interpreter import run
+from ptx_memory import address_in
 
 from rmsprop_nb._core.rule import make_rule, times
 from rmsprop_nb._core.types import Hyper, Variant
-from rmsprop_nb._cuda.memory import ITEMSIZE, element_access, real_of, several_access, width_of
-from rmsprop_nb._cuda.reduce import make_add, make_largest, make_sum_of_squares
-from rmsprop_nb._cuda.update import BLOCK, make_many_update, make_update
-from rmsprop_nb._kernels.update import make_update as make_host_update
-from rmsprop_nb.cuda import device_rule
-
-SIZES = (0, 1, 3, 4, 5, 1023, 1024, 1025)
-VARIANTS = {
-    "plain": Variant(),
-    "eps inside": Variant(eps_inside_sqrt=True),
-    "bias": Variant(bias_correction=True, centered=True),
-    "decay": Variant(weight_decay=True),
-    "decoupled": Variant(weight_decay=True, decoupled_weight_decay=True),
-    "momentum": Variant(momentum=True),
-    "nesterov": Variant(momentum=True, nesterov=True, lr_in_momentum=True),
-    "everything": Variant(True, True, True, True, True, True, True, True),
-}
-REALS = {"float32": float32, "float64": float64}
-RATE, CORRECTION = 0.01, 0.5
-
-
-def hyper_of(real):
-    return Hyper.of(real, 0.9, 1e-8, 0.9, 0.01)
-
-
-# -- arrays in memory that kernels reach by address -------------------------------------------------------------------
-
-
-def to_memory(values, number_format):
-    """Numbers of a format that all are exactly the same in it, as bytes of which each begins at a multiple of 16."""
-    if number_format == "bfloat16":
-        return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    return values.astype(number_format)
-
-
-def from_memory(stored, number_format):
-    if number_format == "bfloat16":
-        return (stored.astype(np.uint32) << 16).view(np.float32)
-    return stored.astype(real_of(number_format))
-
-
-def rounded(values, number_format):
-    """To nearest, ties to even, in the format; by exact arithmetic where NumPy has no such number."""
-    if number_format != "bfloat16":
-        return values.astype(number_format).astype(values.dtype)
-    values = values.astype(np.float64)
-    unit = np.maximum(np.frexp(values)[1] - 8, -133)  # the exponent of the last place
-    return np.ldexp(np.rint(np.ldexp(values, -unit)), unit).astype(np.float32)
-
-
-class Arrays:
-    """x, g and the averages of an array of n elements; the elements begin so many after an aligned place."""
-
-    def __init__(self, variant, n, formats, begin=0, seed=0):
-        rng = np.random.default_rng([n, seed])
-        self.n, self.begin, self.formats = n, begin, (*formats, *[str(real_of(formats[0]))] * 3)
-
-        def normal(used=True):
-            return rng.normal(size=n if used else 0)
-
-        values = normal(), normal(), rng.random(n), 0.1 * normal(variant.centered), normal(variant.momentum)
-        self.host = [rounded(v.astype(real_of(f)), f) for v, f in zip(values, self.formats, strict=True)]
-        self.device = [
-            np.concatenate([np.zeros(begin, to_memory(h, f).dtype), to_memory(h, f)])
-            for h, f in zip(self.host, self.formats, strict=True)
-        ]
-
-    def addresses(self, first):
-        """Where they are, if the first is the first-th of those that can be reached."""
-        return [address_in(first + k, self.begin * ITEMSIZE[f]) for k, f in enumerate(self.formats)]
-
-    def found(self):
-        return [from_memory(d[self.begin :], f) for d, f in zip(self.device, self.formats, strict=True)]
-
-    def expected(self, variant, hyper, rate=RATE, scale=None, limit=None):
-        """What the update on the CPU makes of them, with parameters rounded once, at the end."""
-        arrays = [h.copy() for h in self.host]
-        make_host_update(variant)(*arrays, rate, CORRECTION, hyper, 1, None, scale, limit)
-        arrays[0] = rounded(arrays[0], self.formats[0])
-        return arrays
-
-
-def compare(found, expected, message):
-    for name, a, b in zip("xgsmb", found, expected, strict=True):
-        np.testing.assert_array_equal(a, b, err_msg=f"{name}, {message}")
-
-
-# -- one array --------------------------------------------------------------------------------------------------------
-
-
-def single_signature(real):
-    return (*[uint64] * 6, *[real] * 9)
+from rmsprop_nb._cuda.memory import ITEMSIZE, element_access, real_of, several_access
+from rmsprop_nb._cuda.update import make_update
 
 
 def compiled_single(variant, formats, *, adjusts=False, deterministic=True):
@@ -201,9 +125,6 @@ def test_threads_of_a_warp_read_neighbours(number_format):
     assert counted.sectors_over_least == (11 / 7 if ITEMSIZE[number_format] == 2 else 1.0)
 
 
-# -- numbers of half precision ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("number_format", ["float16", "bfloat16"])
 def test_half_precision_is_read_and_rounded_as_it_should(number_format):
     """Every number there is comes back, and whatever lies between two is rounded to nearest, ties to even."""
@@ -245,162 +166,3 @@ def test_half_precision_is_read_and_rounded_as_it_should(number_format):
         np.testing.assert_array_equal(
             from_memory(found.view(stored.dtype), number_format), rounded(between, number_format)
         )
-
-
-# -- many arrays ------------------------------------------------------------------------------------------------------
-
-LENGTH = 512  # of a chunk
-
-
-def many_signature(real):
-    return (int32[:, ::1], uint64, uint64, uint64[:, ::1], real[:, ::1], real, real)
-
-
-def chunks_of(sizes):
-    return np.array([(row, part) for row, n in enumerate(sizes) for part in range(-(-n // LENGTH))], np.int32)
-
-
-def table_of(arrays, first=0):
-    """A table of addresses, and what is reached by it; the size of an array comes last."""
-    rows = [[*a.addresses(5 * k + first), 0, a.n] for k, a in enumerate(arrays)]
-    return np.array(rows, np.uint64), [d for a in arrays for d in a.device]
-
-
-@pytest.mark.parametrize("formats", [*((f, f) for f in ITEMSIZE), ("bfloat16", "float32")], ids="-".join)
-@pytest.mark.parametrize("name", ["plain", "everything"])
-def test_arrays_of_all_sizes_in_one_launch_have_the_bits_of_the_cpu(name, formats):
-    variant, real = VARIANTS[name], real_of(formats[0])
-    arrays = [Arrays(variant, n, formats, begin, seed=1) for n in SIZES for begin in (0, 1, 8)]
-    rates = [0.01 * (1 + k) for k in range(len(arrays))]
-    hypers = [Hyper.of(real, 0.9 - 0.01 * k, 1e-3 * k, 0.9, 0.01) for k in range(len(arrays))]
-    numbers = np.array([(rate, CORRECTION, *hyper) for rate, hyper in zip(rates, hypers, strict=True)], real)
-    expected = [a.expected(variant, h, rate=r) for a, h, r in zip(arrays, hypers, rates, strict=True)]
-    addresses, memory = table_of(arrays)
-    chunks = chunks_of([a.n for a in arrays])
-    text = ptx(make_many_update(variant, formats, False, True), many_signature(REALS[str(real)]))
-    begun = 7  # a launch takes some of the chunks
-    for first, count in ((0, begun), (begun, len(chunks) - begun)):
-        places = chunks, np.uint64(first), np.uint64(LENGTH), addresses, numbers
-        run(text, count, 64, (*places, real.type(1.0), real.type(np.inf)), memory)
-    for a, made in zip(arrays, expected, strict=True):
-        compare(a.found(), made, f"n={a.n}, begin={a.begin}")
-
-
-def test_clipped_gradients_of_many_arrays():
-    arrays = [Arrays(Variant(), n, ("float16", "float16")) for n in (5, 1025)]
-    hyper = hyper_of("float32")
-    expected = [a.expected(Variant(), hyper, scale=-0.5, limit=0.7) for a in arrays]
-    addresses, memory = table_of(arrays)
-    numbers = np.array([(RATE, CORRECTION, *hyper)] * 2, np.float32)
-    chunks = chunks_of([5, 1025])
-    text = ptx(make_many_update(Variant(), ("float16",) * 2, True, True), many_signature(float32))
-    places = chunks, np.uint64(0), np.uint64(LENGTH), addresses, numbers
-    run(text, len(chunks), 64, (*places, np.float32(-0.5), np.float32(0.7)), memory)
-    for a, made in zip(arrays, expected, strict=True):
-        compare(a.found(), made, f"n={a.n}")
-
-
-@pytest.mark.parametrize("number_format", ITEMSIZE)
-def test_reductions(number_format):
-    real = real_of(number_format)
-    bits = np.dtype(f"i{real.itemsize}")
-    tables = int32[:, ::1], uint64, uint64[:, ::1]
-    largest = ptx(make_largest(number_format), (*tables, (int64 if bits.itemsize == 8 else int32)[::1]))
-    squares = ptx(make_sum_of_squares(number_format), (*tables, float64[::1]))
-    arrays = [Arrays(Variant(), n, (number_format,) * 2, n % 2) for n in SIZES]
-    addresses, memory = table_of(arrays)
-    chunks = chunks_of(SIZES)
-    given = chunks, np.uint64(LENGTH), addresses
-    parts = [arrays[row].host[1][part * LENGTH : (part + 1) * LENGTH] for row, part in chunks]
-    found, sums = np.full(len(chunks), -1, bits), np.full(len(chunks), np.nan)
-    run(largest, len(chunks), BLOCK, (*given, found), memory)
-    np.testing.assert_array_equal(found.view(real), [np.abs(part).max() for part in parts])
-    run(squares, len(chunks), BLOCK, (*given, sums), memory)
-    np.testing.assert_allclose(sums, [np.sum(part.astype(np.float64) ** 2) for part in parts], rtol=1e-14)
-    memory[5 * 7 + 1][1000:1002] = to_memory(np.array([np.nan, np.inf]), number_format)  # in the last array
-    run(largest, len(chunks), BLOCK, (*given, found), memory)
-    assert np.isnan(found.view(real)).tolist() == [part[1] == 1 and part[0] == 7 for part in chunks.tolist()]
-
-
-@pytest.mark.parametrize("number_format", ITEMSIZE)
-def test_gradients_are_added_up(number_format):
-    real = real_of(number_format)
-    add = ptx(make_add(number_format), (int32[:, ::1], uint64, uint64[:, ::1]))
-    arrays = [Arrays(Variant(), n, (number_format,) * 2, n % 2) for n in SIZES]
-    totals = [np.ones(n, real) for n in SIZES]
-    addresses, memory = table_of(arrays)
-    addresses[:, 5] = [address_in(len(memory) + k) for k in range(len(totals))]
-    chunks = chunks_of(SIZES)
-    run(add, len(chunks), BLOCK, (chunks, np.uint64(LENGTH), addresses), [*memory, *totals])
-    for a, total in zip(arrays, totals, strict=True):
-        np.testing.assert_array_equal(total, np.ones(1, real) + a.host[1])
-
-
-# -- machine code -----------------------------------------------------------------------------------------------------
-
-KERNELS = {  # most instructions an element, on sm_90, of those that compute in float32
-    ("plain", "float32", False): 42,
-    ("plain", "float64", False): None,
-    ("deterministic", "float32", False): 42,
-    ("everything", "float32", False): 90,
-    ("everything", "float64", False): None,
-    ("plain", "float32", True): 42,
-    ("plain", "float16", True): 42,
-    ("plain", "bfloat16", True): 46,  # rounding takes some
-}
-
-
-@pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)
-@pytest.mark.parametrize(("kind", "number_format", "many"), KERNELS, ids=lambda v: "many" if v is True else v)
-def test_machine_code_of_the_update(kind, number_format, many, capability):
-    variant = VARIANTS["everything" if kind == "everything" else "plain"]
-    real, width = REALS[str(real_of(number_format))], width_of(number_format)
-    make, signature = (make_many_update, many_signature) if many else (make_update, single_signature)
-    code = machine_code(
-        make(variant, (number_format,) * 2, False, kind == "deterministic"), signature(real), capability
-    )
-    assert code.spilled == code.stack == 0
-    assert not any(opcode.startswith(("LDL", "STL", "LD.", "ST.")) for opcode in code.opcodes)
-    whole = code.loops[0]
-    loads = sum(count for opcode, count in whole.items() if opcode.startswith("LDG.E.128"))
-    stores = sum(count for opcode, count in whole.items() if opcode.startswith("STG.E.128"))
-    averages = (
-        (1 + variant.centered + variant.momentum) * ITEMSIZE[str(real_of(number_format))] // ITEMSIZE[number_format]
-    )
-    assert loads in (2 + averages, 2 * (2 + averages))  # some compilers unroll the loop once
-    assert stores == loads // (2 + averages) * (1 + averages)
-    assert not any(opcode.startswith(("LDG", "STG")) and "128" not in opcode for opcode in whole)
-    if real == float32:
-        assert code.double == 0
-        if capability == (9, 0):
-            assert whole.total() * (2 + averages) / loads / width <= KERNELS[kind, number_format, many]
-
-
-@pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)
-def test_machine_code_of_what_is_around_the_update(capability):
-    tables = int32[:, ::1], uint64, uint64[:, ::1]
-    kernels = {
-        "largest": (make_largest("float32"), (*tables, int32[::1])),
-        "squares": (make_sum_of_squares("float16"), (*tables, float64[::1])),
-        "add": (make_add("bfloat16"), tables),
-    }
-    for name, (kernel, arg_types) in kernels.items():
-        code = machine_code(kernel, arg_types, capability)
-        assert code.spilled == code.stack == 0, name
-        assert not any(opcode.startswith(("LDL", "STL", "LD.", "ST.")) for opcode in code.opcodes), name
-        assert (code.double > 0) == (name == "squares"), name  # which adds up in double precision on purpose
-
-
-@pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)
-def test_machine_code_of_the_rule_in_a_kernel_of_ones_own(capability):
-    rule = device_rule(beta=0.99, momentum=0.9)
-
-    @cuda.jit
-    def step(x, g, s, b, rate):
-        i = cuda.grid(1)
-        if i < x.size:
-            zero = x.dtype.type(0)
-            x[i], s[i], _, b[i] = rule(x[i], g[i], s[i], zero, b[i], rate, zero)
-
-    code = machine_code(step, (*[float32[::1]] * 4, float32), capability)
-    assert code.spilled == code.stack == code.double == 0

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from numba import cuda, float32, types, uint64
 from offline_compiler import ptx
-from ptx_interpreter import PTXError, address_in, run
+from ptx_interpreter import run
+from ptx_memory import address_in
+from ptx_text import PTXError
 
 from rmsprop_nb._core.types import Hyper, Variant
 from rmsprop_nb._cuda.update import make_update
