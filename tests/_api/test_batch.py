@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from marks import needs_jit
 from numba import njit
 from objectives import ARGS, FORMS, as_python
 from scipy.optimize import curve_fit
 
 from rmsprop_nb import Status, minimize, minimize_batch, multistart, schedules
 from rmsprop_nb._numba.decorators import JIT_ENABLED
-
-needs_jit = pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, and the JIT is disabled")
 
 RNG = np.random.default_rng(11)
 STARTS = RNG.normal(size=(23, 3))

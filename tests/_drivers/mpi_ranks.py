@@ -1,4 +1,4 @@
-"""What is checked on real MPI ranks: mpiexec -n 2 python -m mpi4py tests/mpi_ranks.py
+"""What is checked on real MPI ranks: mpiexec -n 2 python -m mpi4py tests/_drivers/mpi_ranks.py
 
 Every check runs on all ranks and asserts on each. test_mpi.py starts this and looks at the outcome.
 """

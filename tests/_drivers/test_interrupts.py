@@ -9,8 +9,9 @@ import sys
 import textwrap
 
 import pytest
+from marks import needs_jit
 
-from rmsprop_nb._numba.decorators import JIT_ENABLED
+from rmsprop_nb import Status
 
 # In a process of its own: an interrupt may also come where Python can only say that it ignored it.
 PROGRAM = """
@@ -77,7 +78,7 @@ PROGRAM = """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, and the JIT is disabled")
+@needs_jit
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that interrupt")
 @pytest.mark.parametrize("run", ["compiled", "interpreted", "batch", "threads", "one by one", "minibatch"])
 def test_interrupt_at_any_time(run):
@@ -90,3 +91,35 @@ def test_interrupt_at_any_time(run):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+INTERRUPT = """
+    import os, signal, threading, time
+    import numpy as np
+    from numba import njit
+    from rmsprop_nb import minimize, Status, rmsprop
+    @njit
+    def fun(x, grad):
+        grad[:] = np.cos(x)
+        return np.sum(np.sin(x)) + 3.0
+    objective = fun if {compiled} else (lambda x, grad: fun(x, grad))
+    options = dict(learning_rate=0.5, gtol=0.0, maxiter=10**12)
+    minimize(objective, [1.0, 2.0], jac="inplace", options=dict(options, maxiter=10))
+    sent = []
+    def interrupt():
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Timer(0.3, interrupt).start()
+    result = minimize(objective, [1.0, 2.0], jac="inplace", options=options)
+    print(time.perf_counter() - sent[0], result.status, result.fun < 3.0 + np.sin([1.0, 2.0]).sum(), result.success)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+@pytest.mark.parametrize("compiled", [True, False])
+def test_ctrl_c_returns_the_best_point(compiled):
+    program = textwrap.dedent(INTERRUPT.format(compiled=compiled))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
+    seconds, status, better, success = done.stdout.split()
+    assert float(seconds) < 30.0  # the run would last for hours
+    assert (int(status), better, success) == (Status.INTERRUPTED, "True", "False")

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.mpi
 
 HERE = Path(__file__).parent
 CHECKS = HERE / "mpi_ranks.py"
-EXAMPLES = HERE.parent / "examples"
+EXAMPLES = HERE.parents[1] / "examples"
 # beside Python in an environment where pip has installed an MPI, anywhere else on a cluster
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 

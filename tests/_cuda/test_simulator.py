@@ -14,10 +14,8 @@ import pytest
 import rmsprop_nb
 from rmsprop_nb import RMSprop, minimize, minimize_batch
 
-TESTS = [
-    str(Path(__file__).with_name(name))
-    for name in ("cuda_simulated.py", "cuda_simulated_many.py", "test_cuda_device.py")
-]
+SIMULATED = ("simulated_batch.py", "simulated_many_arrays.py", "simulated_minimize.py", "simulated_steps.py")
+TESTS = [str(Path(__file__).with_name(name)) for name in (*SIMULATED, "test_on_device.py")]
 
 
 def in_new_process(*command, **environment):
