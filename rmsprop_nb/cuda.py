@@ -1,4 +1,4 @@
-"""The RMSprop rule for CUDA kernels of one's own; needs numba-cuda, ``pip install 'rmsprop_nb[cuda13]'``."""
+"""The RMSprop rule for your own CUDA kernels; needs numba-cuda, ``pip install 'rmsprop_nb[cuda13]'``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, *
     Parameters
     ----------
     dtype : dtype, optional
-        Of all numbers that the function is given, float32 (the default) or float64; those of `options` are rounded to
-        it.
+        Dtype of all numbers that the function takes, float32 (the default) or float64; those of `options` are rounded
+        to it.
     deterministic : bool, default False
         Round as the CPU does, for the same bits. Otherwise products and sums may be fused, which is as accurate.
     **options
@@ -39,7 +39,7 @@ def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, *
     Raises
     ------
     ImportError
-        If there is no numba-cuda.
+        If numba-cuda is not installed.
     TypeError, ValueError
         If an option does not exist or is out of its range.
 

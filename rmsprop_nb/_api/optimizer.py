@@ -1,4 +1,4 @@
-"""RMSprop for loops of one's own: hyper-parameters that never change, and a state outside of them."""
+"""RMSprop for your own training loop: hyper-parameters that never change, and a state outside of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Rule
 from rmsprop_nb._core.validate import as_count, as_number, as_workers, check_learning_rate
-from rmsprop_nb._training.arrays import check_array, check_no_overlap, is_on_device
-from rmsprop_nb._training.host_step import Plan, Rate, new_leaf
+from rmsprop_nb._training.arrays import NamedArray, check_array, check_no_overlap, is_on_device
+from rmsprop_nb._training.host_step import HostStep, new_leaf
 from rmsprop_nb._training.presets import preset_options
-from rmsprop_nb._training.pytree import leaves, names, places, structure_of
-from rmsprop_nb._training.state import RMSpropState
+from rmsprop_nb._training.pytree import leaves, names, paths, structure_of
+from rmsprop_nb._training.state import LeafState, RMSpropState
+from rmsprop_nb._training.step import ArrayOptions, OptimizerStep, Work
 
 _RULE = tuple(field.name for field in dataclasses.fields(Rule))
-_BLOCK_OPTIONS = ("learning_rate", *_RULE)
+_ARRAY_OPTIONS = ("learning_rate", *_RULE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -73,14 +74,15 @@ class RMSprop(Rule):
     check_finite : bool, default True
         Look at all gradients before anything is written, and raise if one is NaN, infinite, or so large that its square
         is infinite. To be able to leave everything as it is, this reads all gradients before the update does: an
-        eighth of the time of a step in cache, a quarter beyond. Without it such a gradient spoils the state for good,
-        as it does in other libraries.
+        eighth of the time of a step in cache, a quarter beyond. Without it such a gradient makes the state useless from
+        then on, as it does in other libraries.
     deterministic : bool, default False
         On a CUDA device: round as the CPU does, for the same bits from the same gradients.
     per_block : mapping of str to mapping, optional
         Other options for some of the arrays, by name: ``{"b": {"weight_decay": 0.0}, "layers/0": {"eps": 1e-6}}``. The
-        name of an array is the way to it, keys and positions joined by slashes, as in `RMSpropState.to_arrays`; that of
-        a container speaks of all within it, and the longer name wins. Options are learning_rate to lr_in_momentum.
+        name of an array consists of the keys and positions that lead to it, joined by slashes, as in
+        `RMSpropState.to_arrays`; that of a container stands for all arrays within it, and the longer name wins. Options
+        are learning_rate to lr_in_momentum.
 
     Raises
     ------
@@ -143,19 +145,19 @@ class RMSprop(Rule):
             msg = "clip_value and clip_norm must not be given together; leave out one."
             raise ValueError(msg)
         if self.per_block is not None:
-            object.__setattr__(self, "per_block", self._check_blocks(self.per_block))
+            object.__setattr__(self, "per_block", self._checked_per_block(self.per_block))
 
-    def _check_blocks(self, per_block: Any) -> dict[str, dict[str, Any]]:
-        """Return a copy of the options of blocks, each tried out together with the others."""
+    def _checked_per_block(self, per_block: Any) -> dict[str, dict[str, Any]]:
+        """Return a copy of per_block, after trying its options together with the others."""
         if not isinstance(per_block, Mapping) or not all(isinstance(value, Mapping) for value in per_block.values()):
             msg = f"per_block must map names of arrays to options, as {{'b': {{'eps': 1e-6}}}}, got {per_block!r}."
             raise TypeError(msg)
         checked = {}
         for name, options in per_block.items():
-            unknown = [option for option in options if option not in _BLOCK_OPTIONS]
+            unknown = [option for option in options if option not in _ARRAY_OPTIONS]
             if unknown:
-                msg = f"per_block[{name!r}] must hold options of a block, got {unknown[0]!r}; "
-                msg += f"they are {', '.join(_BLOCK_OPTIONS)}."
+                msg = f"per_block[{name!r}] must hold options of arrays, got {unknown[0]!r}; "
+                msg += f"they are {', '.join(_ARRAY_OPTIONS)}."
                 raise ValueError(msg)
             checked[str(name)] = dict(options)
             if "learning_rate" in options:
@@ -166,17 +168,17 @@ class RMSprop(Rule):
     def _rule_with(self, options: Mapping[str, Any]) -> Rule:
         return Rule(**{name: options.get(name, getattr(self, name)) for name in _RULE})
 
-    def _choose(self, name: str) -> tuple[Rule, Rate]:
-        """The rule and the learning rate of one array."""
+    def _choose(self, name: str) -> ArrayOptions:
+        """Return the options of the array of this name."""
         options: dict[str, Any] = {}
-        for block in sorted(self.per_block or {}, key=len):
-            if name == block or name.startswith(f"{block}/"):
-                options |= (self.per_block or {})[block]
-        return self._rule_with(options), options.get("learning_rate", self.learning_rate)
+        for prefix in sorted(self.per_block or {}, key=len):
+            if name == prefix or name.startswith(f"{prefix}/"):
+                options |= (self.per_block or {})[prefix]
+        return ArrayOptions(self._rule_with(options), options.get("learning_rate", self.learning_rate))
 
     @classmethod
     def preset(cls, library: str, **overrides: Any) -> RMSprop:
-        """RMSprop as another library has it: its formula and its default values.
+        """Make RMSprop as another library has it: with its formula and its default values.
 
         Parameters
         ----------
@@ -216,7 +218,7 @@ class RMSprop(Rule):
         return cls(**preset_options(library, overrides, known))
 
     def init(self, params: Any) -> RMSpropState:
-        """Make the state for parameters; nothing of them is kept but their nesting, shapes and dtypes.
+        """Make the state for parameters, of which only the nesting, shapes and dtypes are kept.
 
         Parameters
         ----------
@@ -233,29 +235,23 @@ class RMSprop(Rule):
         Raises
         ------
         TypeError, ValueError
-            If an array cannot be updated in place, two of them share memory, or per_block names one that is not there.
+            If an array cannot be updated in place, two share memory, or per_block names one that does not exist.
         """
         structure = structure_of(params, "params")
         arrays = leaves(structure, params, "params")
         if not arrays:
             msg = f"params must hold at least one array, got {params!r}."
             raise ValueError(msg)
+        rules = [self._choose(name).rule for name in names(structure)]
+        named = [NamedArray(f"params{path}", a) for a, path in zip(arrays, paths(structure), strict=True)]
         if is_on_device(arrays[0]):
             from rmsprop_nb._cuda.step import new_device_leaves
 
-            rules = [self._choose(name)[0] for name in names(structure)]
-            named = [(f"params{place}", a) for a, place in zip(arrays, places(structure), strict=True)]
             made = new_device_leaves(named, rules, self._accumulates)
         else:
-            named = [(f"params{place}", a) for a, place in zip(arrays, places(structure), strict=True)]
-            checked = [(name, check_array(a, name)) for name, a in named]
-            check_no_overlap(checked, [])
-            made = [
-                new_leaf(array, self._choose(name)[0], self._accumulates)
-                for (_, array), name in zip(checked, names(structure), strict=True)
-            ]
+            made = _new_leaves(named, rules, self._accumulates)
         state = RMSpropState(structure, tuple(made))
-        self._plan(state)  # what does not fit, such as rates of another shape, is seen now
+        self._prepared(state)  # raises now for what does not fit, such as rates of another shape
         return state
 
     def step(self, params: Any, grads: Any, state: RMSpropState) -> None:
@@ -270,7 +266,7 @@ class RMSprop(Rule):
             Gradients, nested like params and with the same shapes and dtypes, or float32 for parameters of half
             precision. They are not changed.
         state : RMSpropState
-            Of `init`, or of `RMSpropState.from_arrays`.
+            From `init` or `RMSpropState.from_arrays`.
 
         Raises
         ------
@@ -280,35 +276,33 @@ class RMSprop(Rule):
         FloatingPointError
             If a gradient cannot be used and `check_finite` is set. Nothing has been changed then.
         """
-        plan = self._plan(state)
-        work, copies = plan.take(params, grads)
+        prepared = self._prepared(state)
+        work = prepared.take(params, grads)
         if self.check_finite:
-            plan.check_gradients(work)
-        count = state._accumulated + 1
-        if count < self.accumulate_steps:
-            plan.accumulate(work)
-            state._accumulated = count
+            prepared.check_gradients(work)
+        accumulated = state._accumulated + 1
+        if accumulated < self.accumulate_steps:
+            prepared.accumulate(work)
+            state._accumulated = accumulated
             return
-        rates = plan.scheduled_rates(state._step)
+        rates = prepared.scheduled_rates(state._step)
         accumulates = self._accumulates
         if accumulates:
-            work = plan.accumulate(work)
+            work = prepared.accumulate(work)
         limit = None if self.clip_value is None else float(self.clip_value)
-        plan.update(work, rates, state._step + 1, self._scale(plan, work, count), limit)
-        if copies:
-            _write_back(copies)
+        prepared.update(work, rates, state._step + 1, self._scale(prepared, work, accumulated), limit)
         if accumulates:
-            plan.forget_sums(work)
+            prepared.forget_sums(work)
             state._accumulated = 0
         state._step += 1
 
-    def _scale(self, plan: Any, work: Any, count: int) -> float | None:
-        """What the gradients, or the sums of `count` of them, are multiplied by; None if never."""
+    def _scale(self, prepared: OptimizerStep[Work], work: Work, accumulated: int) -> float | None:
+        """Return what to multiply the gradients by, or the sums of `accumulated` of them; None if nothing."""
         if not self.maximize and self.clip_norm is None and not self._accumulates:
             return None
-        scale = (-1.0 if self.maximize else 1.0) / count
+        scale = (-1.0 if self.maximize else 1.0) / accumulated
         if self.clip_norm is not None:
-            norm = plan.norm(work) / count
+            norm = prepared.norm(work) / accumulated
             if norm > self.clip_norm:
                 scale *= self.clip_norm / norm
         return scale
@@ -317,29 +311,44 @@ class RMSprop(Rule):
     def _accumulates(self) -> bool:
         return self.accumulate_steps > 1
 
-    def _plan(self, state: Any) -> Any:
-        """What to do with this state; worked out once and kept with it."""
+    def _prepared(self, state: Any) -> OptimizerStep[Any]:
+        """Return the step for this state, which is worked out once and kept with it."""
         if not isinstance(state, RMSpropState):
             msg = f"state must be an RMSpropState, made by init, got {type(state).__name__}."
             raise TypeError(msg)
-        plan = state._plan
-        if plan is not None and plan.owner() is self and plan.process == os.getpid():  # not that of before a fork
-            return plan
+        prepared = state._prepared
+        if prepared is not None and prepared.owner() is self and prepared.process == os.getpid():  # no fork since then
+            return prepared
         self._check_names(names(state._structure))
-        bound = self.clip_value if self.clip_norm is None else self.clip_norm
-        bound = None if self._accumulates else bound  # sums are not clipped before they are complete
-        if is_on_device(state._leaves[0].square_avg):
-            from rmsprop_nb._cuda.step import DevicePlan
+        state._prepared = self._new_step(state)
+        return state._prepared
 
-            state._plan = DevicePlan(
-                self, state, self._choose, accumulates=self._accumulates, bound=bound, deterministic=self.deterministic
+    def _new_step(self, state: RMSpropState) -> OptimizerStep[Any]:
+        clipped_to = self.clip_value if self.clip_norm is None else self.clip_norm
+        if self._accumulates:
+            clipped_to = None  # sums are not clipped before they are complete
+        if is_on_device(state._leaves[0].square_avg):
+            from rmsprop_nb._cuda.step import DeviceStep
+
+            return DeviceStep(
+                self,
+                state,
+                self._choose,
+                accumulates=self._accumulates,
+                clipped_to=clipped_to,
+                deterministic=self.deterministic,
             )
-        else:
-            workers = as_workers(self.workers)
-            state._plan = Plan(self, state, self._choose, workers=workers, accumulates=self._accumulates, bound=bound)
-        return state._plan
+        return HostStep(
+            self,
+            state,
+            self._choose,
+            workers=as_workers(self.workers),
+            accumulates=self._accumulates,
+            clipped_to=clipped_to,
+        )
 
     def _check_names(self, existing: list[str]) -> None:
+        """Raise if per_block has a name that is neither that of an array nor of a container."""
         for name in self.per_block or {}:
             if not any(leaf == name or leaf.startswith(f"{name}/") for leaf in existing):
                 msg = f"per_block names {name!r}, which is not in params; there are {', '.join(map(repr, existing))}."
@@ -354,15 +363,15 @@ class RMSprop(Rule):
         return f"RMSprop({', '.join(shown)})"
 
 
-def _write_back(copies: list[tuple[Any, Any]]) -> None:
-    """Put into arrays what was computed in copies; as in compiled code, what is too large becomes infinite."""
-    with np.errstate(over="ignore"):
-        for array, x in copies:
-            array[...] = x.reshape(array.shape)
+def _new_leaves(named: list[NamedArray], rules: list[Rule], accumulates: bool) -> list[LeafState]:
+    """Make the state for arrays of parameters on the host."""
+    checked = [NamedArray(path, check_array(array, path)) for path, array in named]
+    check_no_overlap(checked, [])
+    return [new_leaf(array, rule, accumulates) for (_, array), rule in zip(checked, rules, strict=True)]
 
 
 def _as_rate(rate: Any) -> Any:
-    """Return a learning rate; one for each element as an array that cannot be written."""
+    """Return a learning rate; an array of rates as a copy that cannot be written."""
     if callable(rate) or np.ndim(rate) == 0:
         check_learning_rate(rate, auto=False)
         return rate
@@ -375,7 +384,7 @@ def _as_rate(rate: Any) -> Any:
 
 
 def _as_steps(value: Any) -> int:
-    """Return accumulate_steps as an int; never updating has no meaning, and none is none."""
+    """Return accumulate_steps as an int; unlike other counts it is never infinite, because nothing would be updated."""
     steps = as_count("accumulate_steps", value, 0, least=1)
     if steps == 0:
         msg = f"accumulate_steps must be an integer of at least 1, got {value!r}."

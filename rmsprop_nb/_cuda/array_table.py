@@ -1,6 +1,6 @@
 """Many arrays on a CUDA device in one launch: the tables in which kernels find them, and the launches.
 
-A table is sent when something in it changes, a few bytes an array, and the host does not wait for that.
+A table is sent when something in it changes, a few bytes for each array, and the host does not wait for that.
 """
 
 from __future__ import annotations
@@ -18,75 +18,76 @@ from rmsprop_nb._cuda.arrays import to_host
 from rmsprop_nb._cuda.memory import real_of
 from rmsprop_nb._cuda.native import SIMULATED, cuda
 from rmsprop_nb._cuda.reduce import make_add, make_largest, make_sum_of_squares
-from rmsprop_nb._cuda.update import ADDRESSES, BLOCK, NUMBERS, make_many_update
+from rmsprop_nb._cuda.update import BLOCK, ArrayRow, ChunkRow, Formats, NumberRow, make_table_update
+from rmsprop_nb._training.step import sum_of_parts
 
 _CHUNK = 32 if SIMULATED else 4096  # elements: small enough that a million of them keep a large device busy
-_MOST_CHUNKS = 4096  # about; longer chunks then, so that a reduction brings back little
-_IN_FLIGHT = 4  # copies of a table that may be on their way before the host waits for the first
+_MOST_CHUNKS = 4096  # about; beyond that chunks become longer, so that a reduction brings back little
+_IN_FLIGHT = 4  # copies of a table that may be under way before the host waits for the first
 
 
-class Many:
+class ArrayTable:
     """Vectors on the device that are worked on together; all are computed with in one dtype.
 
-    Work is ordered by streams alone: a table is overwritten on the stream on which the next kernel reads it, and
-    whoever goes on with a state on another stream has to order the two, for the state as for its tables.
+    Work is ordered by streams alone: a table is overwritten on the stream on which the next kernel reads it. Code that
+    continues with a state on another stream has to order the two streams, for the state as for its tables.
     """
 
     def __init__(self, sizes: Sequence[int], real: Any) -> None:
         self.real = np.dtype(real)
-        self._length = np.uint64(_CHUNK * max(1, -(-sum(sizes) // (_CHUNK * _MOST_CHUNKS))))
-        counts = [-(-size // int(self._length)) for size in sizes]
-        self._begins = list(itertools.accumulate(counts, initial=0))
+        self._chunk_length = np.uint64(_CHUNK * max(1, -(-sum(sizes) // (_CHUNK * _MOST_CHUNKS))))
+        counts = [-(-size // int(self._chunk_length)) for size in sizes]
+        self._first_chunks = list(itertools.accumulate(counts, initial=0))  # of each array, and the number of chunks
         rows = np.repeat(np.arange(len(sizes)), counts)
-        parts = np.concatenate([np.arange(count) for count in counts])
-        self._chunks = cuda.to_device(np.stack([rows, parts], axis=1).astype(np.int32))
+        positions = np.concatenate([np.arange(count) for count in counts])
+        self._chunks = cuda.to_device(np.stack(ChunkRow(rows, positions), axis=1).astype(np.int32))
         cuda.synchronize()  # the streams of later launches do not wait for the one that copies
-        self._sizes = sizes
-        self._addresses = _Mirror((len(sizes), len(ADDRESSES)), np.uint64)
-        self._left: dict[Any, Any] = {}  # what reductions leave, read before the next one begins
-        self._numbers = _Mirror((len(sizes), len(NUMBERS)), self.real)
+        self._addresses = _Mirror((len(sizes), len(ArrayRow._fields)), np.uint64)
+        self._numbers = _Mirror((len(sizes), len(NumberRow._fields)), self.real)
+        self._partial_results: dict[Any, Any] = {}  # of reductions, by dtype; read before the next one begins
 
-    def find(self, addresses: Sequence[Sequence[int]], stream: Any) -> None:
-        """Say where the arrays are: for each what `ADDRESSES` names, without the size; what is left out is 0."""
-        table = np.zeros((len(self._sizes), len(ADDRESSES)), np.uint64)
-        for row, given, size in zip(table, addresses, self._sizes, strict=True):
-            row[: len(given)] = given
-            row[-1] = size
-        self._addresses.send(table, stream)
+    @property
+    def chunk_count(self) -> int:
+        """Number of chunks of all arrays together."""
+        return self._first_chunks[-1]
+
+    def set_addresses(self, rows: Sequence[ArrayRow], stream: Any) -> None:
+        """Send where the arrays are, which have the sizes that the table was made for."""
+        self._addresses.send(np.array(rows, np.uint64), stream)
+
+    def set_numbers(self, rows: Sequence[NumberRow], stream: Any) -> None:
+        """Send the numbers of the next update."""
+        self._numbers.send(np.array(rows, self.real), stream)
 
     def largest(self, number_format: str, stream: Any) -> list[float]:
-        """Largest absolute value of each gradient, NaN if there is one; waits for the device."""
+        """Return the largest absolute value of each gradient, NaN if there is one; waits for the device."""
         bits = self._reduced(make_largest(number_format), np.dtype(f"i{self.real.itemsize}"), stream).view(self.real)
-        return [float(bits[begin:end].max(initial=0.0)) for begin, end in itertools.pairwise(self._begins)]
+        return [float(bits[begin:end].max(initial=0.0)) for begin, end in itertools.pairwise(self._first_chunks)]
 
-    def sum_of_squares(self, number_format: str, stream: Any) -> float:
-        """Sum of the squares of all gradients, in double precision; waits for the device."""
-        return math.fsum(self._reduced(make_sum_of_squares(number_format), np.dtype(np.float64), stream))
+    def sum_of_squares(self, number_format: str, stream: Any, scale: float = 1.0) -> float:
+        """Return the sum of squares of all gradients times `scale`, in double precision; waits for the device."""
+        return sum_of_parts(self._reduced(make_sum_of_squares(number_format, scale), np.dtype(np.float64), stream))
 
     def _reduced(self, kernel: Any, dtype: Any, stream: Any) -> NDArray[Any]:
-        """What a reduction finds in each chunk."""
-        if not self._begins[-1]:
+        """Return what a reduction finds in each chunk."""
+        if not self.chunk_count:
             return np.empty(0, dtype)
-        if dtype not in self._left:
-            self._left[dtype] = cuda.device_array(self._begins[-1], dtype)
-        found = self._left[dtype]
-        kernel[self._begins[-1], BLOCK, stream](self._chunks, self._length, self._addresses.there, found)
+        if dtype not in self._partial_results:
+            self._partial_results[dtype] = cuda.device_array(self.chunk_count, dtype)
+        found = self._partial_results[dtype]
+        kernel[self.chunk_count, BLOCK, stream](self._chunks, self._chunk_length, self._addresses.on_device, found)
         return to_host(found, stream)
 
     def add(self, number_format: str, stream: Any) -> None:
         """Add the gradients to their sums."""
-        if self._begins[-1]:
+        if self.chunk_count:
             kernel = make_add(number_format)
-            kernel[self._begins[-1], BLOCK, stream](self._chunks, self._length, self._addresses.there)
-
-    def set_numbers(self, numbers: Sequence[Sequence[float]], stream: Any) -> None:
-        """Say for each array what `NUMBERS` names."""
-        self._numbers.send(np.array(numbers, self.real), stream)
+            kernel[self.chunk_count, BLOCK, stream](self._chunks, self._chunk_length, self._addresses.on_device)
 
     def update(
         self,
         variant: Variant,
-        formats: tuple[str, str],
+        formats: Formats,
         rows: range,
         scale: float | None,
         limit: float | None,
@@ -94,20 +95,20 @@ class Many:
         *,
         deterministic: bool,
     ) -> None:
-        """Apply the rule to these arrays, in one launch."""
-        first, last = self._begins[rows.start], self._begins[rows.stop]
-        if first == last:
+        """Apply the rule to the arrays of these rows, in one launch."""
+        first, end = self._first_chunks[rows.start], self._first_chunks[rows.stop]
+        if first == end:
             return
         adjusts = scale is not None or limit is not None
-        kernel = make_many_update(variant, formats, adjusts, deterministic)
-        kernel[last - first, BLOCK, stream](
+        kernel = make_table_update(variant, formats, adjusts, deterministic)
+        kernel[end - first, BLOCK, stream](
             self._chunks,
             np.uint64(first),
-            self._length,
-            self._addresses.there,
-            self._numbers.there,
-            real_of(formats[0]).type(1.0 if scale is None else scale),
-            real_of(formats[0]).type(math.inf if limit is None else limit),
+            self._chunk_length,
+            self._addresses.on_device,
+            self._numbers.on_device,
+            real_of(formats.params).type(1.0 if scale is None else scale),
+            real_of(formats.params).type(math.inf if limit is None else limit),
         )
 
 
@@ -119,20 +120,20 @@ class _Mirror:
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
-        self.there = cuda.device_array(shape, dtype)
+        self.on_device = cuda.device_array(shape, dtype)
         self._pages = itertools.cycle([(cuda.pinned_array(shape, dtype), cuda.event()) for _ in range(_IN_FLIGHT)])
         self._sent = b""
 
     def send(self, values: NDArray[Any], stream: Any) -> None:
-        """Send what is not there yet."""
+        """Send these values unless they are on the device already."""
         wanted = values.tobytes()
         if wanted == self._sent:
             return
-        self._sent = b""  # if something interrupts, nobody knows
+        self._sent = b""  # an interrupt from here on leaves it unknown what is there
         page, was_read = next(self._pages)
         was_read.synchronize()
         page[...] = values
         stream = stream or cuda.default_stream()  # without one, the copy would wait for the kernels before it
-        self.there.copy_to_device(page, stream=stream)
+        self.on_device.copy_to_device(page, stream=stream)
         was_read.record(stream)
         self._sent = wanted

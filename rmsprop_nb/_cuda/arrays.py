@@ -1,4 +1,4 @@
-"""Arrays on a CUDA device, of whatever library: checked, and as the vectors that kernels take."""
+"""Arrays on a CUDA device, of any library: checked, and as the vectors that kernels take."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._cuda.memory import ITEMSIZE, format_of
 from rmsprop_nb._cuda.native import SIMULATED, cuda, current_device, device_holding, require_device, set_zero
-from rmsprop_nb._training.arrays import is_on_device
+from rmsprop_nb._training.arrays import Span, is_on_device
 
 _REALS = ("float32", "float64")
 
@@ -23,7 +23,7 @@ class DeviceVector(NamedTuple):
     shape: tuple[int, ...]
     format: str  # of its numbers, see `rmsprop_nb._cuda.memory`
     stream: Any  # that its library works on; 0 is the default one
-    array: Any  # keeps the memory
+    array: Any  # keeps the memory alive
 
     @property
     def size(self) -> int:
@@ -31,12 +31,16 @@ class DeviceVector(NamedTuple):
         return math.prod(self.shape)
 
     @property
-    def span(self) -> tuple[int, int]:
+    def extent(self) -> tuple[int, int]:
         """Where the memory begins and ends."""
         return self.address, self.address + self.size * ITEMSIZE[self.format]
 
+    def span(self, path: str, *, is_written: bool) -> Span:
+        """Return the same with what is needed to find common memory."""
+        return Span(*self.extent, is_written, path)
 
-def device_vector(array: Any, place: str, *, writes: bool = False) -> DeviceVector:
+
+def device_vector(array: Any, path: str, *, writes: bool = False) -> DeviceVector:
     """Find the memory of an array on the device.
 
     Raises
@@ -49,28 +53,31 @@ def device_vector(array: Any, place: str, *, writes: bool = False) -> DeviceVect
     interface = _interface(array)
     if interface is None:
         kind = type(array).__name__
-        msg = f"{place} must be on the device like the other arrays, got {kind}; move it with numba.cuda.to_device."
+        msg = f"{path} must be on the device like the other arrays, got {kind}; move it with numba.cuda.to_device."
         raise TypeError(msg)
     shape, strides, (address, read_only) = interface["shape"], interface.get("strides"), interface["data"]
     number_format = format_of(np.dtype(interface["typestr"]))
     if number_format is None:
         kind = np.dtype(interface["typestr"])
-        msg = f"{place} must be float32, float64, float16 or bfloat16, got dtype {kind}; convert it first."
+        msg = f"{path} must be float32, float64, float16 or bfloat16, got dtype {kind}; convert it first."
         raise TypeError(msg)
     if strides is not None and not _is_contiguous(array):
-        msg = f"{place} must be contiguous (C order), got strides {strides} for shape {shape}; copy it."
+        msg = f"{path} must be contiguous (C order), got strides {strides} for shape {shape}; copy it."
         raise ValueError(msg)
     if writes and read_only:
-        msg = f"{place} must be writeable, because it is changed in place, got a read-only array; pass a copy."
+        msg = f"{path} must be writeable, because it is changed in place, got a read-only array; pass a copy."
         raise ValueError(msg)
-    check_device(address, place)
+    check_device(address, path)
     stream = interface.get("stream")
     stream = cuda.external_stream(stream) if stream else _current_stream_of_torch(array)
     return DeviceVector(address or 0, tuple(shape), number_format, stream, array)
 
 
 def _interface(array: Any) -> Any:
-    """The ``__cuda_array_interface__`` of an array, None for what is not on a device; the simulator's have none."""
+    """Return the ``__cuda_array_interface__`` of an array, None if it is not on a device.
+
+    Arrays of the simulator have no such attribute, so it is put together here.
+    """
     if not SIMULATED:
         return getattr(array, "__cuda_array_interface__", None)
     if not is_on_device(array):
@@ -84,42 +91,42 @@ def _is_contiguous(array: Any) -> bool:
     return not SIMULATED and bool(cuda.as_cuda_array(array, sync=False).is_c_contiguous())
 
 
-def check_device(address: int, place: str) -> None:
+def check_device(address: int, path: str) -> None:
     """Raise unless the memory is on the device that kernels are launched on."""
     holds, current = device_holding(address), current_device()
     if holds != current:
         msg = (
-            f"{place} must be on the current CUDA device, {current}, but is on device {holds}; work within "
+            f"{path} must be on the current CUDA device, {current}, but is on device {holds}; work within "
             f"'with numba.cuda.gpus[{holds}]:', or move it."
         )
         raise ValueError(msg)
 
 
 def _current_stream_of_torch(array: Any) -> Any:
-    """The stream on which PyTorch works now, if the array is a tensor: its interface does not name one."""
-    torch = sys.modules.get("torch")  # who has a tensor has imported it
+    """Return the stream on which PyTorch works now if the array is a tensor, whose interface does not name one."""
+    torch = sys.modules.get("torch")  # imported by whatever made a tensor
     if torch is None or not isinstance(array, torch.Tensor):
         return 0
     handle = torch.cuda.current_stream(array.device).cuda_stream
     return cuda.external_stream(handle) if handle else 0
 
 
-def check_vector(found: DeviceVector, shape: tuple[int, ...], number_format: str, place: str, other: str) -> None:
-    """Raise unless a vector is of an array of this shape and has numbers of this format, those of `other`."""
+def check_vector(found: DeviceVector, shape: tuple[int, ...], number_format: str, path: str, other: str) -> None:
+    """Raise unless a vector has the shape and the format of `other`, which are given."""
     if found.shape != shape:
-        msg = f"{place} must have shape {shape}, that of {other}, got {found.shape}."
+        msg = f"{path} must have shape {shape}, that of {other}, got {found.shape}."
         raise ValueError(msg)
     if found.format != number_format:
-        msg = f"{place} must be {number_format} like {other}, got {found.format}; convert it first."
+        msg = f"{path} must be {number_format} like {other}, got {found.format}; convert it first."
         raise TypeError(msg)
 
 
-def device_array(array: Any, place: str) -> Any:
+def device_array(array: Any, path: str) -> Any:
     """Return an array of float32 or float64 on the device as Numba's, which shares its memory."""
     require_device()
-    found = device_vector(array, place)
+    found = device_vector(array, path)
     if found.format not in _REALS:
-        msg = f"{place} must be float32 or float64, got {found.format}; convert it first."
+        msg = f"{path} must be float32 or float64, got {found.format}; convert it first."
         raise TypeError(msg)
     shared = array if SIMULATED else cuda.as_cuda_array(array, sync=False)
     if not SIMULATED and not shared.stream:
@@ -152,7 +159,7 @@ def to_host(array: Any, stream: Any) -> NDArray[Any]:
 
 
 def copy_like(array: Any) -> Any:
-    """Copy an array on the device by the library that it is of, or as Numba's if those cannot be written, as JAX's."""
+    """Copy an array on the device with its own library, or as Numba's if that makes read-only arrays, as JAX does."""
     for name in ("clone", "copy"):  # PyTorch's, and CuPy's
         if hasattr(array, name) and not SIMULATED:
             copied = getattr(array, name)()
@@ -165,5 +172,5 @@ def copy_like(array: Any) -> Any:
 
 
 def stream_of(array: Any) -> Any:
-    """The stream that an array's library works on, where its interface says so; otherwise the default one."""
+    """Return the stream that an array's library works on if its interface names one, otherwise the default one."""
     return 0 if SIMULATED else array.stream

@@ -1,7 +1,7 @@
 """Sums and largest values over the threads of a block, by a tree whose order is always the same.
 
-The places through which threads hand on their parts belong to the kernel, because a device function with shared memory
-of its own cannot be linked into a kernel twice.
+The slots of shared memory in which threads leave their parts for each other belong to the kernel, because a device
+function with its own shared memory cannot be linked into a kernel twice.
 """
 
 from __future__ import annotations
@@ -17,62 +17,62 @@ from rmsprop_nb._kernels.thread_team import SIMULATED as SIMULATED_TEAM
 from rmsprop_nb._kernels.thread_team import team_largest, team_sum, team_sums
 
 LARGEST_TEAM = 2 if SIMULATED else 128
-"""Most threads to a problem; a power of two, as every size of a team is."""
+"""Largest number of threads that share a problem; a power of two, like every size of a team."""
 
 
 @cuda.jit(device=True)
 def block_sum(team, part):
-    """Sum over the threads of a block."""
-    places, rank, half = team.places, team.rank, team.size // 2
-    places[rank] = part
+    """Return the sum of the parts of all threads of a block."""
+    slots, rank, half = team.places, team.rank, team.size // 2
+    slots[rank] = part
     cuda.syncthreads()
     while half > 0:
         if rank < half:
-            places[rank] += places[rank + half]
+            slots[rank] += slots[rank + half]
         cuda.syncthreads()
         half //= 2
-    total = places[0]
-    cuda.syncthreads()  # before somebody writes the next part
+    total = slots[0]
+    cuda.syncthreads()  # all have read it before the next part is written
     return total
 
 
 @cuda.jit(device=True)
 def block_largest(team, part):
-    """Largest value over the threads of a block; NaN if there is one."""
-    places, rank, half = team.places, team.rank, team.size // 2
-    places[rank] = part
+    """Return the largest of the parts of all threads of a block; NaN if there is one."""
+    slots, rank, half = team.places, team.rank, team.size // 2
+    slots[rank] = part
     cuda.syncthreads()
     while half > 0:
         if rank < half:
-            other = places[rank + half]
-            if other > places[rank] or math.isnan(other):
-                places[rank] = other
+            other = slots[rank + half]
+            if other > slots[rank] or math.isnan(other):
+                slots[rank] = other
         cuda.syncthreads()
         half //= 2
-    largest = places[0]
+    largest = slots[0]
     cuda.syncthreads()
     return largest
 
 
 def make_evaluate_together(evaluate: Any) -> Any:
-    """Make ``f(x, g, team, args, rows, b) -> (whether all threads live, sum of what evaluate returns)``.
+    """Make ``f(x, g, team, args, rows, b)``, which returns whether no thread has raised, and the sum of all parts of f.
 
-    A thread in which the objective raises is gone, and barriers no longer wait for it. So each says after it has
-    evaluated that it is there, in a second row of places.
+    A thread in which the objective raises has ended, and barriers no longer wait for it. So each leaves a mark after it
+    has evaluated, in a second row of slots.
     """
 
     def evaluate_together(x, g, team, args, rows, b):
-        present = team.places[team.size :]
-        present[team.rank] = 0.0
-        cuda.syncthreads()  # x and g are whole
+        marks = team.places[team.size :]
+        marks[team.rank] = 0.0
+        cuda.syncthreads()  # all threads have written their parts of x and g
         part = evaluate(x, g, team, args, rows, b)
-        present[team.rank] = 1.0
-        total = block_sum(team, part)  # the gradient is whole after this
-        lives = True
+        marks[team.rank] = 1.0
+        total = block_sum(team, part)  # after this the gradient is complete
+        none_raised = True
         for k in range(team.size):
-            lives = lives and present[k] == 1.0
+            none_raised = none_raised and marks[k] == 1.0
         cuda.syncthreads()
-        return lives, total
+        return none_raised, total
 
     return cuda.jit(device=True)(evaluate_together)
 

@@ -1,7 +1,7 @@
-"""Leans on numba-cuda: memory of a device by address, 128 bits at a time, and numbers of half precision in it.
+"""Depends on the inside of numba-cuda: memory of a device by address, 128 bits at a time, and half precision in it.
 
 Kernels take addresses rather than arrays, because one launch for many arrays finds them in a table. Numbers of half
-precision are float32 as soon as they are loaded; storing rounds to nearest, ties to even.
+precision become float32 as soon as they are loaded; storing rounds to nearest, ties to even.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,11 +18,18 @@ from rmsprop_nb._cuda.native import COMPILES, SIMULATED, device_function
 ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of a number in each format that parameters and gradients may have."""
 
-_WORDS = {8: "float64", 4: "float32", 2: "uint32"}  # of which 128 bits are made, by the size of a number
+_WORDS = {8: "float64", 4: "float32", 2: "uint32"}  # what 128 bits are made of, by the size of a number
+
+
+class Access(NamedTuple):
+    """Device functions ``load(address, i)`` and ``store(address, i, value)``: read and write at position i."""
+
+    load: Any
+    store: Any
 
 
 def format_of(dtype: Any) -> str | None:
-    """The format of numbers of this dtype, None if it is of no use; two bytes without a meaning are bfloat16.
+    """Return the format of numbers of this dtype, None if the kernels have none; two bytes of no type are bfloat16.
 
     That is how ml_dtypes and PyTorch describe them to others, because NumPy has no such number.
     """
@@ -31,18 +38,18 @@ def format_of(dtype: Any) -> str | None:
 
 
 def real_of(number_format: str) -> np.dtype[Any]:
-    """The dtype in which numbers of a format are computed with."""
+    """Return the dtype in which numbers of a format are computed with."""
     return np.dtype(np.float64 if number_format == "float64" else np.float32)
 
 
 def width_of(number_format: str) -> int:
-    """How many numbers there are in 128 bits."""
+    """Return how many numbers of a format there are in 128 bits."""
     return 16 // ITEMSIZE[number_format]
 
 
 if SIMULATED or not COMPILES:
 
-    def _words_access(word: str, count: int) -> tuple[Any, Any]:
+    def _words_access(word: str, count: int) -> Access:
         dtype = np.dtype(word)
 
         def words(address: Any, j: Any) -> Any:
@@ -57,7 +64,7 @@ if SIMULATED or not COMPILES:
         def store(address: Any, j: Any, values: Any) -> None:
             words(address, j)[:] = values
 
-        return load, store
+        return Access(load, store)
 
     def _from_float16(bits: Any) -> Any:
         return np.float32(np.uint16(bits).view(np.float16))
@@ -81,8 +88,8 @@ else:
     _LANE = ir.IntType(32)
     _LLVM = {"float64": ir.DoubleType(), "float32": ir.FloatType(), "uint32": ir.IntType(32), "uint16": ir.IntType(16)}
 
-    def _words_access(word: str, count: int) -> tuple[Any, Any]:
-        """Functions ``load(address, j)`` and ``store(address, j, values)`` of the j-th `count` words, in one access."""
+    def _words_access(word: str, count: int) -> Access:
+        """Make the functions that read and write `count` words at once, from word number ``count * j`` on."""
         one, whole = getattr(types, word), ir.VectorType(_LLVM[word], count) if count > 1 else _LLVM[word]
         several = types.UniTuple(one, count) if count > 1 else one
         align = count * one.bitwidth // 8
@@ -112,10 +119,10 @@ else:
 
             return types.void(types.uint64, types.uint64, several), codegen
 
-        return load, store
+        return Access(load, store)
 
     def _unary(result: Any, argument: Any, build: Callable[[Any, Any], Any]) -> Any:
-        """A function of one number that stands for what `build` makes."""
+        """Make a device function of one number, whose instructions `build` makes."""
 
         @intrinsic
         def function(typingctx: Any, value: Any) -> Any:  # noqa: ARG001
@@ -124,6 +131,7 @@ else:
         return function
 
     def _assembly(instruction: str, result: Any, argument: Any, constraints: str) -> Callable[[Any, Any], Any]:
+        """Return what builds a call of one instruction of PTX."""
         code = ir.InlineAsm(ir.FunctionType(result, [argument]), f"{instruction} $0, $1;", constraints)
         return lambda builder, value: builder.call(code, [value])
 
@@ -148,20 +156,26 @@ def _to_bfloat16(value: Any) -> Any:
     return np.uint32(np.uint32(bits + np.uint32(0x7FFF) + (high & np.uint32(1))) >> np.uint32(16))
 
 
-def _halves(number_format: str) -> tuple[Any, Any]:
-    """Functions from the 16 bits of a number to float32, and back."""
+class _Conversion(NamedTuple):
+    """Device functions from the 16 bits of a number to float32, and back."""
+
+    expand: Any
+    shrink: Any
+
+
+def _conversion_of(number_format: str) -> _Conversion:
     if number_format == "float16":
-        return _from_float16, _to_float16
-    return device_function(_from_bfloat16), device_function(_to_bfloat16)
+        return _Conversion(_from_float16, _to_float16)
+    return _Conversion(device_function(_from_bfloat16), device_function(_to_bfloat16))
 
 
 @functools.cache
-def element_access(number_format: str) -> tuple[Any, Any]:
-    """Functions ``load(address, i)`` and ``store(address, i, value)`` of a single number."""
+def element_access(number_format: str) -> Access:
+    """Make the functions that read and write a single number."""
     if ITEMSIZE[number_format] > 2:
         return _words_access(number_format, 1)
     load_bits, store_bits = _words_access("uint16", 1)
-    expand, shrink = _halves(number_format)
+    expand, shrink = _conversion_of(number_format)
 
     def load(address: Any, i: Any) -> Any:
         return expand(np.uint32(load_bits(address, i)))
@@ -169,21 +183,21 @@ def element_access(number_format: str) -> tuple[Any, Any]:
     def store(address: Any, i: Any, value: Any) -> None:
         store_bits(address, i, np.uint16(shrink(value)))
 
-    return device_function(load), device_function(store)
+    return Access(device_function(load), device_function(store))
 
 
 @functools.cache
-def several_access(number_format: str, count: int) -> tuple[Any, Any]:
-    """Functions ``load(address, j)`` and ``store(address, j, values)`` of the j-th `count` numbers.
+def several_access(number_format: str, count: int) -> Access:
+    """Make the functions that read and write `count` numbers at a time: position j is where number ``count * j`` is.
 
-    They begin at a multiple of 16 bytes, and are as many as one access takes, or twice as many.
+    The address is a multiple of 16; `count` is as many as there are in 128 bits, or twice as many.
     """
     itemsize = ITEMSIZE[number_format]
     load_one, store_one = _words_access(_WORDS[itemsize], 16 // max(itemsize, 4))
     if itemsize == 2:
-        return _unpacked(load_one, store_one, *_halves(number_format))
+        return _unpacked(load_one, store_one, *_conversion_of(number_format))
     if count == width_of(number_format):
-        return load_one, store_one
+        return Access(load_one, store_one)
 
     def load(address: Any, j: Any) -> Any:
         first = j + j
@@ -194,11 +208,11 @@ def several_access(number_format: str, count: int) -> tuple[Any, Any]:
         store_one(address, first, values[:4])
         store_one(address, first + np.uint64(1), values[4:])
 
-    return device_function(load), device_function(store)
+    return Access(device_function(load), device_function(store))
 
 
-def _unpacked(load_words: Any, store_words: Any, expand: Any, shrink: Any) -> tuple[Any, Any]:
-    """Access to eight numbers of half precision in four words."""
+def _unpacked(load_words: Any, store_words: Any, expand: Any, shrink: Any) -> Access:
+    """Make the functions that read and write eight numbers of half precision in four words."""
 
     def two(word: Any) -> Any:
         return expand(np.uint32(word & np.uint32(0xFFFF))), expand(np.uint32(word >> np.uint32(16)))
@@ -216,4 +230,4 @@ def _unpacked(load_words: Any, store_words: Any, expand: Any, shrink: Any) -> tu
         words = word_of(v[0], v[1]), word_of(v[2], v[3]), word_of(v[4], v[5]), word_of(v[6], v[7])
         store_words(address, j, words)
 
-    return device_function(load), device_function(store)
+    return Access(device_function(load), device_function(store))

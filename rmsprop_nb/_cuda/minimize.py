@@ -20,10 +20,10 @@ from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.settings import StoppingTests
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import as_args, as_count, check_callable
-from rmsprop_nb._cuda.array_table import Many
+from rmsprop_nb._cuda.array_table import ArrayTable
 from rmsprop_nb._cuda.arrays import copy_like, device_array, device_zeros, stream_of
 from rmsprop_nb._cuda.native import address_of
-from rmsprop_nb._cuda.update import launch_update
+from rmsprop_nb._cuda.update import ArrayRow, Formats, StepNumbers, launch_update
 from rmsprop_nb._kernels.update import bias_after
 from rmsprop_nb._methods.points import returns_best
 from rmsprop_nb._numba.decorators import plain
@@ -93,8 +93,10 @@ class _Run:
         )
         if options.initial_accumulator:
             self.averages[0].copy_to_device(np.full(size, options.initial_accumulator, self.dtype), stream=self.stream)
-        self._many = Many([size], self.dtype)
-        self._many.find([(address_of(self._x), address_of(self._g))], self.stream)
+        x, g, square_avg, grad_avg, momentum_buffer = map(address_of, (self._x, self._g, *self.averages))
+        self._row = ArrayRow(x, g, square_avg, grad_avg, momentum_buffer, size=size)
+        self._table = ArrayTable([size], self.dtype)
+        self._table.set_addresses([self._row], self.stream)
         self.nit = self.nfev = 0
         self.f_best, self.f, self.gnorm = math.inf, math.nan, math.nan
 
@@ -123,7 +125,7 @@ class _Run:
     def _look(self, f: Any, tests: StoppingTests) -> Status | None:
         """Bring f and the largest component of the gradient to the host, and keep the best point."""
         # first, because it waits for the stream on which f is computed
-        self.gnorm = self._many.largest(self.dtype.name, self.stream)[0]
+        self.gnorm = self._table.largest(self.dtype.name, self.stream)[0]
         self.f = float(f.copy_to_host().item() if hasattr(f, "copy_to_host") else f)
         if not (math.isfinite(self.f) and self.gnorm <= largest_gradient(self.dtype)):
             return Status.NONFINITE
@@ -146,15 +148,11 @@ class _Run:
         options = self.options
         hyper = options.hyper(self.dtype)
         correction = bias_after(float(hyper.beta), self.nit + 1) if options.bias_correction else 1.0
-        numbers = (rate, correction, 1.0, math.inf)  # gradients are neither scaled nor clipped
-        addresses = tuple(map(address_of, (self._x, self._g, *self.averages)))
-        formats = self.dtype.name, self.dtype.name
         launch_update(
             options.variant,
-            formats,
-            (addresses, self._x.size),
-            numbers,
-            hyper,
+            Formats(self.dtype.name, self.dtype.name),
+            self._row,
+            StepNumbers(rate, correction, hyper),  # gradients are neither scaled nor clipped
             self.stream,
             deterministic=self.deterministic,
         )

@@ -1,6 +1,6 @@
-"""Leans on numba-cuda: what compiled device code and the driver give, and its public functions do not.
+"""Depends on the inside of numba-cuda: compiled device code and the driver; other modules take `cuda` from here.
 
-Imported only when somebody asks for a device, because importing numba.cuda takes as long as importing Numba.
+Imported only when a device is asked for, because importing numba.cuda takes as long as importing Numba.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from rmsprop_nb._core.rule import times
 from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
 
 COMPILE_ERRORS: tuple[type[Exception], ...] = (NumbaError, NotImplementedError)
-"""What a compiler raises for code that it cannot compile; numba-cuda has classes of its own beside Numba's."""
+"""What a compiler raises for code that it cannot compile; numba-cuda has its own classes beside Numba's."""
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether NUMBA_ENABLE_CUDASIM was set when Numba was imported: kernels run as Python then, and arrays are NumPy's."""
 
 COMPILES = importlib.util.find_spec("numba_cuda") is not None
-"""Whether there is a compiler for devices; without one the modules can be imported, and nothing in them be used."""
+"""Whether there is a compiler for devices; without one the modules can be imported, but nothing in them works."""
 
 
 def require_compiler() -> None:
@@ -48,27 +48,27 @@ def require_device() -> None:
 
 
 def resident_threads() -> int:
-    """Most threads that the device has at work at the same time."""
+    """Return the largest number of threads that can be at work on the device at the same time."""
     if SIMULATED:
-        return 16  # few, so that they have to take one problem after another
+        return 16  # few, so that each has to take one problem after another
     device = cuda.get_current_device()
     return int(device.MULTIPROCESSOR_COUNT * device.MAX_THREADS_PER_MULTI_PROCESSOR)
 
 
 def address_of(array: Any) -> int:
-    """Address of the first element of an array on the device."""
+    """Return the address of the first element of an array on the device."""
     return int(array.ctypes.data) if SIMULATED else int(array.device_ctypes_pointer.value or 0)
 
 
 def device_holding(address: int) -> int:
-    """Number of the device that memory at an address belongs to.
+    """Return the number of the device that the memory at an address belongs to.
 
     Raises
     ------
     ValueError
-        If it belongs to none.
+        If it belongs to no device.
     """
-    if SIMULATED or not address:  # arrays without elements are nowhere
+    if SIMULATED or not address:  # arrays without elements have no memory
         return current_device()
     from numba.cuda.cudadrv.driver import CudaAPIError, binding, driver
 
@@ -81,12 +81,12 @@ def device_holding(address: int) -> int:
 
 
 def current_device() -> int:
-    """Number of the device that kernels are launched on."""
+    """Return the number of the device that kernels are launched on."""
     return 0 if SIMULATED else int(cuda.get_current_device().id)
 
 
 def set_zero(array: Any, stream: Any) -> None:
-    """Fill an array on the device with zeros, and wait for nothing."""
+    """Fill an array on the device with zeros, without waiting for that."""
     if SIMULATED:
         array[...] = 0
     elif array.size:
@@ -102,7 +102,7 @@ def device_function(function: Any) -> Any:
 
 
 def compiled_for(function: Any, arg_types: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, Any]:
-    """PTX of a device function, and the type that it returns."""
+    """Compile a device function; return its PTX and the type that it returns."""
     text, returned = cuda.compile(
         getattr(function, "py_func", function), arg_types, device=True, abi="numba", cc=capability
     )
@@ -110,7 +110,7 @@ def compiled_for(function: Any, arg_types: tuple[Any, ...], capability: tuple[in
 
 
 def count_double(text: str) -> int:
-    """Number of instructions in PTX that compute in double precision."""
+    """Return the number of instructions in PTX that compute in double precision."""
     return len(re.findall(r"\b(?:add|sub|mul|fma|div|sqrt|rcp|neg|abs|cvt)\S*\.f64\b", text))
 
 
@@ -131,9 +131,9 @@ else:
 
     @intrinsic
     def beginning(typingctx: Any, a: Any, size: Any) -> Any:  # noqa: ARG001
-        """Return the first elements of a contiguous vector, of which the compiler cannot tell how many there may be.
+        """Return the first elements of a contiguous vector, and hide from the compiler how many there may be.
 
-        It unrolls every loop over an array whose length is bounded, until registers spill.
+        It would unroll every loop over an array whose length is bounded, until registers spill.
         """
         signature = a(a, types.intp)
 
@@ -149,7 +149,7 @@ else:
         return signature, codegen
 
     def exact_times(a, b):
-        """Product that is rounded by itself and never becomes part of a fused multiply-add."""
+        """Return a product that is rounded by itself and never becomes part of a fused multiply-add."""
         return a * b
 
     @overload(exact_times, target="cuda")

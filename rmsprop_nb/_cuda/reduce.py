@@ -1,7 +1,7 @@
 """Sums, the largest element and additions over many arrays, each in one launch of a CUDA kernel.
 
 A block of threads takes a chunk of one array, as in `rmsprop_nb._cuda.update`; a reduction leaves one number for each
-chunk, which need not be set to anything before and does not depend on which block was first.
+chunk, which does not have to be initialized and does not depend on the order of the blocks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from rmsprop_nb._cuda.memory import element_access, real_of
 from rmsprop_nb._cuda.native import cuda, device_function
-from rmsprop_nb._cuda.update import BLOCK
+from rmsprop_nb._cuda.update import ADDRESSES, BLOCK, CHUNKS
 from rmsprop_nb._kernels.float_bits import magnitude_bits
 
 
@@ -21,7 +21,7 @@ from rmsprop_nb._kernels.float_bits import magnitude_bits
 def make_largest(number_format: str) -> Any:
     """Make the kernel that finds the largest absolute value in each chunk of the gradients.
 
-    ``kernel[chunks, BLOCK](chunks, length, addresses, found)`` sets ``found[chunk]`` to its bit pattern, an integer;
+    ``kernel[blocks, BLOCK](chunks, length, addresses, found)`` sets ``found[chunk]`` to its bit pattern, an integer;
     the patterns of NaN are above all others.
     """
     zero = np.dtype(f"i{real_of(number_format).itemsize}").type(0)
@@ -29,11 +29,16 @@ def make_largest(number_format: str) -> Any:
 
 
 @functools.cache
-def make_sum_of_squares(number_format: str) -> Any:
-    """Make the kernel that sets ``found[chunk]``, float64, to the sum of the squares in each chunk of the gradients."""
+def make_sum_of_squares(number_format: str, scale: float = 1.0) -> Any:
+    """Make the kernel that sets ``found[chunk]``, float64, to the sum of the squares in each chunk of the gradients.
+
+    Gradients are multiplied by `scale`, a constant of the kernel, before they are squared.
+    """
+    factor = np.float64(scale)
 
     def square(value):
-        return np.float64(value) * np.float64(value)
+        scaled = factor * np.float64(value)
+        return scaled * scaled
 
     def plus(a, b):
         return a + b
@@ -42,46 +47,47 @@ def make_sum_of_squares(number_format: str) -> Any:
 
 
 def _make_reduction(number_format: str, zero: Any, take: Any, combine: Any) -> Any:
+    """Make the kernel that combines ``take(element)`` of all elements of a chunk, beginning with `zero`."""
     load, _ = element_access(number_format)
-    kind = zero.dtype
+    dtype = zero.dtype
 
     def reduction(chunks, length, addresses, found):
-        shared = cuda.shared.array(BLOCK, kind)
+        partial = cuda.shared.array(BLOCK, dtype)
         chunk, thread = cuda.blockIdx.x, cuda.threadIdx.x
-        row = chunks[chunk, 0]
-        g, n = addresses[row, 1], addresses[row, 6]
-        begin = np.uint64(chunks[chunk, 1]) * length
-        i, end = begin + np.uint64(thread), min(begin + length, n)
+        row = chunks[chunk, CHUNKS.array]
+        g, size = addresses[row, ADDRESSES.g], addresses[row, ADDRESSES.size]
+        begin = np.uint64(chunks[chunk, CHUNKS.position]) * length
+        i, end = begin + np.uint64(thread), min(begin + length, size)
         value = zero
         while i < end:
             value = combine(value, take(load(g, i)))
             i += np.uint64(BLOCK)
-        shared[thread] = value
+        partial[thread] = value
         cuda.syncthreads()
-        others = BLOCK // 2
-        while others > 0:  # a tree, always of the same form
-            if thread < others:
-                shared[thread] = combine(shared[thread], shared[thread + others])
+        half = BLOCK // 2
+        while half > 0:  # a tree, always of the same form
+            if thread < half:
+                partial[thread] = combine(partial[thread], partial[thread + half])
             cuda.syncthreads()
-            others //= 2
+            half //= 2
         if thread == 0:
-            found[chunk] = shared[0]
+            found[chunk] = partial[0]
 
     return cuda.jit(reduction)
 
 
 @functools.cache
 def make_add(number_format: str) -> Any:
-    """Make the kernel that adds gradients to their sums: ``kernel[chunks, BLOCK](chunks, length, addresses)``."""
+    """Make the kernel that adds gradients to their sums: ``kernel[blocks, BLOCK](chunks, length, addresses)``."""
     load_g, _ = element_access(number_format)
     load, store = element_access(str(real_of(number_format)))
 
     def add(chunks, length, addresses):
         chunk = cuda.blockIdx.x
-        row = chunks[chunk, 0]
-        g, total, n = addresses[row, 1], addresses[row, 5], addresses[row, 6]
-        begin = np.uint64(chunks[chunk, 1]) * length
-        i, end = begin + np.uint64(cuda.threadIdx.x), min(begin + length, n)
+        row = chunks[chunk, CHUNKS.array]
+        g, total = addresses[row, ADDRESSES.g], addresses[row, ADDRESSES.gradient_sum]
+        begin = np.uint64(chunks[chunk, CHUNKS.position]) * length
+        i, end = begin + np.uint64(cuda.threadIdx.x), min(begin + length, addresses[row, ADDRESSES.size])
         while i < end:
             store(total, i, load(total, i) + load_g(g, i))
             i += np.uint64(BLOCK)

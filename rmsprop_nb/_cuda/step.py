@@ -1,12 +1,14 @@
 """A step of the optimizer on arrays on a CUDA device; `rmsprop_nb._training.host_step` is the one for the host.
 
-Arrays of one format are a group, which is checked in one launch and updated in one for each variant of the rule.
-Kernels are launched on the stream that the parameters name in their ``__cuda_array_interface__``, and nothing waits for
-them but the check of gradients and clip_norm, which bring a few numbers back to the host.
+Arrays of the same formats on the same stream are a group, which is checked in one launch and updated in one for each
+variant of the rule. Kernels are launched on the stream that the parameters name in their
+``__cuda_array_interface__``. Nothing waits for them but the check of gradients and clip_norm, which bring a few numbers
+back to the host.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import os
@@ -16,80 +18,127 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rmsprop_nb._core.options import Rule, largest_gradient
+from rmsprop_nb._core.options import Rule
 from rmsprop_nb._core.settings import Hyper, Variant
-from rmsprop_nb._cuda.array_table import Many
+from rmsprop_nb._cuda.array_table import ArrayTable
 from rmsprop_nb._cuda.arrays import DeviceVector, check_device, check_vector, device_vector, device_zeros, host_values
 from rmsprop_nb._cuda.memory import real_of
 from rmsprop_nb._cuda.native import address_of, cuda, require_device, set_zero
-from rmsprop_nb._cuda.update import launch_update
+from rmsprop_nb._cuda.update import ArrayRow, Formats, NumberRow, StepNumbers, launch_update
 from rmsprop_nb._kernels.update import bias_after
-from rmsprop_nb._training.host_step import Rate, check_averages, check_scheduled, new_leaf, raise_unusable
-from rmsprop_nb._training.pytree import leaves, names, places
+from rmsprop_nb._training.arrays import NamedArray, Span, check_spans, is_on_device
+from rmsprop_nb._training.pytree import leaves, names, paths
 from rmsprop_nb._training.state import LeafState, RMSpropState
+from rmsprop_nb._training.step import (
+    ArrayOptions,
+    Leaf,
+    OptimizerStep,
+    ask_schedules,
+    check_leaf_state,
+    is_exact_enough,
+    largest_accepted,
+    raise_unusable,
+    schedules_of,
+    sum_of_parts,
+    vectors_needed,
+)
+
+# Powers of two that bring the squares of very large and of very small gradients into the range of double precision.
+_SHRINK, _GROW = 2.0**-600, 2.0**600
 
 
-class DeviceBlock(NamedTuple):
-    """What is kept for an array of parameters, and what a step does with it."""
-
-    place: str
-    shape: tuple[int, ...]
-    dtype: Any  # of the arithmetic and the state
-    variant: Variant
-    hyper: Hyper
-    averages: tuple[int, int, int]  # addresses of square_avg, grad_avg and momentum_buffer; 0 without one
-    gradient_sum: Any
-    beta: float | None  # for bias correction
-    rate: float | Callable[[int], float]
-    largest_gradient: float
+# -- the state --------------------------------------------------------------------------------------------------------
 
 
-class Item(NamedTuple):
-    """A block with its parameters and its gradient."""
-
-    block: DeviceBlock
-    x: DeviceVector
-    g: DeviceVector
-
-
-class Group(NamedTuple):
-    """Places in the work of arrays that one launch can take, in the order of their rows in the tables of `many`."""
-
-    places: list[int]
-    variants: list[tuple[Variant, range]]  # which rows are updated in one launch
-    many: Many
-
-
-def new_device_leaves(named: Sequence[tuple[str, Any]], rules: Sequence[Rule], accumulates: bool) -> list[LeafState]:
+def new_device_leaves(named: Sequence[NamedArray], rules: Sequence[Rule], accumulates: bool) -> list[LeafState]:
     """Make the state for arrays of parameters, on their device."""
     require_device()
-    found = [device_vector(array, name, writes=True) for name, array in named]
-    made = [_new_leaf(vector, rule, accumulates) for vector, rule in zip(found, rules, strict=True)]
+    vectors = [device_vector(array, path, writes=True) for path, array in named]
+    check_spans(
+        vector.span(path, is_written=True) for (path, _), vector in zip(named, vectors, strict=True) if vector.size
+    )
+    made = [_new_leaf(vector, rule, accumulates) for vector, rule in zip(vectors, rules, strict=True)]
     cuda.synchronize()  # the streams of later steps do not wait for the one that copies
     return made
 
 
 def _new_leaf(found: DeviceVector, rule: Rule, accumulates: bool) -> LeafState:
-    like = np.empty(0, real_of(found.format))
-    wanted = new_leaf(like, rule, accumulates)
-    made = (None if vector is None else device_zeros(found.size, like.dtype) for vector in wanted[1:])
-    leaf = LeafState(found.shape, *made)  # type: ignore[arg-type]
+    """Make the state for one array of parameters."""
+    dtype = real_of(found.format)
+    made: list[Any] = [
+        device_zeros(found.size, dtype) if is_needed else None
+        for is_needed in vectors_needed(rule, accumulates).values()
+    ]
+    leaf = LeafState(found.shape, *made)
     if rule.initial_accumulator:
-        leaf.square_avg.copy_to_device(np.full(found.size, rule.initial_accumulator, like.dtype))  # type: ignore[attr-defined]
+        square_avg: Any = leaf.square_avg
+        square_avg.copy_to_device(np.full(found.size, rule.initial_accumulator, dtype))
     return leaf
 
 
-class DevicePlan:
-    """What `RMSprop.step` does with a state on a device, worked out when the two first meet."""
+# -- the step ---------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DeviceLeaf(Leaf):
+    """An array of parameters, what is kept for it, and what a step does with it."""
+
+    variant: Variant
+    hyper: Hyper
+    kept: ArrayRow  # addresses of the averages and of the sum of gradients
+
+    def row(self, x: DeviceVector, g: DeviceVector) -> ArrayRow:
+        """Return where all vectors of this array are in a step."""
+        kept = self.kept
+        return ArrayRow(
+            x.address, g.address, kept.square_avg, kept.grad_avg, kept.momentum_buffer, kept.gradient_sum, x.size
+        )
+
+    def sums(self, x: DeviceVector) -> DeviceVector:
+        """Return the sum of gradients as a gradient, on the stream of the parameters."""
+        return DeviceVector(self.kept.gradient_sum, self.shape, self.dtype.name, x.stream, self.gradient_sum)
+
+    def numbers(self, rates: dict[int, float], count: int) -> NumberRow:
+        """Return the numbers of update number `count`."""
+        rate = rates.get(id(self.rate), self.rate)
+        return NumberRow(rate, 1.0 if self.beta is None else bias_after(self.beta, count), *self.hyper)
+
+
+class Launch(NamedTuple):
+    """The rows of a table that are updated in one launch, because the variant of the rule is the same."""
+
+    variant: Variant
+    rows: range
+
+
+class Group(NamedTuple):
+    """Arrays that one table takes: their positions among the leaves, in the order of its rows."""
+
+    positions: list[int]
+    formats: Formats
+    launches: list[Launch]
+    table: ArrayTable
+
+
+class DeviceWork(NamedTuple):
+    """What one step works on: for each leaf its parameters and its gradient, as vectors on the device."""
+
+    params: list[DeviceVector]
+    grads: list[DeviceVector]
+    groups: list[Group]
+
+
+class DeviceStep(OptimizerStep[DeviceWork]):
+    """What `RMSprop.step` does with a state on a device."""
 
     def __init__(
         self,
         owner: Any,
         state: RMSpropState,
-        choose: Callable[[str], tuple[Rule, Rate]],
+        choose: Callable[[str], ArrayOptions],
         *,
         accumulates: bool,
-        bound: float | None,
+        clipped_to: float | None,
         deterministic: bool,
     ) -> None:
         require_device()
@@ -97,191 +146,212 @@ class DevicePlan:
         self.process = os.getpid()
         self.structure = state._structure
         self.deterministic = deterministic
-        self.blocks = [
-            _block(place, leaf, *choose(name), accumulates, bound)
-            for name, place, leaf in zip(names(self.structure), places(self.structure), state._leaves, strict=True)
+        self.leaves = [
+            _leaf(path, kept, choose(name), accumulates, clipped_to)
+            for name, path, kept in zip(names(self.structure), paths(self.structure), state._leaves, strict=True)
         ]
-        self._schedules = list({id(block.rate): block.rate for block in self.blocks if callable(block.rate)}.values())
+        self._schedules = schedules_of(self.leaves)
         self._state_spans = [
-            (
-                address_of(vector),
-                address_of(vector) + vector.size * vector.dtype.itemsize,
-                True,
-                f"state of params{place}",
-            )
-            for place, leaf in zip(places(self.structure), state._leaves, strict=True)
-            for vector in leaf[1:]
+            _span_of(vector, f"state of params{leaf.path}")
+            for leaf, kept in zip(self.leaves, state._leaves, strict=True)
+            for vector in kept[1:]
             if vector is not None and vector.size
         ]
-        self._known: list[Any] = []  # where the arrays were that were last found to share no memory
+        self._last_extents: list[Any] = []  # of the params and grads that were last found to share no memory
         self._groups: dict[Any, list[Group]] = {}
 
-    def take(self, params: Any, grads: Any) -> tuple[list[Item], list[tuple[Any, Any]]]:
-        """Check params and grads; return the work of a step. Nothing has to be written back."""
-        first = self.blocks[0]
-        check_device(first.averages[0], f"state of params{first.place}")
+    def take(self, params: Any, grads: Any) -> DeviceWork:
+        """Check params and grads, and return them as vectors."""
+        first = self.leaves[0]
+        check_device(first.kept.square_avg, f"state of params{first.path}")
         arrays = leaves(self.structure, params, "params")
         gradients = leaves(self.structure, grads, "grads")
-        work = []
-        for block, array, gradient in zip(self.blocks, arrays, gradients, strict=True):
-            name, other = f"params{block.place}", f"grads{block.place}"
-            x, g = device_vector(array, name, writes=True), device_vector(gradient, other)
-            real = block.dtype.name
-            fits = real_of(x.format).name == real
-            check_vector(x, block.shape, x.format if fits else real, name, "the params of init")
-            check_vector(g, block.shape, real if g.format == real else x.format, other, "the params of init")
-            work.append(Item(block, x, g))
-        spans = [(item.x.span, item.g.span) for item in work]
-        if spans != self._known:
-            self._check_overlap(work)
-            self._known = spans
-        return work, []
+        xs, gs = [], []
+        for leaf, array, gradient in zip(self.leaves, arrays, gradients, strict=True):
+            x, g = _checked(leaf, array, gradient)
+            xs.append(x)
+            gs.append(g)
+        extents = [vector.extent for vector in (*xs, *gs)]
+        if extents != self._last_extents:
+            self._check_memory(xs, gs)
+            self._last_extents = extents
+        return self._work_on(xs, gs)
 
-    def _check_overlap(self, work: list[Item]) -> None:
+    def _check_memory(self, xs: list[DeviceVector], gs: list[DeviceVector]) -> None:
         """Raise if an array that is written shares memory with another."""
         spans = list(self._state_spans)
-        for block, x, g in work:
+        for leaf, x, g in zip(self.leaves, xs, gs, strict=True):
             if x.size:
-                spans += [(*x.span, True, f"params{block.place}"), (*g.span, False, f"grads{block.place}")]
-        spans.sort()
-        for k, (_, end, writes, name) in enumerate(spans):
-            for start, _, other_writes, other in spans[k + 1 :]:
-                if start >= end:
-                    break
-                if writes or other_writes:
-                    msg = f"{name} must not share memory with {other}, because step changes one in place; pass a copy."
-                    raise ValueError(msg)
+                spans.append(x.span(f"params{leaf.path}", is_written=True))
+                spans.append(g.span(f"grads{leaf.path}", is_written=False))
+        check_spans(spans)
 
-    def _grouped(self, work: list[Item]) -> list[Group]:
-        """The groups of the work; their tables are kept, because arrays come and go and formats stay."""
-        streams: list[int] = []  # arrays on different streams are in different groups, whatever those are called today
-        for _, x, _ in work:
-            if int(x.stream) not in streams:
-                streams.append(int(x.stream))
-        keys = tuple((x.format, g.format, streams.index(int(x.stream))) for _, x, g in work)
-        if keys not in self._groups:
-            groups: dict[Any, list[int]] = {}
-            for k in sorted(range(len(work)), key=lambda k: work[k].block.variant):
-                groups.setdefault(keys[k], []).append(k)
-            self._groups[keys] = [_group(work, chosen) for chosen in groups.values()]
-        return self._groups[keys]
-
-    def _found(self, work: list[Item], group: Group) -> list[Item]:
-        """The items of a group, after its table has been told where they are."""
-        items = [work[k] for k in group.places]
-        addresses = [
-            (x.address, g.address, *block.averages, 0 if block.gradient_sum is None else address_of(block.gradient_sum))
-            for block, x, g in items
-        ]
-        group.many.find(addresses, items[0].x.stream)
-        return items
-
-    def check_gradients(self, work: list[Item]) -> None:
+    def check_gradients(self, work: DeviceWork) -> None:
         """Raise FloatingPointError for a gradient that is NaN, infinite, or too large to be squared."""
-        for group in self._grouped(work):
-            items = self._found(work, group)
-            sizes = group.many.largest(items[0].g.format, items[0].x.stream)
-            for (block, x, g), size in zip(items, sizes, strict=True):
-                if not size <= block.largest_gradient:
-                    raise_unusable(block, host_values(g._replace(stream=x.stream)))
+        for group in work.groups:
+            stream = self._locate(work, group)
+            sizes = group.table.largest(group.formats.grads, stream)
+            for k, size in zip(group.positions, sizes, strict=True):
+                if not size <= self.leaves[k].largest_gradient:
+                    raise_unusable(self.leaves[k], host_values(work.grads[k]._replace(stream=stream)))
 
     def scheduled_rates(self, step: int) -> dict[int, float]:
-        """Ask each schedule, once, for the learning rate of this step; return them by the schedule's id."""
-        return {id(schedule): check_scheduled(schedule(step), step) for schedule in self._schedules}
+        """Ask each schedule, once, for the learning rate of this step; return the rates by the schedule's id."""
+        return ask_schedules(self._schedules, step)
 
-    def accumulate(self, work: list[Item]) -> list[Item]:
-        """Add gradients to the sums, and return the work with these in their place."""
-        for group in self._grouped(work):
-            items = self._found(work, group)
-            group.many.add(items[0].g.format, items[0].x.stream)
-        return [Item(block, x, _sums(block, x)) for block, x, _ in work]
+    def accumulate(self, work: DeviceWork) -> DeviceWork:
+        """Add the gradients to their sums, and return the work with the sums as the gradients."""
+        for group in work.groups:
+            group.table.add(group.formats.grads, self._locate(work, group))
+        sums = [leaf.sums(x) for leaf, x in zip(self.leaves, work.params, strict=True)]
+        return self._work_on(work.params, sums)
 
-    def forget_sums(self, work: list[Item]) -> None:
-        """Begin the sums of gradients anew."""
-        for block, x, _ in work:
-            set_zero(block.gradient_sum, x.stream)
+    def norm(self, work: DeviceWork) -> float:
+        """Return the Euclidean norm of all gradients together, even where their squares over- or underflow."""
+        total = self._sum_of_squares(work, 1.0)
+        if is_exact_enough(total) or math.isnan(total) or not any(leaf.dtype == np.float64 for leaf in self.leaves):
+            return math.sqrt(total)  # in double precision, squares of float32 stay in range
+        scale = _SHRINK if total == math.inf else _GROW
+        return math.sqrt(self._sum_of_squares(work, scale)) / scale
 
-    def norm(self, work: list[Item]) -> float:
-        """Euclidean norm of all gradients together, in double precision."""
-        total = 0.0
-        for group in self._grouped(work):
-            items = self._found(work, group)
-            total += group.many.sum_of_squares(items[0].g.format, items[0].x.stream)
-        return math.sqrt(total)
+    def _sum_of_squares(self, work: DeviceWork, scale: float) -> float:
+        """Return the sum of the squares of all gradients, which are multiplied by `scale` before."""
+        return sum_of_parts(
+            group.table.sum_of_squares(group.formats.grads, self._locate(work, group), scale) for group in work.groups
+        )
 
     def update(
-        self, work: list[Item], rates: dict[int, float], step: int, scale: float | None, limit: float | None
+        self, work: DeviceWork, rates: dict[int, float], count: int, scale: float | None, limit: float | None
     ) -> None:
-        """Apply the rule to every block; `step` counts from 1."""
-        for group in self._grouped(work):
-            if len(group.places) == 1:
-                self._update_one(work[group.places[0]], rates, step, scale, limit)
+        """Apply the rule to every array; this is update number `count`, counted from 1."""
+        numbers = [leaf.numbers(rates, count) for leaf in self.leaves]
+        for group in work.groups:
+            if len(group.positions) == 1:  # needs no table
+                k = group.positions[0]
+                self._update_one(work, k, group.formats, numbers[k], scale, limit)
                 continue
-            items = self._found(work, group)
-            _, x, g = items[0]
-            group.many.set_numbers([(*_scalars(b, rates, step), *b.hyper) for b, _, _ in items], x.stream)
-            for variant, rows in group.variants:
-                group.many.update(
-                    variant, (x.format, g.format), rows, scale, limit, x.stream, deterministic=self.deterministic
-                )
+            stream = self._locate(work, group)
+            group.table.set_numbers([numbers[k] for k in group.positions], stream)
+            for variant, rows in group.launches:
+                group.table.update(variant, group.formats, rows, scale, limit, stream, deterministic=self.deterministic)
 
     def _update_one(
-        self, item: Item, rates: dict[int, float], step: int, scale: float | None, limit: float | None
+        self,
+        work: DeviceWork,
+        k: int,
+        formats: Formats,
+        numbers: NumberRow,
+        scale: float | None,
+        limit: float | None,
     ) -> None:
-        """A single array needs no table."""
-        block, x, g = item
+        """Apply the rule to the k-th array."""
+        leaf, x, g = self.leaves[k], work.params[k], work.grads[k]
         launch_update(
-            block.variant,
-            (x.format, g.format),
-            ((x.address, g.address, *block.averages), x.size),
-            (*_scalars(block, rates, step), 1.0 if scale is None else scale, math.inf if limit is None else limit),
-            block.hyper,
+            leaf.variant,
+            formats,
+            leaf.row(x, g),
+            StepNumbers(
+                numbers.rate,
+                numbers.correction,
+                leaf.hyper,
+                1.0 if scale is None else scale,
+                math.inf if limit is None else limit,
+            ),
             x.stream,
             adjusts=scale is not None or limit is not None,
             deterministic=self.deterministic,
         )
 
+    def forget_sums(self, work: DeviceWork) -> None:
+        """Set the sums of gradients to zero."""
+        for leaf, x in zip(self.leaves, work.params, strict=True):
+            set_zero(leaf.gradient_sum, x.stream)
 
-def _group(work: list[Item], chosen: list[int]) -> Group:
-    """A group of these items, which are in the order of their variants."""
-    rows, variants = 0, []
-    for variant, same in itertools.groupby(chosen, key=lambda k: work[k].block.variant):
-        count = len(list(same))
-        variants.append((variant, range(rows, rows + count)))
-        rows += count
-    return Group(chosen, variants, Many([work[k].x.size for k in chosen], work[chosen[0]].block.dtype))
+    def _work_on(self, xs: list[DeviceVector], gs: list[DeviceVector]) -> DeviceWork:
+        """Return the work on these vectors; tables are kept, because arrays come and go but their formats stay."""
+        keys = _group_keys(xs, gs)
+        if keys not in self._groups:
+            by_key: dict[Any, list[int]] = {}
+            for k in sorted(range(len(self.leaves)), key=lambda k: self.leaves[k].variant):
+                by_key.setdefault(keys[k], []).append(k)
+            self._groups[keys] = [self._new_group(positions, key.formats) for key, positions in by_key.items()]
+        return DeviceWork(xs, gs, self._groups[keys])
+
+    def _new_group(self, positions: list[int], formats: Formats) -> Group:
+        """Make a group of these arrays, which are in the order of their variants."""
+        launches: list[Launch] = []
+        begin = 0
+        for variant, same in itertools.groupby(self.leaves[k].variant for k in positions):
+            end = begin + len(list(same))
+            launches.append(Launch(variant, range(begin, end)))
+            begin = end
+        sizes = [math.prod(self.leaves[k].shape) for k in positions]
+        return Group(positions, formats, launches, ArrayTable(sizes, real_of(formats.params)))
+
+    def _locate(self, work: DeviceWork, group: Group) -> Any:
+        """Send to the table of a group where its arrays are; return their stream."""
+        stream = work.params[group.positions[0]].stream
+        rows = [self.leaves[k].row(work.params[k], work.grads[k]) for k in group.positions]
+        group.table.set_addresses(rows, stream)
+        return stream
 
 
-def _scalars(block: DeviceBlock, rates: dict[int, float], step: int) -> tuple[float, float]:
-    """The learning rate and the bias correction of a step."""
-    rate = rates.get(id(block.rate), block.rate)
-    return rate, 1.0 if block.beta is None else bias_after(block.beta, step)  # type: ignore[return-value]
+class _GroupKey(NamedTuple):
+    """What the arrays of a group have in common."""
+
+    formats: Formats
+    stream: int  # its number in the order in which the streams of the params are met
 
 
-def _sums(block: DeviceBlock, x: DeviceVector) -> DeviceVector:
-    """The sums of gradients as a gradient."""
-    total = block.gradient_sum
-    return DeviceVector(address_of(total), x.shape, block.dtype.name, x.stream, total)
+def _group_keys(xs: list[DeviceVector], gs: list[DeviceVector]) -> tuple[_GroupKey, ...]:
+    """Return a key for each array. Streams are numbered, because handles change and what is kept for them stays."""
+    numbers: dict[int, int] = {}
+    return tuple(
+        _GroupKey(Formats(x.format, g.format), numbers.setdefault(int(x.stream), len(numbers)))
+        for x, g in zip(xs, gs, strict=True)
+    )
 
 
-def _block(place: str, leaf: LeafState, rule: Rule, rate: Rate, accumulates: bool, bound: float | None) -> DeviceBlock:
-    dtype = np.dtype(leaf.square_avg.dtype)
-    check_averages(leaf, new_leaf(np.empty(0, dtype), rule, accumulates), place)
+def _checked(leaf: DeviceLeaf, array: Any, gradient: Any) -> tuple[DeviceVector, DeviceVector]:
+    """Return parameters and their gradient as vectors, if they are as they should be."""
+    path, gradient_path = f"params{leaf.path}", f"grads{leaf.path}"
+    x, g = device_vector(array, path, writes=True), device_vector(gradient, gradient_path)
+    real = leaf.dtype.name
+    fits = real_of(x.format).name == real
+    check_vector(x, leaf.shape, x.format if fits else real, path, "the params of init")
+    check_vector(g, leaf.shape, real if g.format == real else x.format, gradient_path, path)
+    return x, g
+
+
+def _leaf(path: str, kept: LeafState, options: ArrayOptions, accumulates: bool, clipped_to: float | None) -> DeviceLeaf:
+    rule, rate = options
+    check_leaf_state(kept, vectors_needed(rule, accumulates), path, _is_contiguous_on_device)
     if isinstance(rate, np.ndarray):
-        msg = f"learning_rate must be a number or a schedule on a device, got an array for params{place}; scale grads."
+        msg = f"learning_rate must be a number or a schedule on a device, got an array for params{path}; scale grads."
         raise NotImplementedError(msg)
-    usable = largest_gradient(dtype)
+    dtype = np.dtype(kept.square_avg.dtype)
     hyper = rule.hyper(dtype)
-    return DeviceBlock(
-        place=place,
-        shape=leaf.shape,
+    addresses = (0 if vector is None else address_of(vector) for vector in kept[1:])
+    return DeviceLeaf(
+        path=path,
+        shape=kept.shape,
         dtype=dtype,
         variant=rule.variant,
         hyper=hyper,
-        averages=tuple(0 if vector is None else address_of(vector) for vector in leaf[1:4]),  # type: ignore[arg-type]
-        gradient_sum=leaf.gradient_sum,
+        kept=ArrayRow(0, 0, *addresses),
+        gradient_sum=kept.gradient_sum,
         beta=float(hyper.beta) if rule.bias_correction else None,
         rate=rate if callable(rate) else float(rate),
-        # what will be clipped need only be finite
-        largest_gradient=usable if bound is None or bound > usable else float(np.finfo(dtype).max),
+        largest_gradient=largest_accepted(dtype, clipped_to),
     )
+
+
+def _span_of(vector: Any, path: str) -> Span:
+    """Return the stretch of memory of a vector of the state, which is written."""
+    begin = address_of(vector)
+    return Span(begin, begin + vector.size * vector.dtype.itemsize, True, path)
+
+
+def _is_contiguous_on_device(vector: Any) -> bool:
+    """Return whether kernels can index a vector of the state."""
+    return is_on_device(vector) and bool(vector.is_c_contiguous())

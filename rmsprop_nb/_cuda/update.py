@@ -1,14 +1,18 @@
 """The RMSprop update as CUDA kernels, around the same rule as on the CPU: for one array, and for many in one launch.
 
-A thread takes 128 bits of every array at a time: all loads come before the first store, which might be to the same
-memory for all that the compiler knows, and the index is unsigned, because a signed one is tested for wrapping around.
-What is left over at the end, and arrays that do not begin at a multiple of 16 bytes, go element by element.
+A thread takes 128 bits of every array at a time: all loads come before the first store, which the compiler must assume
+to write to the same memory, and the index is unsigned, because a signed one is tested for wrapping around. What is left
+over at the end, and arrays that do not begin at a multiple of 16 bytes, go element by element.
+
+Many arrays are found in tables, which have a row for each array and a column for each field of `ArrayRow` or
+`NumberRow`. A third one has a row for each chunk of an array, which one block of threads takes.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,123 +22,196 @@ from rmsprop_nb._cuda.memory import element_access, real_of, several_access, wid
 from rmsprop_nb._cuda.native import SIMULATED, cuda, device_function, exact_times
 
 BLOCK = 2 if SIMULATED else 256
-"""Threads in a block; the simulator starts a thread of Python for each, and lets them wait for each other slowly."""
+"""Threads in a block; the simulator starts a Python thread for each, and they wait for each other slowly."""
 
 _MOST_BLOCKS = 132 * 8  # as many as the largest devices keep busy; each thread goes on to its next element
 
-ADDRESSES = ("x", "g", "square_avg", "grad_avg", "momentum_buffer", "gradient_sum", "size")
-"""What stands in a row of the table of addresses of `make_many_update`; 0 for what there is not."""
 
-NUMBERS = ("rate", "correction", *Hyper._fields)
-"""What stands in a row of its table of numbers."""
+class Formats(NamedTuple):
+    """The formats of numbers, see `rmsprop_nb._cuda.memory`, of parameters and of gradients."""
+
+    params: str
+    grads: str
 
 
-def grid(work: int) -> int:
-    """Number of blocks for so many pieces of work."""
-    return max(1, min(_MOST_BLOCKS, -(-work // BLOCK)))
+class ArrayRow(NamedTuple):
+    """Addresses of what belongs to an array, 0 for what it does not have, and its number of elements."""
+
+    x: Any = 0
+    g: Any = 0
+    square_avg: Any = 0
+    grad_avg: Any = 0
+    momentum_buffer: Any = 0
+    gradient_sum: Any = 0
+    size: Any = 0
+
+
+class NumberRow(NamedTuple):
+    """The numbers of one array in one step."""
+
+    rate: Any
+    correction: Any
+    beta: Any
+    one_minus_beta: Any
+    eps: Any
+    momentum: Any
+    weight_decay: Any
+
+
+class ChunkRow(NamedTuple):
+    """A chunk of an array: the row of the array in the other tables, and which of its chunks this is."""
+
+    array: Any
+    position: Any
+
+
+# Which column of a table has which field; compiled into kernels as constants.
+ADDRESSES = ArrayRow(*range(len(ArrayRow._fields)))
+NUMBERS = NumberRow(*range(len(NumberRow._fields)))
+CHUNKS = ChunkRow(*range(len(ChunkRow._fields)))
+
+
+class Vectors(NamedTuple):
+    """Addresses of the vectors that an update reads and writes, in a kernel."""
+
+    x: Any
+    g: Any
+    square_avg: Any
+    grad_avg: Any
+    momentum_buffer: Any
+
+
+class StepNumbers(NamedTuple):
+    """The numbers of an update: gradients are multiplied by `scale`, then clipped to [-limit, limit]."""
+
+    rate: Any
+    correction: Any
+    hyper: Hyper
+    scale: Any = 1.0
+    limit: Any = math.inf
+
+
+def grid(count: int) -> int:
+    """Return how many blocks to launch for work that could keep `count` threads busy."""
+    return max(1, min(_MOST_BLOCKS, -(-count // BLOCK)))
 
 
 @functools.cache
 def make_rule_function(deterministic: bool) -> Any:
-    """The rule for one element as a device function; bit for bit that of the CPU if it is to be deterministic."""
+    """Make the rule for one element a device function; if `deterministic`, bit for bit that of the CPU."""
     product = exact_times if deterministic else device_function(times)
     return device_function(make_rule(product))
 
 
 def make_bound_rule(variant: Variant, hyper: Hyper, deterministic: bool) -> Any:
-    """The rule with its constants: ``rule(x, g, square_avg, grad_avg, momentum_buffer, rate, correction)``."""
+    """Make ``rule(x, g, square_avg, grad_avg, momentum_buffer, rate, correction)``, which has its constants within."""
     rule = make_rule_function(deterministic)
     beta, one_minus_beta, eps, momentum, weight_decay = hyper
 
     def bound(x, g, s, m, b, rate, correction):
-        numbers = Hyper(beta, one_minus_beta, eps, momentum, weight_decay)
-        return rule(x, g, s, m, b, rate, correction, numbers, variant)
+        constants = Hyper(beta, one_minus_beta, eps, momentum, weight_decay)
+        return rule(x, g, s, m, b, rate, correction, constants, variant)
 
     return device_function(bound)
 
 
 @functools.cache
-def make_update(variant: Variant, formats: tuple[str, str], adjusts: bool, deterministic: bool) -> Any:
+def make_update(variant: Variant, formats: Formats, adjusts: bool, deterministic: bool) -> Any:
     """Make the kernel for one variant of the rule, and for parameters and gradients of these formats.
 
-    ``kernel[blocks, threads](*addresses, n, rate, correction, scale, limit, *hyper)`` with the addresses of x, g and
-    the averages of the state, uint64 like n; state that the variant does not use may be anywhere. If it `adjusts`
-    gradients, they are multiplied by `scale` and then clipped to [-limit, limit].
+    ``kernel[blocks, threads](*vectors, size, rate, correction, scale, limit, *hyper)`` with the addresses of `Vectors`,
+    uint64 like the size; those that the variant does not use may be any. Only if it `adjusts` gradients, they are
+    multiplied by `scale` and then clipped to [-limit, limit].
     """
     span = _make_span(variant, formats, adjusts, deterministic)
 
-    def update(x, g, s, m, b, n, rate, correction, scale, limit, beta, one_minus_beta, eps, mu, decay):
-        numbers = rate, correction, scale, limit, Hyper(beta, one_minus_beta, eps, mu, decay)
-        span((x, g, s, m, b), np.uint64(0), n, np.uint64(cuda.grid(1)), np.uint64(cuda.gridsize(1)), numbers)
+    def update(x, g, s, m, b, size, rate, correction, scale, limit, beta, one_minus_beta, eps, momentum, weight_decay):
+        hyper = Hyper(beta, one_minus_beta, eps, momentum, weight_decay)
+        numbers = StepNumbers(rate, correction, hyper, scale, limit)
+        thread, threads = np.uint64(cuda.grid(1)), np.uint64(cuda.gridsize(1))
+        span(Vectors(x, g, s, m, b), np.uint64(0), size, thread, threads, numbers)
 
     return cuda.jit(update)
 
 
 @functools.cache
-def make_many_update(variant: Variant, formats: tuple[str, str], adjusts: bool, deterministic: bool) -> Any:
-    """Make the kernel that updates many arrays, a block of threads for each chunk of one.
+def make_table_update(variant: Variant, formats: Formats, adjusts: bool, deterministic: bool) -> Any:
+    """Make the kernel that updates the arrays of a table, each block of threads one chunk of an array.
 
-    ``kernel[blocks, threads](chunks, first, length, addresses, numbers, scale, limit)``: block k takes ``chunks[first +
-    k]``, which is the row of an array in the tables and which chunk of `length` elements of it; `length` is a multiple
-    of 16.
+    ``kernel[blocks, threads](chunks, first, length, addresses, numbers, scale, limit)``, where the first block takes
+    chunk number `first`; chunks have `length` elements, a multiple of 16; `scale` and `limit` are as in `make_update`.
     """
     span = _make_span(variant, formats, adjusts, deterministic)
 
     def update(chunks, first, length, addresses, numbers, scale, limit):
         chunk = first + np.uint64(cuda.blockIdx.x)
-        row = chunks[chunk, 0]
-        begin = np.uint64(chunks[chunk, 1]) * length
-        end = min(begin + length, addresses[row, 6])
-        a = addresses[row, 0], addresses[row, 1], addresses[row, 2], addresses[row, 3], addresses[row, 4]
-        n = numbers[row]
-        constants = n[0], n[1], scale, limit, Hyper(n[2], n[3], n[4], n[5], n[6])
-        span(a, begin, end, np.uint64(cuda.threadIdx.x), np.uint64(cuda.blockDim.x), constants)
+        row = chunks[chunk, CHUNKS.array]
+        begin = np.uint64(chunks[chunk, CHUNKS.position]) * length
+        end = min(begin + length, addresses[row, ADDRESSES.size])
+        vectors = Vectors(
+            addresses[row, ADDRESSES.x],
+            addresses[row, ADDRESSES.g],
+            addresses[row, ADDRESSES.square_avg],
+            addresses[row, ADDRESSES.grad_avg],
+            addresses[row, ADDRESSES.momentum_buffer],
+        )
+        rate, correction = numbers[row, NUMBERS.rate], numbers[row, NUMBERS.correction]
+        hyper = Hyper(
+            numbers[row, NUMBERS.beta],
+            numbers[row, NUMBERS.one_minus_beta],
+            numbers[row, NUMBERS.eps],
+            numbers[row, NUMBERS.momentum],
+            numbers[row, NUMBERS.weight_decay],
+        )
+        step = StepNumbers(rate, correction, hyper, scale, limit)
+        span(vectors, begin, end, np.uint64(cuda.threadIdx.x), np.uint64(cuda.blockDim.x), step)
 
     return cuda.jit(update)
 
 
 def launch_update(
     variant: Variant,
-    formats: tuple[str, str],
-    vectors: tuple[tuple[int, ...], int],
-    numbers: tuple[float, float, float, float],
-    hyper: Hyper,
+    formats: Formats,
+    array: ArrayRow,
+    numbers: StepNumbers,
     stream: Any,
     *,
     adjusts: bool = False,
     deterministic: bool = False,
 ) -> None:
-    """Update one array: `vectors` are its addresses and its size, `numbers` those before hyper, in double precision."""
-    addresses, size = vectors
+    """Update one array; what `adjusts` and `deterministic` mean is said at `make_update`."""
     kernel = make_update(variant, formats, adjusts, deterministic)
-    blocks = grid(-(-size // width_of(formats[0])))
-    numbers = map(real_of(formats[0]).type, numbers)  # type: ignore[assignment]
-    kernel[blocks, BLOCK, stream](*map(np.uint64, (*addresses, size)), *numbers, *hyper)
+    blocks = grid(-(-array.size // width_of(formats.params)))
+    vectors = array.x, array.g, array.square_avg, array.grad_avg, array.momentum_buffer
+    scalars = numbers.rate, numbers.correction, numbers.scale, numbers.limit
+    kernel[blocks, BLOCK, stream](
+        *map(np.uint64, (*vectors, array.size)), *map(real_of(formats.params).type, scalars), *numbers.hyper
+    )
 
 
-def _make_span(variant: Variant, formats: tuple[str, str], adjusts: bool, deterministic: bool) -> Any:
-    """Function that updates elements `begin` to `end`, as one of `lanes` threads; `begin` is a multiple of 16."""
+def _make_span(variant: Variant, formats: Formats, adjusts: bool, deterministic: bool) -> Any:
+    """Make the function that updates elements `begin` to `end` as one of `threads`; `begin` is a multiple of 16."""
     one = _make_one(variant, adjusts, deterministic)
     element = _make_element(variant, formats, one)
-    real, width = str(real_of(formats[0])), width_of(formats[0])
+    real, width = str(real_of(formats.params)), width_of(formats.params)
     several = _make_several(one, width)
-    load_x, store_x = several_access(formats[0], width)
-    load_g, _ = several_access(formats[1], width)
+    load_x, store_x = several_access(formats.params, width)
+    load_g, _ = several_access(formats.grads, width)
     load, store = several_access(real, width)
     centered, momentum = variant.centered, variant.momentum
 
-    def span(addresses, begin, end, lane, lanes, numbers):
-        x, g, s, m, b = addresses
+    def span(vectors, begin, end, thread, threads, numbers):
+        x, g, s, m, b = vectors
         all_bits = x | g | s
         if centered:
             all_bits |= m
         if momentum:
             all_bits |= b
         if all_bits % np.uint64(16) == np.uint64(0):
-            i, last = begin // np.uint64(width) + lane, end // np.uint64(width)
+            i, last = begin // np.uint64(width) + thread, end // np.uint64(width)
             while i < last:
                 xs, gs, ss = load_x(x, i), load_g(g, i), load(s, i)
-                ms = load(m, i) if centered else ss  # which the rule has no use for then
+                ms = load(m, i) if centered else ss  # any values: without these options the rule does not use them
                 bs = load(b, i) if momentum else ss
                 xs, ss, ms, bs = several(xs, gs, ss, ms, bs, numbers)
                 store_x(x, i, xs)
@@ -143,36 +220,37 @@ def _make_span(variant: Variant, formats: tuple[str, str], adjusts: bool, determ
                     store(m, i, ms)
                 if momentum:
                     store(b, i, bs)
-                i += lanes
+                i += threads
             begin = max(begin, last * np.uint64(width))
-        i = begin + lane
+        i = begin + thread
         while i < end:
             element(x, g, s, m, b, i, numbers)
-            i += lanes
+            i += threads
 
     return device_function(span)
 
 
 def _make_one(variant: Variant, adjusts: bool, deterministic: bool) -> Any:
+    """Make the function that updates one element, given and returned by value."""
     rule = make_rule_function(deterministic)
 
     def one(x, g, s, m, b, numbers):
-        rate, correction, scale, limit, hyper = numbers
         if adjusts:  # comparisons, because min and max could lose a NaN
-            g = scale * g
-            if g > limit:
-                g = limit
-            elif g < -limit:
-                g = -limit
-        return rule(x, g, s, m, b, rate, correction, hyper, variant)
+            g = numbers.scale * g
+            if g > numbers.limit:
+                g = numbers.limit
+            elif g < -numbers.limit:
+                g = -numbers.limit
+        return rule(x, g, s, m, b, numbers.rate, numbers.correction, numbers.hyper, variant)
 
     return device_function(one)
 
 
-def _make_element(variant: Variant, formats: tuple[str, str], one: Any) -> Any:
-    load_x, store_x = element_access(formats[0])
-    load_g, _ = element_access(formats[1])
-    load, store = element_access(str(real_of(formats[0])))
+def _make_element(variant: Variant, formats: Formats, one: Any) -> Any:
+    """Make the function that updates element i in memory."""
+    load_x, store_x = element_access(formats.params)
+    load_g, _ = element_access(formats.grads)
+    load, store = element_access(str(real_of(formats.params)))
 
     def element(x, g, s, m, b, i, numbers):
         s_i = load(s, i)
@@ -190,7 +268,7 @@ def _make_element(variant: Variant, formats: tuple[str, str], one: Any) -> Any:
 
 
 def _make_several(one: Any, width: int) -> Any:
-    """The rule for as many elements as are loaded at a time; written out, so that they stay in registers."""
+    """Make the rule for as many elements as are loaded at a time, written out so that they stay in registers."""
 
     def two(x, g, s, m, b, numbers):
         x0, s0, m0, b0 = one(x[0], g[0], s[0], m[0], b[0], numbers)
@@ -201,7 +279,7 @@ def _make_several(one: Any, width: int) -> Any:
 
 
 def _doubled(half: Any, n: int) -> Any:
-    """What does the same to twice as many elements."""
+    """Make the function that does to ``2 * n`` elements what `half` does to n."""
 
     def whole(x, g, s, m, b, numbers):
         x0, s0, m0, b0 = half(x[:n], g[:n], s[:n], m[:n], b[:n], numbers)

@@ -1,12 +1,9 @@
-"""One step of an optimizer, array by array: which kernel runs on what, worked out once for an optimizer and a state.
-
-A block is an array of parameters with everything that belongs to it. Whatever can go wrong goes wrong in `Plan.take`,
-`Plan.check_gradients` and `Plan.scheduled_rates`; what comes after them only computes.
-"""
+"""One step of the optimizer on arrays on the host: which kernel runs on what is worked out once for each state."""
 
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import itertools
 import math
 import os
@@ -17,113 +14,154 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.options import Rule, largest_gradient
+from rmsprop_nb._core.options import Rule
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE, bias_after, make_parallel_update, make_update
 from rmsprop_nb._kernels.vectors import address, largest, parallel_largest, sum_of_squares
 from rmsprop_nb._numba.thread_safety import in_turn, usable_threads
-from rmsprop_nb._training.arrays import check_no_overlap, computed_in, gradient_vector, parameter_vector
-from rmsprop_nb._training.pytree import Structure, leaves, names, places
-from rmsprop_nb._training.state import AVERAGES, LeafState, RMSpropState
+from rmsprop_nb._training.arrays import NamedArray, check_no_overlap, computed_in, gradient_vector, parameter_vector
+from rmsprop_nb._training.pytree import Structure, leaves, names, paths
+from rmsprop_nb._training.state import LeafState, RMSpropState
+from rmsprop_nb._training.step import (
+    ArrayOptions,
+    Leaf,
+    OptimizerStep,
+    ask_schedules,
+    check_leaf_state,
+    is_exact_enough,
+    largest_accepted,
+    raise_unusable,
+    schedules_of,
+    sum_of_parts,
+    vectors_needed,
+)
 
 _NDARRAY = np.ndarray
 _PAGE = 4096
 
-Rate = float | Callable[[int], float] | NDArray[Any]
 
-
-class Block(NamedTuple):
-    """An array of parameters, what is kept for it, and what a step does with it."""
-
-    place: str  # as the params are indexed to reach it
-    shape: tuple[int, ...]
-    dtype: Any
-    kernel: Any
-    vectors: tuple[NDArray[Any], ...]  # square_avg, grad_avg, momentum_buffer; unused ones have size 0
-    gradient_sum: NDArray[Any] | None
-    hyper: NDArray[Any]  # the numbers of a Hyper
-    beta: float | None  # for bias correction
-    rate: float | Callable[[int], float]
-    rates: NDArray[Any] | None  # of each element; they multiply `rate`, which is 1 then
-    threads: int
-    largest_gradient: float
-
-
-Work = list[tuple[Block, Any, Any]]  # each block with its parameters and its gradient, both vectors
+# -- the state --------------------------------------------------------------------------------------------------------
 
 
 def new_leaf(array: NDArray[Any], rule: Rule, accumulates: bool) -> LeafState:
     """Make the state for an array of parameters."""
-    variant = rule.variant
+    needed = vectors_needed(rule, accumulates)
 
-    def vector(needed: bool, rank: int) -> NDArray[Any] | None:
-        return _apart_from(array, rank) if needed else None
+    def vector(name: str, quarters: int) -> NDArray[Any] | None:
+        return _apart_from(array, quarters) if needed[name] else None
 
     square_avg = _apart_from(array, 1)
     square_avg.fill(rule.initial_accumulator)
     return LeafState(
-        array.shape, square_avg, vector(variant.centered, 2), vector(variant.momentum, 3), vector(accumulates, 2)
+        array.shape, square_avg, vector("grad_avg", 2), vector("momentum_buffer", 3), vector("gradient_sum", 2)
     )
 
 
-def _apart_from(array: NDArray[Any], rank: int) -> NDArray[Any]:
-    """Make a vector of zeros as long as `array`, which begins `rank` quarters of a page after it, but for whole pages.
+def _apart_from(array: NDArray[Any], quarters: int) -> NDArray[Any]:
+    """Make a vector of zeros as long as `array` whose address differs from its by these quarters of a page.
 
-    Where addresses differ by little more than whole pages, processors take a load for one of what is still being
-    stored, and wait: a fifth of the time of a step.
+    Whole pages between the two do not count. Where addresses differ by little more than whole pages, processors take a
+    load for one of what is still being stored, and wait: a fifth of the time of a step.
     """
     dtype = computed_in(array.dtype)
     if array.size * dtype.itemsize < _PAGE:
         return np.zeros(array.size, dtype)
     buffer = np.zeros(array.size * dtype.itemsize + _PAGE, np.uint8)
-    start = (array.__array_interface__["data"][0] + rank * _PAGE // 4 - buffer.__array_interface__["data"][0]) % _PAGE
+    wanted = array.__array_interface__["data"][0] + quarters * _PAGE // 4
+    start = (wanted - buffer.__array_interface__["data"][0]) % _PAGE
     start -= start % dtype.itemsize
     return buffer[start : start + array.size * dtype.itemsize].view(dtype)
 
 
-class Plan:
-    """What `RMSprop.step` does with a state, worked out when the two first meet."""
+# -- the step ---------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HostLeaf(Leaf):
+    """An array of parameters, what is kept for it, and what a step does with it."""
+
+    kernel: Any
+    averages: tuple[NDArray[Any], ...]  # square_avg, grad_avg, momentum_buffer; unused ones have size 0
+    hyper: NDArray[Any]  # the numbers of a Hyper
+    rates: NDArray[Any] | None  # one for each element; they multiply `rate`, which is 1 then
+    threads: int
+
+    @property
+    def vectors(self) -> list[NDArray[Any]]:
+        """Everything that is kept for the array."""
+        return [*self.averages, *([] if self.gradient_sum is None else [self.gradient_sum])]
+
+
+class Copied(NamedTuple):
+    """An array of parameters that is not contiguous or of half precision, and the vector that is updated instead."""
+
+    array: Any
+    vector: NDArray[Any]
+
+
+class HostWork(NamedTuple):
+    """What one step works on: for each leaf its parameters and its gradient, as vectors."""
+
+    params: list[NDArray[Any]]
+    grads: list[NDArray[Any]]
+    copies: list[Copied]  # to be written back
+
+
+class _Written(NamedTuple):
+    """The stretches of memory that a step writes, sorted; no two of them overlap."""
+
+    begins: list[int]
+    ends: list[int]
+
+    def overlaps(self, begin: int, end: int) -> bool:
+        """Return whether another stretch reaches into one of these."""
+        k = bisect.bisect_right(self.begins, begin)
+        return (k > 0 and self.ends[k - 1] > begin) or (k < len(self.begins) and self.begins[k] < end)
+
+
+class HostStep(OptimizerStep[HostWork]):
+    """What `RMSprop.step` does with a state on the host."""
 
     def __init__(
         self,
         owner: Any,
         state: RMSpropState,
-        choose: Callable[[str], tuple[Rule, Rate]],
+        choose: Callable[[str], ArrayOptions],
         *,
         workers: int,
         accumulates: bool,
-        bound: float | None,
+        clipped_to: float | None,
     ) -> None:
         self.owner = weakref.ref(owner)
         self.process = os.getpid()
         self.structure: Structure = state._structure
-        self.blocks: list[Block] = []
-        # the arrays that were last found to share no memory, and where everything that is written lies
-        self._known: list[Any] = [(_nothing, _nothing)] * len(state._leaves)
-        self._starts: list[int] | None = []
-        self._ends: list[int] = []
-        for name, place, leaf in zip(names(self.structure), places(self.structure), state._leaves, strict=True):
-            rule, rate = choose(name)
-            _check_leaf(leaf, new_leaf(leaf.square_avg[:0], rule, accumulates), place)
-            self.blocks.append(_block(place, leaf, rule, rate, workers, bound))
-        self._schedules = list({id(block.rate): block.rate for block in self.blocks if callable(block.rate)}.values())
+        self.leaves = [
+            _leaf(path, kept, choose(name), workers, accumulates, clipped_to)
+            for name, path, kept in zip(names(self.structure), paths(self.structure), state._leaves, strict=True)
+        ]
+        self._schedules = schedules_of(self.leaves)
+        # The arrays that were last found to share no memory, and what of it is written; None if stretches overlap.
+        self._last_params: list[Callable[[], Any]] = [_no_array] * len(self.leaves)
+        self._last_grads: list[Callable[[], Any]] = [_no_array] * len(self.leaves)
+        self._written: _Written | None = None
 
-    def take(self, params: Any, grads: Any) -> tuple[Work, list[tuple[Any, Any]]]:
-        """Check params and grads; return the work of a step, and which params have to be written back from a copy.
-
-        The usual case, arrays that were here before or are made like them, is decided in a few comparisons.
-        """
+    def take(self, params: Any, grads: Any) -> HostWork:
+        """Check params and grads; arrays that were here before, or are made like them, take a few comparisons."""
         arrays = leaves(self.structure, params, "params")
         gradients = leaves(self.structure, grads, "grads")
-        work, copies = [], []
-        other_params = other_grads = False
-        for block, known, array, gradient in zip(self.blocks, self._known, arrays, gradients):  # noqa: B905 - costs 0.1 us
-            _, shape, dtype, *_ = block
+        vectors: list[NDArray[Any]] = []
+        gradient_vectors: list[NDArray[Any]] = []
+        copies: list[Copied] = []
+        new_params = new_grads = False
+        for leaf, array, gradient, last_array, last_gradient in zip(  # noqa: B905 - strict costs 0.1 us
+            self.leaves, arrays, gradients, self._last_params, self._last_grads
+        ):
+            shape, dtype = leaf.shape, leaf.dtype
             if type(array) is _NDARRAY and array.dtype is dtype and array.shape == shape and array.flags.carray:
                 x = array if len(shape) == 1 else array.ravel()
             else:
-                x, copied = parameter_vector(array, shape, dtype, f"params{block.place}")
-                if copied:
-                    copies.append((array, x))
+                x, is_copy = parameter_vector(array, shape, dtype, f"params{leaf.path}")
+                if is_copy:
+                    copies.append(Copied(array, x))
             if (
                 type(gradient) is _NDARRAY
                 and gradient.dtype is dtype
@@ -132,188 +170,160 @@ class Plan:
             ):
                 g = gradient if len(shape) == 1 else gradient.ravel()
             else:
-                g = gradient_vector(gradient, array, dtype, f"grads{block.place}", f"params{block.place}")
-            work.append((block, x, g))
-            if known[0]() is not array:
-                other_params = True
-            if known[1]() is not gradient:
-                other_grads = True
-        if other_params or other_grads:
-            self._check_memory(arrays, gradients, work, other_params)
-        return work, copies
+                g = gradient_vector(gradient, array, dtype, f"grads{leaf.path}", f"params{leaf.path}")
+            vectors.append(x)
+            gradient_vectors.append(g)
+            if last_array() is not array:
+                new_params = True
+            if last_gradient() is not gradient:
+                new_grads = True
+        if new_params or new_grads:
+            self._check_memory(arrays, gradients, gradient_vectors, new_params)
+        return HostWork(vectors, gradient_vectors, copies)
 
-    def _check_memory(self, arrays: list[Any], gradients: list[Any], work: Work, other_params: bool) -> None:
-        """Look for common memory, where the arrays are not those of the last step; new grads meet what is written."""
-        vectors = [g for _, _, g in work]
-        if other_params or self._starts is None or any(map(self._touches_written, gradients, vectors)):
-            self._look_at_all(arrays, gradients)
-        self._known = [(weakref.ref(array), weakref.ref(g)) for array, g in zip(arrays, gradients, strict=True)]
+    def _check_memory(self, arrays: list[Any], gradients: list[Any], vectors: list[Any], new_params: bool) -> None:
+        """Look for common memory; where only grads are new, they are compared with what is written."""
+        written = None if new_params else self._written
+        if written is None or any(
+            written.overlaps(*_stretch(gradient, g)) for gradient, g in zip(gradients, vectors, strict=True)
+        ):
+            self._check_all_memory(arrays, gradients)
+        self._last_params = [weakref.ref(array) for array in arrays]
+        self._last_grads = [weakref.ref(gradient) for gradient in gradients]
 
-    def _look_at_all(self, arrays: list[Any], gradients: list[Any]) -> None:
-        written = [(f"params{block.place}", array) for block, array in zip(self.blocks, arrays, strict=True)]
-        for block in self.blocks:
-            kept = [*block.vectors, *([] if block.gradient_sum is None else [block.gradient_sum])]
-            written += [(f"state of params{block.place}", vector) for vector in kept]
-        read = [(f"grads{block.place}", array) for block, array in zip(self.blocks, gradients, strict=True)]
+    def _check_all_memory(self, arrays: list[Any], gradients: list[Any]) -> None:
+        written = [NamedArray(f"params{leaf.path}", array) for leaf, array in zip(self.leaves, arrays, strict=True)]
+        written += [NamedArray(f"state of params{leaf.path}", v) for leaf in self.leaves for v in leaf.vectors]
+        read = [NamedArray(f"grads{leaf.path}", array) for leaf, array in zip(self.leaves, gradients, strict=True)]
         check_no_overlap(written, read)
         bounds = sorted(np.lib.array_utils.byte_bounds(array) for _, array in written if array.size)
-        apart = all(end <= start for (_, end), (start, _) in itertools.pairwise(bounds))
-        self._starts = [start for start, _ in bounds] if apart else None
-        self._ends = [end for _, end in bounds]
+        apart = all(end <= begin for (_, end), (begin, _) in itertools.pairwise(bounds))
+        self._written = _Written([begin for begin, _ in bounds], [end for _, end in bounds]) if apart else None
 
-    def _touches_written(self, gradient: Any, g: NDArray[Any]) -> bool:
-        """Whether the stretch of memory of a gradient reaches into one that is written."""
-        if gradient.flags.carray and gradient.dtype is g.dtype:  # otherwise g may be a copy
-            start = address(g)
-            end = start + g.nbytes
-        else:
-            start, end = np.lib.array_utils.byte_bounds(gradient)
-        k = bisect.bisect_right(self._starts, start)  # type: ignore[arg-type]
-        starts: list[int] = self._starts  # type: ignore[assignment]
-        return (k > 0 and self._ends[k - 1] > start) or (k < len(starts) and starts[k] < end)
-
-    def check_gradients(self, work: Work) -> None:
+    def check_gradients(self, work: HostWork) -> None:
         """Raise FloatingPointError for a gradient that is NaN, infinite, or too large to be squared."""
-        for block, _, g in work:
-            if block.threads == 1:
+        for leaf, g in zip(self.leaves, work.grads):  # noqa: B905
+            if leaf.threads == 1:
                 size = largest(g)
             else:
                 with in_turn():
-                    size = _largest_of_parts(g, block.threads)
-            if not size <= block.largest_gradient:
-                raise_unusable(block, g)
+                    size = _largest_of_pieces(g, leaf.threads)
+            if not size <= leaf.largest_gradient:
+                raise_unusable(leaf, g)
 
     def scheduled_rates(self, step: int) -> dict[int, float]:
-        """Ask each schedule, once, for the learning rate of this step; return them by the schedule's id."""
-        if not self._schedules:
-            return {}
-        return {id(schedule): check_scheduled(schedule(step), step) for schedule in self._schedules}
+        """Ask each schedule, once, for the learning rate of this step; return the rates by the schedule's id."""
+        return ask_schedules(self._schedules, step) if self._schedules else {}
 
-    def accumulate(self, work: Work) -> Work:
-        """Add gradients to the sums, and return the work with these in their place."""
-        for block, _, g in work:
-            np.add(block.gradient_sum, g, out=block.gradient_sum)  # type: ignore[arg-type]
-        return [(block, x, block.gradient_sum) for block, x, _ in work]
+    def accumulate(self, work: HostWork) -> HostWork:
+        """Add the gradients to their sums, and return the work with the sums as the gradients."""
+        sums = [leaf.gradient_sum for leaf in self.leaves]
+        with np.errstate(over="ignore", invalid="ignore"):  # as in compiled code, without a warning halfway
+            for total, g in zip(sums, work.grads, strict=True):
+                np.add(total, g, out=total)
+        return HostWork(work.params, sums, work.copies)
 
-    def forget_sums(self, work: Work) -> None:
-        """Begin the sums of gradients anew."""
-        for _, _, total in work:
-            total.fill(0.0)
+    def norm(self, work: HostWork) -> float:
+        """Return the Euclidean norm of all gradients together, even where their squares over- or underflow."""
+        return _global_norm(work.grads)
 
-    def norm(self, work: Work) -> float:
-        """Euclidean norm of all gradients together."""
-        return _global_norm([g for _, _, g in work])
-
-    def update(self, work: Work, rates: dict[int, float], step: int, scale: float | None, limit: float | None) -> None:
-        """Apply the rule to every block; `step` counts from 1."""
-        for block, x, g in work:
-            _, _, _, kernel, vectors, _, hyper, beta, rate, each, threads, _ = block
+    def update(
+        self, work: HostWork, rates: dict[int, float], count: int, scale: float | None, limit: float | None
+    ) -> None:
+        """Apply the rule to every array; this is update number `count`, counted from 1."""
+        for leaf, x, g in zip(self.leaves, work.params, work.grads):  # noqa: B905
+            rate: Any = leaf.rate
             if rates:
                 rate = rates.get(id(rate), rate)
-            correction = 1.0 if beta is None else bias_after(beta, step)
+            beta, threads = leaf.beta, leaf.threads
+            correction = 1.0 if beta is None else bias_after(beta, count)
             if threads == 1:
-                kernel(x, g, *vectors, rate, correction, hyper, threads, each, scale, limit)
+                leaf.kernel(x, g, *leaf.averages, rate, correction, leaf.hyper, threads, leaf.rates, scale, limit)
                 continue
             with in_turn():
-                kernel(x, g, *vectors, rate, correction, hyper, threads, each, scale, limit)
+                leaf.kernel(x, g, *leaf.averages, rate, correction, leaf.hyper, threads, leaf.rates, scale, limit)
+        if work.copies:
+            _write_back(work.copies)
+
+    def forget_sums(self, work: HostWork) -> None:
+        """Set the sums of gradients, which are the gradients of this work, to zero."""
+        for total in work.grads:
+            total.fill(0.0)
 
 
-def _nothing() -> None:
-    """Stand for a weak reference that leads nowhere."""
+def _no_array() -> None:
+    """Stand for a weak reference to an array that does not exist any more."""
 
 
-def _check_leaf(leaf: LeafState, expected: LeafState, place: str) -> None:
-    """Raise unless the state keeps what the rule needs, and nothing else, in vectors that compiled code can index."""
-    dtype, size = leaf.square_avg.dtype, math.prod(leaf.shape)
-    for vector in leaf[1:]:
-        if vector is not None and not (vector.dtype == dtype and vector.shape == (size,) and vector.flags.carray):
-            msg = (
-                f"state must be made by init or from_arrays; that of params{place} does not fit its shape {leaf.shape}."
-            )
-            raise ValueError(msg)
-    check_averages(leaf, expected, place)
-
-
-def check_averages(leaf: LeafState, expected: LeafState, place: str) -> None:
-    """Raise unless the state has the averages that the options need, and no others."""
-    for average in AVERAGES:
-        found, wanted = getattr(leaf, average), getattr(expected, average)
-        if (found is None) != (wanted is None):
-            has, needs = ("no", "need one") if found is None else ("a", "have no use for it")
-            msg = (
-                f"state must be of these options: for params{place} it has {has} {average}, and they {needs}; "
-                "make one with init, or use the options it was made with."
-            )
-            raise ValueError(msg)
-
-
-def _block(place: str, leaf: LeafState, rule: Rule, rate: Rate, workers: int, bound: float | None) -> Block:
-    dtype = leaf.square_avg.dtype
-    threads = min(workers, usable_threads()) if leaf.square_avg.size >= PARALLEL_MIN_SIZE else 1
-    none = np.empty(0, dtype)
+def _leaf(
+    path: str, kept: LeafState, options: ArrayOptions, workers: int, accumulates: bool, clipped_to: float | None
+) -> HostLeaf:
+    rule, rate = options
+    check_leaf_state(kept, vectors_needed(rule, accumulates), path, _is_plain)
+    dtype = kept.square_avg.dtype
+    threads = min(workers, usable_threads()) if kept.square_avg.size >= PARALLEL_MIN_SIZE else 1
+    unused = np.empty(0, dtype)
     rates = None
     if isinstance(rate, np.ndarray):
-        rates, rate = _rates_of_elements(rate, leaf.shape, dtype, place), 1.0
-    usable = largest_gradient(dtype)
+        rates, rate = _rates_of_elements(rate, kept.shape, dtype, path), 1.0
     hyper = rule.hyper(dtype)
-    return Block(
-        place=place,
-        shape=leaf.shape,
+    return HostLeaf(
+        path=path,
+        shape=kept.shape,
         dtype=dtype,
         kernel=(make_parallel_update if threads > 1 else make_update)(rule.variant),
-        vectors=tuple(none if vector is None else vector for vector in leaf[1:4]),
-        gradient_sum=leaf.gradient_sum,
+        averages=tuple(
+            unused if vector is None else vector for vector in (kept.square_avg, kept.grad_avg, kept.momentum_buffer)
+        ),
+        gradient_sum=kept.gradient_sum,
         hyper=np.array(hyper, dtype),
         beta=float(hyper.beta) if rule.bias_correction else None,
         rate=rate if callable(rate) else float(rate),  # an int would be another signature, and compile anew
         rates=rates,
         threads=threads,
-        # what will be clipped need only be finite
-        largest_gradient=usable if bound is None or bound > usable else float(np.finfo(dtype).max),
+        largest_gradient=largest_accepted(dtype, clipped_to),
     )
 
 
-def _rates_of_elements(rates: NDArray[Any], shape: tuple[int, ...], dtype: Any, place: str) -> NDArray[Any]:
+def _is_plain(vector: Any) -> bool:
+    """Return whether compiled code can index a vector of the state, and write it."""
+    return isinstance(vector, np.ndarray) and bool(vector.flags.carray)
+
+
+def _rates_of_elements(rates: NDArray[Any], shape: tuple[int, ...], dtype: Any, path: str) -> NDArray[Any]:
     if rates.shape != shape:
-        msg = f"learning_rate must be a number or have shape {shape}, that of params{place}, got shape {rates.shape}."
+        msg = f"learning_rate must be a number or have shape {shape}, that of params{path}, got shape {rates.shape}."
         raise ValueError(msg)
     return np.array(rates, dtype, order="C").ravel()
 
 
-def check_scheduled(rate: Any, step: int) -> float:
-    number = float(rate)
-    if not (math.isfinite(number) and number >= 0.0):
-        msg = f"learning_rate(step) must be finite and not negative, got {rate!r} at step {step}."
-        raise ValueError(msg)
-    return number
+def _stretch(gradient: Any, g: NDArray[Any]) -> tuple[int, int]:
+    """Return where the memory of a gradient begins and ends; `g` is the same as a vector, or a copy."""
+    if gradient.flags.carray and gradient.dtype is g.dtype:  # otherwise g may be a copy
+        begin = address(g)
+        return begin, begin + g.nbytes
+    return np.lib.array_utils.byte_bounds(gradient)
 
 
-def _largest_of_parts(g: NDArray[Any], threads: int) -> float:
+def _largest_of_pieces(g: NDArray[Any], threads: int) -> float:
     found = np.empty(threads)
     parallel_largest(g, found)
     return float(found.max())
 
 
-def raise_unusable(block: Any, g: NDArray[Any]) -> None:
-    bad = ~(np.abs(g) <= block.largest_gradient)
-    k = int(np.argmax(bad))
-    index = tuple(map(int, np.unravel_index(k, block.shape)))
-    where = f" at index {index[0] if len(index) == 1 else index}" if index else ""
-    if np.isfinite(g[k]):
-        rule = f"be at most {block.largest_gradient:.3g} in size, or its average of squares is soon infinite"
-        remedy = "scale the objective, or clip gradients with clip_value or clip_norm"
-    else:
-        rule, remedy = "be finite", "leave out this gradient; nothing has been changed"
-    msg = f"grads{block.place} must {rule}, got {g[k]}{where}; {remedy}."
-    raise FloatingPointError(msg)
-
-
 def _global_norm(vectors: Sequence[NDArray[Any]]) -> float:
-    """Euclidean norm over all vectors together, in double precision; safe where squares over- or underflow."""
-    total = math.fsum(sum_of_squares(v) for v in vectors)
-    if np.finfo(np.float64).smallest_normal < total < math.inf:
+    """Return the Euclidean norm over all vectors together, in double precision."""
+    total = sum_of_parts(sum_of_squares(v) for v in vectors)
+    if is_exact_enough(total) or math.isnan(total):
         return math.sqrt(total)
     scale = max((largest(v) for v in vectors), default=0.0)
     if not (0.0 < scale < math.inf):
         return float(scale)
     return float(scale) * math.sqrt(math.fsum(sum_of_squares(v.astype(np.float64) / scale) for v in vectors))
+
+
+def _write_back(copies: list[Copied]) -> None:
+    """Put into arrays what was computed in copies; as in compiled code, what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        for array, vector in copies:
+            array[...] = vector.reshape(array.shape)

@@ -1,4 +1,4 @@
-"""What other libraries call RMSprop, in the options of this one."""
+"""RMSprop of other libraries, in the options of this one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 _SQRT_AROUND_EPS = {"eps_inside_sqrt": True, "lr_in_momentum": True}
 
-# What differs from our own defaults is said, and so is what might: the values are facts about those libraries.
+# Values that equal our own defaults are listed too where ours might change: these are facts about those libraries.
 PRESETS: dict[str, dict[str, Any]] = {
     # torch/optim/rmsprop.py
     "torch": {"learning_rate": 0.01, "beta": 0.99, "eps": 1e-8},
@@ -37,7 +37,7 @@ NAMES_ELSEWHERE = {
 
 
 def preset_options(library: str, overrides: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
-    """Options of a library's RMSprop with some of them replaced.
+    """Return the options of a library's RMSprop, with some of them replaced.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def preset_options(library: str, overrides: Mapping[str, Any], known: tuple[str,
 
 
 def _through_float32(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Round numbers, and those that a schedule gives, to float32."""
+    """Round the options that are numbers, and those that a schedule returns, to float32."""
     rounded = {name: float(np.float32(value)) if isinstance(value, float) else value for name, value in options.items()}
     schedule = options.get("learning_rate")
     if callable(schedule):
@@ -69,7 +69,7 @@ def _through_float32(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Rounded:
-    """A schedule in single precision. A class and no closure, so that an optimizer can be pickled."""
+    """A schedule in single precision. A class and not a closure, so that an optimizer can be pickled."""
 
     def __init__(self, schedule: Callable[[int], float]) -> None:
         self.schedule = schedule

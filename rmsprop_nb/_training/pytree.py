@@ -1,4 +1,4 @@
-"""Parameters in nested containers: dicts, lists, tuples and named tuples of arrays, taken apart and put together.
+"""Parameters in nested containers: dicts, lists, tuples and named tuples of arrays, flattened and rebuilt.
 
 The order of the leaves is that of the first tree seen; later trees are matched to it, dicts by key.
 """
@@ -25,8 +25,8 @@ class Structure(NamedTuple):
 LEAF = Structure()
 
 
-def structure_of(tree: Any, place: str) -> Structure:
-    """Describe a tree; `place` is what error messages call it.
+def structure_of(tree: Any, path: str) -> Structure:
+    """Describe a tree; `path` is what error messages call it.
 
     Raises
     ------
@@ -38,29 +38,31 @@ def structure_of(tree: Any, place: str) -> Structure:
         return LEAF
     for key in keys:
         if isinstance(tree, dict) and not isinstance(key, str):
-            msg = f"the keys of {place} must be strings, got {key!r}; use {str(key)!r}, or a list."
+            msg = f"the keys of {path} must be strings, got {key!r}; use {str(key)!r}, or a list."
             raise TypeError(msg)
-    children = tuple(structure_of(child, f"{place}{_index(tree, key)}") for key, child in _items(tree, keys))
+    children = tuple(structure_of(child, f"{path}{_index(tree, key)}") for key, child in _items(tree, keys))
     return Structure(_container(tree), keys, children)
 
 
-def leaves(structure: Structure, tree: Any, place: str) -> list[Any]:
+def leaves(structure: Structure, tree: Any, path: str) -> list[Any]:
     """Return the leaves of a tree that must be nested like `structure`.
 
-    Lists and tuples may stand for each other, because functions that compute gradients often return the other one.
+    A list may take the place of a tuple and the other way round, because functions that compute gradients often return
+    the other one.
 
     Raises
     ------
     ValueError
-        If the nesting is another; the message says where.
+        If the tree is nested differently; the message says where.
     """
     found: list[Any] = []
     if not _collect(structure, tree, found):
-        _explain(structure, tree, place)
+        _raise_for_difference(structure, tree, path)
     return found
 
 
 def _collect(structure: Structure, tree: Any, found: list[Any]) -> bool:
+    """Append the leaves of a tree to `found`; return False if the tree is nested differently."""
     if structure.container is None:
         found.append(tree)
         return True
@@ -75,7 +77,7 @@ def _collect(structure: Structure, tree: Any, found: list[Any]) -> bool:
 
 
 def _matches(structure: Structure, tree: Any) -> bool:
-    """Whether the outermost container is as it should be."""
+    """Return whether the outermost container is as it should be."""
     if structure.container is dict:
         return (
             isinstance(tree, dict) and len(tree) == len(structure.keys) and all(key in tree for key in structure.keys)
@@ -86,15 +88,15 @@ def _matches(structure: Structure, tree: Any) -> bool:
     return expected is None or given is None or expected == given
 
 
-def _explain(structure: Structure, tree: Any, place: str) -> None:
-    """Raise for the first difference."""
+def _raise_for_difference(structure: Structure, tree: Any, path: str) -> None:
+    """Raise ValueError for the first difference between a tree and its structure."""
     if structure.container is None:
         return
     if not _matches(structure, tree):
-        msg = f"{place} must be {_describe(structure)}, as in the params of init, got {_describe_tree(tree)}."
+        msg = f"{path} must be {_describe(structure)}, as in the params of init, got {_describe_tree(tree)}."
         raise ValueError(msg)
     for key, child in zip(structure.keys, structure.children, strict=True):
-        _explain(child, tree[key], f"{place}{_index(tree, key)}")
+        _raise_for_difference(child, tree[key], f"{path}{_index(tree, key)}")
 
 
 def _describe(structure: Structure) -> str:
@@ -129,26 +131,33 @@ def _rebuild(structure: Structure, values: Iterator[Any]) -> Any:
 
 
 def names(structure: Structure) -> list[str]:
-    """Names of the leaves for files and options: ``W``, ``layers/0/W``; that of a tree which is a leaf is empty.
+    """Return the names of the leaves for files and options: ``W``, ``layers/0/W``; a tree that is a leaf has "".
 
     A slash within a key is written ``~1`` and a tilde ``~0``, as in a JSON pointer (RFC 6901).
     """
-    return ["/".join(_escaped(key) for _, key in path) for path in _paths(structure)]
+    return ["/".join(_escaped(turn.name) for turn in route) for route in _routes(structure)]
 
 
-def places(structure: Structure) -> list[str]:
-    """The leaves as Python reaches them, for messages: ``['W']``, ``['layers'][0].bias``."""
-    return ["".join(index for index, _ in path) for path in _paths(structure)]
+def paths(structure: Structure) -> list[str]:
+    """Return how Python reaches the leaves, for messages: ``['W']``, ``['layers'][0].bias``."""
+    return ["".join(turn.code for turn in route) for route in _routes(structure)]
 
 
-def _paths(structure: Structure) -> Iterator[tuple[tuple[str, Key], ...]]:
-    """For each leaf the way to it: how each container on it is indexed, and what the item is called."""
+class _Turn(NamedTuple):
+    """A step from a container to one of its items: the Python that makes it, and what the item is called."""
+
+    code: str
+    name: Key
+
+
+def _routes(structure: Structure) -> Iterator[tuple[_Turn, ...]]:
+    """Yield the turns that lead to each leaf."""
     if structure.container is None:
         yield ()
-    called = getattr(structure.container, "_fields", structure.keys)
-    for key, name, child in zip(structure.keys, called, structure.children, strict=True):
-        step = (_index(structure.container, key), name)
-        yield from ((step, *path) for path in _paths(child))
+    item_names = getattr(structure.container, "_fields", structure.keys)
+    for key, name, child in zip(structure.keys, item_names, structure.children, strict=True):
+        turn = _Turn(_index(structure.container, key), name)
+        yield from ((turn, *route) for route in _routes(child))
 
 
 def _escaped(key: Key) -> str:
@@ -156,13 +165,13 @@ def _escaped(key: Key) -> str:
 
 
 def _index(tree: Any, key: Key) -> str:
-    """How Python reaches an item of a tree, or of a container of this class."""
+    """Return how Python reaches an item of a tree, or of a container of this class."""
     fields = getattr(tree, "_fields", None)
     return f"[{key!r}]" if fields is None else f".{fields[key]}"
 
 
 def _keys(tree: Any) -> tuple[Key, ...] | None:
-    """What to index a container with; None for a leaf."""
+    """Return what a container is indexed with; None for a leaf."""
     if isinstance(tree, dict):
         return tuple(tree)
     return tuple(range(len(tree))) if isinstance(tree, list | tuple) else None
@@ -173,7 +182,7 @@ def _items(tree: Any, keys: Sequence[Key]) -> Iterator[tuple[Key, Any]]:
 
 
 def _container(tree: Any) -> type:
-    """The class to rebuild with: a subclass of dict or list may not be made from its items alone."""
+    """Return the class to rebuild a container with: a subclass of dict or list may need more than its items."""
     if hasattr(tree, "_fields"):
         return type(tree)
     return next(base for base in (dict, list, tuple) if isinstance(tree, base))
@@ -183,7 +192,7 @@ def _container(tree: Any) -> type:
 
 
 def to_json(structure: Structure) -> str:
-    """Describe a structure in JSON: null for a leaf, else an object with one of dict, list, tuple or fields."""
+    """Describe a structure in JSON: null for a leaf, otherwise an object with one of dict, list, tuple or fields."""
     return json.dumps(_as_json(structure))
 
 
@@ -206,7 +215,7 @@ def from_json(text: str) -> Structure:
     Raises
     ------
     ValueError
-        If it is anything else.
+        If the text is anything else.
     """
     try:
         return _from_json(json.loads(text))
@@ -234,7 +243,7 @@ def _from_json(node: Any) -> Structure:
 
 
 def _record(name: str, fields: tuple[str, ...]) -> type:
-    """Make the class of a named tuple; what is no identifier, and would be evaluated, is refused."""
+    """Make the class of a named tuple; refuse names that are not identifiers, because they would be evaluated."""
     if not all(word.isidentifier() and not keyword.iskeyword(word) for word in (name, *fields)):
         msg = f"{name!r} with the fields {fields!r} cannot be a named tuple"
         raise ValueError(msg)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._training.pytree import Structure, from_json, names, rebuild, to_json
+
+if TYPE_CHECKING:
+    from rmsprop_nb._training.step import OptimizerStep
 
 
 class LeafState(NamedTuple):
@@ -21,7 +24,7 @@ class LeafState(NamedTuple):
     gradient_sum: NDArray[Any] | None
 
 
-AVERAGES = LeafState._fields[1:]
+VECTORS = LeafState._fields[1:]
 _COUNTERS = ("step", "accumulated")
 
 
@@ -50,7 +53,7 @@ class RMSpropState:
         self._leaves = leaves
         self._step = step
         self._accumulated = accumulated
-        self._plan: Any = None  # what the optimizer that used it last has worked out; see `optimizer`
+        self._prepared: OptimizerStep[Any] | None = None  # by the optimizer that used this state last
 
     @property
     def step(self) -> int:
@@ -82,8 +85,8 @@ class RMSpropState:
         """Sums of the gradients collected since the last update, or None."""
         return self._nested("gradient_sum")
 
-    def _nested(self, average: str) -> Any:
-        vectors = [getattr(leaf, average) for leaf in self._leaves]
+    def _nested(self, name: str) -> Any:
+        vectors = [getattr(leaf, name) for leaf in self._leaves]
         if all(vector is None for vector in vectors):
             return None
         shaped = (
@@ -118,7 +121,7 @@ class RMSpropState:
         return state
 
     def _with(self, change: Callable[[Any], Any]) -> RMSpropState:
-        """The same with every vector changed."""
+        """Return the same state with `change` of every vector."""
         leaves = tuple(
             LeafState(leaf.shape, *(None if vector is None else change(vector) for vector in leaf[1:]))  # type: ignore[arg-type]
             for leaf in self._leaves
@@ -131,9 +134,9 @@ class RMSpropState:
         Returns
         -------
         arrays : dict of str to ndarray
-            "step" and "accumulated", 0-d of int64; "structure", the nesting in JSON as a 0-d array of unicode; and the
-            averages in use by their names: "square_avg/W", or "momentum_buffer/layers/0/b". Nothing is shared with the
-            state, and nothing needs pickle. A slash in the key of a dict is written "~1", a tilde "~0".
+            "step" and "accumulated", 0-d arrays of int64; "structure", the nesting in JSON as a 0-d array of unicode;
+            and the averages in use by their names: "square_avg/W", or "momentum_buffer/layers/0/b". They share no
+            memory with the state, and none needs pickle. A slash in the key of a dict is written "~1", a tilde "~0".
 
         Examples
         --------
@@ -149,9 +152,9 @@ class RMSpropState:
         arrays: dict[str, NDArray[Any]] = {name: np.array(getattr(self, name), np.int64) for name in _COUNTERS}
         arrays["structure"] = np.array(to_json(self._structure))
         for name, leaf in zip(names(self._structure), self._leaves, strict=True):
-            for average, vector in zip(AVERAGES, leaf[1:], strict=True):
+            for vector_name, vector in zip(VECTORS, leaf[1:], strict=True):
                 if vector is not None:
-                    arrays[_key(average, name)] = _on_host(vector).reshape(leaf.shape)
+                    arrays[_key(vector_name, name)] = _on_host(vector).reshape(leaf.shape)
         return arrays
 
     @classmethod
@@ -166,8 +169,8 @@ class RMSpropState:
         Returns
         -------
         state : RMSpropState
-            A state that goes on where the other one was. Where the parameters had a NamedTuple, its nested views have
-            one of the same name and fields.
+            A state that continues where the saved one stopped. Where the parameters had a NamedTuple, its nested views
+            have one of the same name and fields.
 
         Raises
         ------
@@ -181,7 +184,7 @@ class RMSpropState:
             raise ValueError(msg)
         structure = from_json(str(np.asarray(arrays["structure"])))
         leaf_names = names(structure)
-        known = {_key(average, name) for average in AVERAGES for name in leaf_names}
+        known = {_key(vector_name, name) for vector_name in VECTORS for name in leaf_names}
         unknown = [name for name in arrays if name not in known and name not in (*_COUNTERS, "structure")]
         if unknown:
             msg = f"arrays must have entries for its structure only, got {unknown[0]!r}; was it changed?"
@@ -198,7 +201,7 @@ class RMSpropState:
 
 
 def _on_host(vector: Any) -> NDArray[Any]:
-    """A copy on the host, of what steps on whatever stream have left there."""
+    """Copy a vector to the host once the steps of all streams are done."""
     if isinstance(vector, np.ndarray):
         return vector.copy()
     from rmsprop_nb._cuda.native import cuda
@@ -207,8 +210,8 @@ def _on_host(vector: Any) -> NDArray[Any]:
     return vector.copy_to_host()  # type: ignore[no-any-return]
 
 
-def _key(average: str, name: str) -> str:
-    return f"{average}/{name}" if name else average
+def _key(vector_name: str, leaf_name: str) -> str:
+    return f"{vector_name}/{leaf_name}" if leaf_name else vector_name
 
 
 def _read_counter(name: str, value: Any) -> int:
@@ -221,13 +224,13 @@ def _read_counter(name: str, value: Any) -> int:
 
 def _read_leaf(arrays: Mapping[str, Any], name: str) -> LeafState:
     if _key("square_avg", name) not in arrays:
-        msg = f"arrays must have the entry {_key('square_avg', name)!r}, which its structure speaks of."
+        msg = f"arrays must have the entry {_key('square_avg', name)!r}, because its structure has that array."
         raise ValueError(msg)
     square_avg = np.asarray(arrays[_key("square_avg", name)])
     if square_avg.dtype.kind != "f" or square_avg.dtype.itemsize not in (4, 8):
         msg = f"{_key('square_avg', name)} must be float32 or float64, got dtype {square_avg.dtype}."
         raise ValueError(msg)
-    found = (_read_vector(arrays, _key(average, name), square_avg) for average in AVERAGES)
+    found = (_read_vector(arrays, _key(vector_name, name), square_avg) for vector_name in VECTORS)
     leaf = LeafState(square_avg.shape, *found)  # type: ignore[arg-type]
     if (leaf.square_avg < 0.0).any():
         msg = f"{_key('square_avg', name)} must not be negative: it holds averages of squares."
@@ -236,7 +239,7 @@ def _read_leaf(arrays: Mapping[str, Any], name: str) -> LeafState:
 
 
 def _read_vector(arrays: Mapping[str, Any], key: str, like: NDArray[Any]) -> NDArray[Any] | None:
-    """Copy an entry into a vector in native byte order; None without an entry."""
+    """Copy an entry into a vector in native byte order; return None if there is no entry."""
     if key not in arrays:
         return None
     array = np.asarray(arrays[key])

@@ -11,7 +11,7 @@ from numba import cuda
 from simulated_steps import OPTIONS
 
 from rmsprop_nb import RMSprop, schedules
-from rmsprop_nb._cuda import array_table as _cuda_many
+from rmsprop_nb._cuda import array_table
 from rmsprop_nb._cuda import arrays as _cuda_arrays
 from rmsprop_nb._cuda import step as _cuda_step
 
@@ -95,8 +95,8 @@ def launches(monkeypatch):
         seen.append(None)
         return one(*args, **options)
 
-    update, one = _cuda_many.Many.update, _cuda_step.launch_update
-    monkeypatch.setattr(_cuda_many.Many, "update", many)
+    update, one = array_table.ArrayTable.update, _cuda_step.launch_update
+    monkeypatch.setattr(array_table.ArrayTable, "update", many)
     monkeypatch.setattr(_cuda_step, "launch_update", single)
     return seen
 
@@ -152,39 +152,39 @@ def test_copies_on_their_way_are_not_overwritten(monkeypatch):
         )
 
     monkeypatch.setattr(cuda, "event", event)
-    mirror = _cuda_many._Mirror((2,), np.float64)
+    mirror = array_table._Mirror((2,), np.float64)
     made = len(log)
     assert made > 1
     for k in range(made + 1):
         mirror.send(np.full(2, float(k)), 0)
-        np.testing.assert_array_equal(to_host(mirror.there), [k, k])
+        np.testing.assert_array_equal(to_host(mirror.on_device), [k, k])
     mirror.send(np.full(2, float(made)), 0)
     order = [*range(made), 0]
     assert log[made:] == [entry for k in order for entry in (("waits", k), ("sent", k))]
 
 
 def test_interrupted_copies_are_sent_again(monkeypatch):
-    mirror = _cuda_many._Mirror((2,), np.float64)
+    mirror = array_table._Mirror((2,), np.float64)
     mirror.send(np.ones(2), 0)
-    copy = type(mirror.there).copy_to_device
+    copy = type(mirror.on_device).copy_to_device
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(mirror.there), "copy_to_device", interrupted)
+    monkeypatch.setattr(type(mirror.on_device), "copy_to_device", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mirror.send(np.zeros(2), 0)
-    monkeypatch.setattr(type(mirror.there), "copy_to_device", copy)
+    monkeypatch.setattr(type(mirror.on_device), "copy_to_device", copy)
     mirror.send(np.ones(2), 0)
-    np.testing.assert_array_equal(to_host(mirror.there), [1, 1])
+    np.testing.assert_array_equal(to_host(mirror.on_device), [1, 1])
 
 
 def test_large_arrays_have_longer_chunks():
     for size in (1, 5000, 10**6):
-        many = _cuda_many.Many([size, 3], np.float32)
-        assert many._begins[-1] <= 4096 + 2
-        assert int(many._length) % 16 == 0
-        assert int(many._length) * many._begins[1] >= size
+        table = array_table.ArrayTable([size, 3], np.float32)
+        assert table.chunk_count <= 4096 + 2
+        assert int(table._chunk_length) % 16 == 0
+        assert int(table._chunk_length) * table._first_chunks[1] >= size
 
 
 def test_arrays_of_another_device_are_refused(monkeypatch):

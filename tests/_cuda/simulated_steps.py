@@ -77,7 +77,7 @@ def vector(*values, dtype=np.float64):
 
 BAD_STEPS = {
     "host gradient": (lambda x: np.zeros(3), TypeError, r"grads must be on the device .* got ndarray; move it with"),
-    "dtype": (lambda x: vector(1, 2, 3, dtype=np.float32), TypeError, "grads must be float64 like the params of init"),
+    "dtype": (lambda x: vector(1, 2, 3, dtype=np.float32), TypeError, "grads must be float64 like params, got float32"),
     "half": (lambda x: cuda.to_device(np.zeros(3, np.float16)), TypeError, "grads must be float64 like .* got float16"),
     "integers": (lambda x: cuda.to_device(np.zeros(3, int)), TypeError, "float16 or bfloat16, got dtype int64"),
     "shape": (lambda x: vector(1, 2), ValueError, r"grads must have shape \(3,\)"),

@@ -24,7 +24,7 @@ from ptx_memory import address_in
 from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._cuda.memory import ITEMSIZE, real_of
 from rmsprop_nb._cuda.reduce import make_add, make_largest, make_sum_of_squares
-from rmsprop_nb._cuda.update import BLOCK, make_many_update
+from rmsprop_nb._cuda.update import ADDRESSES, BLOCK, ArrayRow, Formats, make_table_update
 
 LENGTH = 512  # of a chunk
 
@@ -35,7 +35,7 @@ def chunks_of(sizes):
 
 def table_of(arrays, first=0):
     """A table of addresses, and what is reached by it; the size of an array comes last."""
-    rows = [[*a.addresses(5 * k + first), 0, a.n] for k, a in enumerate(arrays)]
+    rows = [ArrayRow(*a.addresses(5 * k + first), size=a.n) for k, a in enumerate(arrays)]
     return np.array(rows, np.uint64), [d for a in arrays for d in a.device]
 
 
@@ -50,7 +50,7 @@ def test_arrays_of_all_sizes_in_one_launch_have_the_bits_of_the_cpu(name, format
     expected = [a.expected(variant, h, rate=r) for a, h, r in zip(arrays, hypers, rates, strict=True)]
     addresses, memory = table_of(arrays)
     chunks = chunks_of([a.n for a in arrays])
-    text = ptx(make_many_update(variant, formats, False, True), many_signature(REALS[str(real)]))
+    text = ptx(make_table_update(variant, Formats(*formats), False, True), many_signature(REALS[str(real)]))
     begun = 7  # a launch takes some of the chunks
     for first, count in ((0, begun), (begun, len(chunks) - begun)):
         places = chunks, np.uint64(first), np.uint64(LENGTH), addresses, numbers
@@ -66,7 +66,7 @@ def test_clipped_gradients_of_many_arrays():
     addresses, memory = table_of(arrays)
     numbers = np.array([(RATE, CORRECTION, *hyper)] * 2, np.float32)
     chunks = chunks_of([5, 1025])
-    text = ptx(make_many_update(Variant(), ("float16",) * 2, True, True), many_signature(float32))
+    text = ptx(make_table_update(Variant(), Formats("float16", "float16"), True, True), many_signature(float32))
     places = chunks, np.uint64(0), np.uint64(LENGTH), addresses, numbers
     run(text, len(chunks), 64, (*places, np.float32(-0.5), np.float32(0.7)), memory)
     for a, made in zip(arrays, expected, strict=True):
@@ -102,7 +102,7 @@ def test_gradients_are_added_up(number_format):
     arrays = [Arrays(Variant(), n, (number_format,) * 2, n % 2) for n in SIZES]
     totals = [np.ones(n, real) for n in SIZES]
     addresses, memory = table_of(arrays)
-    addresses[:, 5] = [address_in(len(memory) + k) for k in range(len(totals))]
+    addresses[:, ADDRESSES.gradient_sum] = [address_in(len(memory) + k) for k in range(len(totals))]
     chunks = chunks_of(SIZES)
     run(add, len(chunks), BLOCK, (chunks, np.uint64(LENGTH), addresses), [*memory, *totals])
     for a, total in zip(arrays, totals, strict=True):

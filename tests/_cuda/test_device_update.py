@@ -27,12 +27,12 @@ from ptx_memory import address_in
 from rmsprop_nb._core.rule import make_rule, times
 from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._cuda.memory import ITEMSIZE, element_access, real_of, several_access
-from rmsprop_nb._cuda.update import make_update
+from rmsprop_nb._cuda.update import Formats, make_update
 
 
 def compiled_single(variant, formats, *, adjusts=False, deterministic=True):
     real = str(real_of(formats[0]))
-    return ptx(make_update(variant, formats, adjusts, deterministic), single_signature(REALS[real]))
+    return ptx(make_update(variant, Formats(*formats), adjusts, deterministic), single_signature(REALS[real]))
 
 
 def run_single(text, arrays, scale=1.0, limit=math.inf):

@@ -9,7 +9,7 @@ from offline_compiler import ARCHITECTURES, machine_code
 
 from rmsprop_nb._cuda.memory import ITEMSIZE, real_of, width_of
 from rmsprop_nb._cuda.reduce import make_add, make_largest, make_sum_of_squares
-from rmsprop_nb._cuda.update import make_many_update, make_update
+from rmsprop_nb._cuda.update import Formats, make_table_update, make_update
 from rmsprop_nb.cuda import device_rule
 
 KERNELS = {  # most instructions an element, on sm_90, of those that compute in float32
@@ -29,9 +29,11 @@ KERNELS = {  # most instructions an element, on sm_90, of those that compute in 
 def test_machine_code_of_the_update(kind, number_format, many, capability):
     variant = VARIANTS["everything" if kind == "everything" else "plain"]
     real, width = REALS[str(real_of(number_format))], width_of(number_format)
-    make, signature = (make_many_update, many_signature) if many else (make_update, single_signature)
+    make, signature = (make_table_update, many_signature) if many else (make_update, single_signature)
     code = machine_code(
-        make(variant, (number_format,) * 2, False, kind == "deterministic"), signature(real), capability
+        make(variant, Formats(number_format, number_format), False, kind == "deterministic"),
+        signature(real),
+        capability,
     )
     assert code.spilled == code.stack == 0
     assert not any(opcode.startswith(("LDL", "STL", "LD.", "ST.")) for opcode in code.opcodes)
