@@ -32,6 +32,12 @@ def ridge_inplace(x, grad, A, b, l2):
     return ridge(x, A, b, l2)
 
 
+def python_ridge(x, A, b, l2):
+    """As `ridge_joint`; A may be sparse."""
+    r = A @ x - b
+    return 0.5 * np.mean(r**2) + 0.5 * l2 * np.sum(x**2), A.T @ r / b.size + l2 * x
+
+
 @njit
 def ridge_complex(x, A, b, l2):
     total = x[0] * 0.0

@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import sendable
 from numba import njit
 from refusals import tried
+from sendable import counting_bowl
 
 from rmsprop_nb import Status, minimize, minimize_batch
 from rmsprop_nb._drivers.batch_threads import KEPT_EXCEPTIONS
 
-
-@njit
-def compiled_bowl(x, grad, counts):
-    counts[0] += 1
-    if counts[0] == counts[1]:
-        raise ValueError("on purpose")
-    for i in range(x.size):
-        grad[i] = (i + 1.0) * (x[i] - 1.0)
-    return 0.5 * np.sum(grad * (x - 1.0))
-
-
-def python_bowl(x, grad, counts):
-    counts[0] += 1
-    if counts[0] == counts[1]:
-        raise ValueError("on purpose")
-    grad[:] = np.arange(1.0, x.size + 1) * (x - 1.0)
-    return float(0.5 * np.sum(grad * (x - 1.0)))
-
-
+compiled_bowl = njit(counting_bowl)
 RUNS = {
     "textbook": {"options": {"learning_rate": 0.01}},
     "auto": {},
@@ -41,7 +23,7 @@ RUNS = {
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_exception_at_any_call_reaches_the_caller_and_harms_nothing(run, call):
     x0 = np.array([3.0, -2.0, 0.5, 2.9])
-    for fun in (compiled_bowl, python_bowl):
+    for fun in (compiled_bowl, counting_bowl):
         before, counts = x0.copy(), np.array([0, call])
         _, refusal = tried(lambda fun=fun, counts=counts: minimize(fun, x0, (counts,), jac="inplace", **run))
         assert refusal == ("on purpose" if counts[0] == call else "")
@@ -68,13 +50,13 @@ def test_exception_of_a_callback_or_a_batch_at_any_call(call):
     assert len(seen) == call
     counts = np.zeros((3, 2), np.int64)
     counts[1, 1] = call
-    found = minimize_batch(python_bowl, np.full((3, 2), 3.0), batch_args=(counts,), jac="inplace")
+    found = minimize_batch(counting_bowl, np.full((3, 2), 3.0), batch_args=(counts,), jac="inplace")
     assert found.success[[0, 2]].all()
     assert found.status[1] in (Status.EXCEPTION, Status.GTOL)
     assert (found.status[1] == Status.EXCEPTION) == (1 in found.exceptions)
 
 
-@pytest.mark.parametrize("fun", [compiled_bowl, sendable.counting_bowl], ids=["threads", "processes"])
+@pytest.mark.parametrize("fun", [compiled_bowl, counting_bowl], ids=["threads", "processes"])
 def test_exception_at_any_call_on_another_worker(fun):
     """Problem k raises at call k: none of the others notices."""
     counts = np.stack([np.zeros(21, np.int64), np.arange(21)], axis=1)
@@ -83,7 +65,7 @@ def test_exception_at_any_call_on_another_worker(fun):
     assert found.status.tolist() == [Status.MAXFEV] + [Status.EXCEPTION] * 20
     assert found.nfev.tolist() == [30, *range(20)]
     # a compiled problem is run again to see what it raised, and this one does not raise again
-    kept = range(1, 1 + KEPT_EXCEPTIONS) if fun is sendable.counting_bowl else ()
+    kept = range(1, 1 + KEPT_EXCEPTIONS) if fun is counting_bowl else ()
     assert {k: str(error) for k, error in found.exceptions.items()} == dict.fromkeys(kept, "on purpose")
     assert np.isfinite(found.x).all()
     alone = minimize(fun, np.full(4, 3.0), (np.array([0, 0]),), **run)

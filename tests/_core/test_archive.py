@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import run_program
 from small_runs import assert_equal, names_in
 
 from rmsprop_nb._core.archive import read, write
@@ -55,10 +53,7 @@ def test_full_disk(tmp_path):
             print(error.errno)
     """
     path = tmp_path / "a.npz"
-    out = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(path)], capture_output=True, text=True, check=True
-    )
-    assert out.stdout.strip() == "27"
+    assert run_program(script, path).strip() == "27"
     assert read(path)["a"].shape == (100,)
     assert names_in(tmp_path) == ["a.npz"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import math
 
 import numpy as np
 import pytest
-from numba import njit, typeof
+from numba import typeof
+from objectives import bowl, decay
 from offline_compiler import ptx
 
 from rmsprop_nb._core.options import RmspropOptions
@@ -22,36 +22,12 @@ OPTIONS = {"textbook": TEXTBOOK, "auto": RmspropOptions(), "lbfgs": LbfgsOptions
 FORMS = {"local": 32, "columns": 0}  # and up to how many variables vectors are local then
 
 
-@njit
-def misfit(p, grad, t, weight, y):
-    f = zero = p[0] - p[0]
-    for i in range(grad.size):
-        grad[i] = zero
-    for i in range(t.size):
-        e = math.exp(-p[1] * t[i])
-        r = p[0] * e + p[2] - y[i]
-        f += weight * r * r
-        grad[0] += weight * (r + r) * e
-        grad[1] -= weight * (r + r) * p[0] * t[i] * e
-        grad[2] += weight * (r + r)
-    return f
-
-
-@njit
-def bowl(x, grad):
-    f = x[0] - x[0]
-    for i in range(x.size):
-        f += x[i] * x[i]
-        grad[i] = x[i] + x[i]
-    return f
-
-
 def make_job(options, dtype=np.float64, count=256):
     rng = np.random.default_rng(0)
     t = np.linspace(0.0, 4.0, 6).astype(dtype)
     y = (2.0 * np.exp(-1.3 * t) + 0.5 + 0.01 * rng.normal(size=(count, 6))).astype(dtype)
     starts = np.tile(np.array([1.0, 1.0, 0.0], dtype), (count, 1))
-    return Job(problem_of(misfit, dtype, t), starts, (np.ones(count, dtype), y), options)
+    return Job(problem_of(decay, dtype, t), starts, (np.ones(count, dtype), y), options)
 
 
 def problem_of(fun, dtype, *args):

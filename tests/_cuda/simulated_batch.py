@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
+from objectives import decay, valley
 
 from rmsprop_nb import Status, load, minimize_batch, schedules
 from rmsprop_nb.cuda import Team, team_sum
 
 rng = np.random.default_rng(0)
-
-
-def misfit(p, grad, t, weight, y):
-    f = zero = p[0] - p[0]
-    for i in range(grad.size):
-        grad[i] = zero
-    for i in range(t.size):
-        e = math.exp(-p[1] * t[i])
-        r = p[0] * e + p[2] - y[i]
-        f += weight * r * r
-        grad[0] += weight * (r + r) * e
-        grad[1] -= weight * (r + r) * p[0] * t[i] * e
-        grad[2] += weight * (r + r)
-    return f
 
 
 T = np.linspace(0.0, 4.0, 6)
@@ -48,8 +33,8 @@ RUNS = {
 def test_batches_are_those_of_the_host(run):
     run = dict(run)
     starts = STARTS.astype(run.pop("dtype", np.float64))
-    expected = minimize_batch(misfit, starts, (T,), **BATCH, **run)
-    found = minimize_batch(misfit, starts, (T,), **BATCH, **run, device="cuda")
+    expected = minimize_batch(decay, starts, (T,), **BATCH, **run)
+    found = minimize_batch(decay, starts, (T,), **BATCH, **run, device="cuda")
     for name in ("x", "fun", "jac", "nit", "nfev", "status"):
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
         assert found[name].dtype == expected[name].dtype
@@ -59,26 +44,18 @@ def test_batches_are_those_of_the_host(run):
 def test_problems_do_not_disturb_each_other():
     y = Y.copy()
     y[3] = np.nan
-    found = minimize_batch(misfit, STARTS, (T,), jac="inplace", batch_args=(np.ones(19), y), device="cuda")
+    found = minimize_batch(decay, STARTS, (T,), jac="inplace", batch_args=(np.ones(19), y), device="cuda")
     assert found.status[3] == Status.NONFINITE
     assert np.delete(found.success, 3).all()
 
 
 def test_begun_batches_go_on():
-    whole = minimize_batch(misfit, STARTS, (T,), **BATCH, device="cuda")
-    begun = minimize_batch(misfit, STARTS, (T,), **BATCH)
+    whole = minimize_batch(decay, STARTS, (T,), **BATCH, device="cuda")
+    begun = minimize_batch(decay, STARTS, (T,), **BATCH)
     begun.status[::2] = Status.INTERRUPTED
     begun.x[::2] = np.nan
-    found = minimize_batch(misfit, STARTS, (T,), **BATCH, device="cuda", state=begun)
+    found = minimize_batch(decay, STARTS, (T,), **BATCH, device="cuda", state=begun)
     np.testing.assert_array_equal(found.x, whole.x)
-
-
-def valley(x, grad):
-    f = x[0] - x[0]
-    for i in range(x.size):
-        f += (i + 1) * x[i] * x[i]
-        grad[i] = 2 * (i + 1) * x[i]
-    return f
 
 
 @pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
@@ -180,10 +157,10 @@ def test_data_may_be_matrices():
 def test_bad_batches_are_refused(run, message):
     given = {"X0": STARTS, "device": "cuda", **BATCH, **run}
     with pytest.raises(ValueError, match=message):
-        minimize_batch(misfit, given.pop("X0"), (T,), **given)
+        minimize_batch(decay, given.pop("X0"), (T,), **given)
 
 
 @pytest.mark.parametrize("args", [("text",), ([1.0],), ((1.0, {}),)], ids=["text", "list", "dict"])
 def test_arguments_that_no_device_takes_are_refused(args):
     with pytest.raises(TypeError, match=r"args\[0\] must be a number, an array of numbers or a tuple of these"):
-        minimize_batch(misfit, STARTS, args, **BATCH, device="cuda")
+        minimize_batch(decay, STARTS, args, **BATCH, device="cuda")

@@ -15,12 +15,12 @@ from batch_jobs import (
     compiled,
     found_by,
     make_job,
-    misfit,
     planned,
     problem_of,
     text_of,
 )
 from numba import njit, typeof
+from objectives import decay
 from offline_compiler import ARCHITECTURES, machine_code
 from ptx_interpreter import run
 from ptx_text import PTXError
@@ -52,7 +52,7 @@ def test_batch_finds_what_the_cpu_finds(name):
     found = found_by(arguments)
     method, options = METHODS[name]
     expected = minimize_batch(
-        misfit, job.starts, job.problem.args, batch_args=job.rows, jac="inplace", method=method, options=options
+        decay, job.starts, job.problem.args, batch_args=job.rows, jac="inplace", method=method, options=options
     )
     # rounding differs, and what is near a minimum amplifies it: f and the status say more than the path
     np.testing.assert_array_equal(found.status, expected.status)

@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from batch_jobs import bowl, misfit, problem_of
+from batch_jobs import problem_of
 from numba import cuda, njit, typeof
+from objectives import bowl, decay
 from offline_compiler import ARCHITECTURES, device_of, machine_code, ptx
 from ptx_interpreter import run
 
@@ -24,7 +25,7 @@ def half_square(a):
 
 
 def curve_of(rate):
-    def decay(x, grad, data):
+    def curve(x, grad, data):
         t, y = data  # a tuple of arrays
         f = x[0] - x[0]
         grad[:] = f
@@ -35,7 +36,7 @@ def curve_of(rate):
             grad[0] += r * e
         return f
 
-    return decay
+    return curve
 
 
 def tail(x, grad, a):
@@ -50,19 +51,19 @@ def tail(x, grad, a):
 
 DATA = np.linspace(0.0, 1.0, 4), np.array([2.0, 1.0, 0.5, 0.2])
 MATRIX = np.array([[1.0, -2.0]])
-OBJECTIVES = ((curve_of(2.0), (DATA,)), (tail, (MATRIX,)), (misfit, (DATA[0], 2.0, DATA[1])), (bowl, ()))
+OBJECTIVES = ((curve_of(2.0), (DATA,)), (tail, (MATRIX,)), (decay, (DATA[0], 2.0, DATA[1])), (bowl, ()))
 
 
 @functools.cache
 def all_objectives():
     """A kernel that evaluates each of them at the same point, and its arguments."""
-    of_curve, of_tail, of_misfit, of_bowl = (_cuda_native.device_function(fun) for fun, _ in OBJECTIVES)
+    of_curve, of_tail, of_decay, of_bowl = (_cuda_native.device_function(fun) for fun, _ in OBJECTIVES)
 
     @cuda.jit
     def evaluate(x, grads, f, data, matrix):
         f[0] = of_curve(x, grads[0], data)
         f[1] = of_tail(x, grads[1], matrix)
-        f[2] = of_misfit(x, grads[2], data[0], 2.0, data[1])
+        f[2] = of_decay(x, grads[2], data[0], 2.0, data[1])
         f[3] = of_bowl(x, grads[3])
 
     return evaluate, (np.array([0.7, -0.3, 0.2]), np.zeros((4, 3)), np.zeros(4), DATA, MATRIX)

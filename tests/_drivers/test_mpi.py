@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import run_command
 
 pytest.importorskip("mpi4py")
 pytestmark = pytest.mark.mpi
@@ -23,8 +23,7 @@ MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable)
 def start(ranks, *command):
     if MPIEXEC is None:
         pytest.skip("there is no mpiexec")
-    command = [MPIEXEC, "-n", str(ranks), sys.executable, "-m", *map(str, command)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return run_command([MPIEXEC, "-n", str(ranks), sys.executable, "-m", *map(str, command)])
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from marks import needs_jit
-from minibatch_runs import N_ROWS, N, make_data, run, same
+from minibatch_runs import N_ROWS, N, make_data, python_ridge, run, same
 from numba import njit
 from objectives import as_python
 
@@ -123,12 +123,8 @@ def test_sparse_rows():
     A, b = make_data()
     A[np.abs(A) < 0.5] = 0.0
 
-    def fun(x, A, b, l2):
-        r = A @ x - b
-        return 0.5 * np.mean(r**2) + 0.5 * l2 * x @ x, A.T @ r / b.size + l2 * x
-
     kwargs = {"args": (0.01,), "jac": True, "batch_size": 10, "rng": 0}
-    dense = minimize_minibatch(fun, np.zeros(N), (A, b), **kwargs)
+    dense = minimize_minibatch(python_ridge, np.zeros(N), (A, b), **kwargs)
     for form in (scipy.sparse.csr_array, scipy.sparse.csr_matrix, scipy.sparse.coo_array):
-        sparse = minimize_minibatch(fun, np.zeros(N), (form(A), b), **kwargs)
+        sparse = minimize_minibatch(python_ridge, np.zeros(N), (form(A), b), **kwargs)
         np.testing.assert_allclose(sparse.x, dense.x, rtol=1e-9)

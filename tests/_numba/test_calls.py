@@ -7,7 +7,7 @@ import pytest
 from marks import needs_jit
 from numba import float64, int64, njit, types
 from numba.core.errors import TypingError
-from simple_objectives import picky
+from objectives import picky
 
 from rmsprop_nb._numba.calls import OBJECTIVE_SIGNATURE, call_objective, entry_address, load_vectors
 from rmsprop_nb._objectives.compiled import compile_objective

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import textwrap
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +15,8 @@ import numpy as np
 import pytest
 from marks import needs_jit
 from numba.core import caching
-from simple_objectives import distance
+from objectives import distance
+from processes import run_python
 
 import rmsprop_nb
 from rmsprop_nb import minimize
@@ -60,9 +59,9 @@ EVERY_KIND = [TEXTBOOK, ("rmsprop", {}), ("rmsprop-lbfgs", {})]
 def new_process(runs, package=PACKAGE, **environment):
     """Run PROGRAM; return x, the functions of the package that were compiled, and what went to stderr."""
     # no bytecode: Python would take a file that was changed within the same second, to the same length, for the old one
-    environment = {**os.environ, "PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    command = [sys.executable, "-P", "-c", textwrap.dedent(PROGRAM.format(runs=runs))]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    environment = {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    done = run_python("-P", "-c", textwrap.dedent(PROGRAM.format(runs=runs)), **environment)
+    assert done.returncode == 0, done.stderr
     x, compiled = json.loads(done.stdout)
     return x, {f"{module}.{name}" for module, name in compiled if module.startswith("rmsprop_nb.")}, done.stderr
 

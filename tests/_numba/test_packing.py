@@ -13,7 +13,7 @@ import pytest
 from marks import needs_jit
 from numba import njit, typeof
 from numba.core.runtime import _nrt_python, rtsys
-from simple_objectives import distance
+from objectives import distance
 
 from rmsprop_nb import minimize
 from rmsprop_nb._numba.packing import pack

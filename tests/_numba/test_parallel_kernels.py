@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 from marks import needs_jit
+from processes import run_python
 
 PARALLEL = """
     import os, threading
     import numpy as np
     from numba import njit
+    from objectives import bowl
     from rmsprop_nb import RMSprop, minimize
 
     rounds = 10
-
-    @njit
-    def bowl(x, grad):
-        for i in range(x.size):
-            grad[i] = x[i]
-        return 0.5 * np.sum(x * x)
 
     def run(parallel=True):
         options = {"learning_rate": 0.01, "parallel": parallel, "maxiter": 5}
@@ -147,20 +142,6 @@ def test_parallel_kernels_bear_threads_and_forks(layer, program):
         pytest.skip("TBB is not installed by pip")
     if layer == "omp":
         pytest.importorskip("numba.np.ufunc.omppool")
-    code = textwrap.dedent(PARALLEL) + textwrap.dedent(program)
-    environment = {
-        **os.environ,
-        "NUMBA_THREADING_LAYER": layer,
-        "NUMBA_NUM_THREADS": "2",
-        "PYTHONPATH": str(Path(__file__).parents[1]),  # for those that are sent to other processes
-        "LD_LIBRARY_PATH": str(libraries),
-    }
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    variables = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2", "LD_LIBRARY_PATH": str(libraries)}
+    done = run_python("-W", "ignore", "-c", textwrap.dedent(PARALLEL) + textwrap.dedent(program), **variables)
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 from marks import needs_jit
 from numba import njit
-from simple_objectives import distance, picky
+from objectives import distance, picky
 
 from rmsprop_nb import minimize
 

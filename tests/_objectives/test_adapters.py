@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from marks import needs_jit
 from numba import njit
-from simple_objectives import distance, picky
+from objectives import distance, picky
 
 from rmsprop_nb import minimize
 from rmsprop_nb._objectives import compiled as _objective
