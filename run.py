@@ -46,8 +46,7 @@ COMPILED = [
 BODIES = [
     "tests/_methods",
     "tests/_core/test_rule.py",
-    "tests/_drivers/test_bodies.py",
-    "tests/_drivers/test_drivers.py",
+    *(f"tests/_drivers/test_{name}.py" for name in ("bodies", "limits", "loop", "minibatch_loop", "resuming")),
     "tests/_api/test_minibatch.py",
     "tests/_objectives",
 ]

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""How many instructions is one evaluation in the compiled loop?  ``python asv_bench/instructions.py`` prints JSON.
+"""Count the instructions of an evaluation in the compiled loop: ``python asv_bench/instructions.py`` prints JSON.
 
-Callgrind (of Valgrind) counts them, so they hardly vary from run to run, whatever else the machine does. It takes about
-a minute. Code is made for one fixed processor, which Valgrind can imitate. The process counted runs each method with
-two numbers of evaluations; the difference is free of everything that a run does once. Numbers of different versions of
-Python and Numba do not compare.
+Valgrind's callgrind counts them, so they hardly vary between runs, whatever else the machine does. It takes about a
+minute. Code is compiled for one fixed processor, which Valgrind can simulate. Each method runs with two numbers of
+evaluations, whose difference is free of everything that a run does once. Counts for different versions of Python and
+Numba cannot be compared.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pathlib import Path
 
 N = 10
 SHORT = 1000
-LONG = {"textbook": 21_000, "auto": 21_000, "lbfgs": 11_000}  # evaluations: below those that the method would end with
+LONG = {"textbook": 21_000, "auto": 21_000, "lbfgs": 11_000}  # evaluations, fewer than the method would make by itself
 PROCESSORS = {"x86_64": "haswell"}
 
 
 def inside() -> None:
-    """Run under callgrind, and have it write down the count after each run."""
+    """Run all methods under callgrind, and let it write a count after each run."""
     from benchmarks._problems import limited
 
     runs = {method: limited(method, N) for method in LONG}
@@ -47,12 +47,12 @@ def control(command: str) -> None:
 
 
 def instructions() -> dict[str, float]:
-    """Instructions an evaluation, for each method."""
+    """Return the instructions per evaluation of each method."""
     processor = PROCESSORS.get(platform.machine(), "generic")
     environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "PYTHONHASHSEED": "0"}
     with tempfile.TemporaryDirectory(prefix="rmsprop_nb-callgrind-") as scratch:
         python = [sys.executable, __file__, "--inside"]
-        subprocess.run([*python, "--warm-up"], env=environment, check=True)  # compiling under Valgrind takes for ever
+        subprocess.run([*python, "--warm-up"], env=environment, check=True)  # compiling under Valgrind takes very long
         valgrind = ["valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no"]
         log = ["--log-file=valgrind.log", "--callgrind-out-file=counts"]
         subprocess.run([*valgrind, *log, *python], env=environment, cwd=scratch, check=True)
@@ -64,7 +64,7 @@ def instructions() -> dict[str, float]:
 
 
 def read(path: Path) -> tuple[str, int]:
-    """Name and total of one dump."""
+    """Return the name and the total of one dump."""
     text = path.read_text()
     name = re.search(r"^desc: Trigger: .*?dump (.+)$", text, re.MULTILINE)
     total = re.search(r"^summary: (\d+)", text, re.MULTILINE)

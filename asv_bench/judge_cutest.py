@@ -1,13 +1,14 @@
-"""Does it converge without tuning? CUTEst problems, as sif2jax (from PyPI, with JAX) has them.
+"""Count the CUTEst problems solved without tuning. They come from sif2jax (on PyPI), which needs JAX.
 
-    python judge_cutest.py                   # the problems kept for judging: never tune anything on them
-    python judge_cutest.py --tuning          # those of cutest_tuning.txt, to tune on
+    python judge_cutest.py                   # the problems for judging: never tune anything on them
+    python judge_cutest.py --tuning          # those of cutest_tuning.txt, for tuning
     python judge_cutest.py --only rmsprop --tuning --failures
 
-Prints a table in Markdown: how many problems end where the (projected) gradient's max-norm is at most 1e-5 within
-10,000 evaluations, and how many of these where f is also within 1e-3*max(1, |f|) of the lowest that any method here has
-found. Where the size is a parameter, large problems are made small (about 100 variables). A method that takes
-longer than ``--seconds`` on a problem has not solved it. JAX_COMPILATION_CACHE_DIR makes a second run start faster.
+Prints tables in Markdown: for how many problems the max-norm of the (projected) gradient falls to 1e-5 within 10,000
+evaluations ("solved"), and for how many of these f is also within 1e-3*max(1, |f|) of the lowest value that any method
+here has found ("jointly"). Large problems whose size is a parameter are made small (about 100 variables). A problem
+counts as unsolved if a method takes longer than ``--seconds`` on it. With JAX_COMPILATION_CACHE_DIR set, a second run
+starts faster.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from rmsprop_nb import Status, minimize
 GTOL = 1e-5
 F_TOLERANCE = 1e-3
 EVALUATIONS = 10_000
-SMALL, LARGE = 100, 1000  # a problem of more variables than LARGE is made as small as SMALL, if it can be
+SMALL, LARGE = 100, 1000  # a problem with more variables than LARGE is made as small as SMALL, if possible
 LARGEST = 6000
 
 jax.config.update("jax_enable_x64", True)
@@ -48,7 +49,7 @@ class Problem(NamedTuple):
 
 
 class End(NamedTuple):
-    """Where a method has ended, with f and the gradient there, after how many evaluations, and what it said."""
+    """The end of a run: f and the gradient there, the number of evaluations, the message, and x."""
 
     f: float
     gnorm: float
@@ -58,14 +59,14 @@ class End(NamedTuple):
 
 
 class OutOfTimeError(Exception):
-    """The method has had all its evaluations or seconds."""
+    """The method has used up its evaluations or seconds."""
 
 
 # -- problems ---------------------------------------------------------------------------------------------------------
 
 
 def smaller(problem):
-    """The same problem with about SMALL variables, or as it is if its size is no parameter."""
+    """Return the problem with about SMALL variables, or unchanged if its size is not a parameter."""
     n = size_of(problem)
     if n <= LARGE:
         return problem
@@ -80,7 +81,7 @@ def smaller(problem):
                     if 20 <= size_of(candidate) <= 3 * SMALL:
                         jax.eval_shape(candidate.objective, candidate.y0, candidate.args)
                         return candidate
-                except Exception:  # noqa: BLE001, S112  # whatever a constructor says to a size that it does not like
+                except Exception:  # noqa: BLE001, S112  # constructors raise all kinds of errors for unsuitable sizes
                     continue
     return problem
 
@@ -90,7 +91,7 @@ def size_of(problem):
 
 
 def compiled(problem):
-    """The objective on flat NumPy vectors, or None if the problem cannot be run."""
+    """Return the problem on flat NumPy vectors, or None if it cannot be run."""
     try:
         problem = smaller(problem)
         if size_of(problem) > LARGEST:
@@ -108,7 +109,7 @@ def compiled(problem):
 
         fun(np.asarray(x0))
         return Problem(problem.name, fun, np.array(x0), bounds_of(problem, x0.size))
-    except Exception as error:  # noqa: BLE001  # the collection has problems that cannot be made
+    except Exception as error:  # noqa: BLE001  # some problems of the collection cannot be constructed
         print(f"left out: {problem.name}: {str(error)[:100]!r}", flush=True)
         return None
 
@@ -121,7 +122,7 @@ def bounds_of(problem, n):
 
 
 def load(tuning: bool):
-    """The problems of one list, one after the other."""
+    """Yield the problems of one list."""
     text = (Path(__file__).parent / "cutest_tuning.txt").read_text(encoding="utf-8")
     names = {line for line in text.split("\n") if line and not line.startswith("#")}
     everything = (*sif2jax.unconstrained_minimisation_problems, *sif2jax.bounded_minimisation_problems)
@@ -162,7 +163,7 @@ METHODS = {
 
 
 def run(method, problem, seconds):
-    """Let a method work on a problem within the limits."""
+    """Run a method on a problem within the limits."""
     count, stop = 0, time.perf_counter() + seconds
 
     def counted(x):
@@ -190,7 +191,7 @@ def solved(end):
 
 
 def lowest(ends, name):
-    """The lowest value that a method has found for a problem, of those that are no runaway."""
+    """Return the lowest value that any method has found for a problem."""
     return min(found[name].f for found in ends.values())
 
 
@@ -223,10 +224,10 @@ def print_tables(problems, ends, failures):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tuning", action="store_true", help="the list to tune on")
-    parser.add_argument("--only", choices=METHODS, action="append", help="this method; may be repeated")
-    parser.add_argument("--seconds", type=float, default=60.0, help="for a method on a problem")
-    parser.add_argument("--failures", action="store_true", help="list what was not solved")
+    parser.add_argument("--tuning", action="store_true", help="use the list for tuning")
+    parser.add_argument("--only", choices=METHODS, action="append", help="run this method only; may be repeated")
+    parser.add_argument("--seconds", type=float, default=60.0, help="limit for each method on each problem")
+    parser.add_argument("--failures", action="store_true", help="list the problems that were not solved")
     arguments = parser.parse_args()
     methods = {name: METHODS[name] for name in arguments.only or METHODS}
     problems = []

@@ -1,24 +1,21 @@
-"""How good is the learning rate that chooses itself? Mini-batch tasks it was not tuned on, beside what one would do.
+"""Compare the automatic learning rate of mini-batches with tuned rates and with Adam, on tasks it was not tuned on.
 
-    python judge_minibatch.py            # all tasks that can be made: some need scikit-learn
+    python judge_minibatch.py            # all tasks; some need scikit-learn
     python judge_minibatch.py --quick    # one seed, one batch size
 
-Prints tables in Markdown. The entries are the excess loss (f - f*)/(f(x0) - f*) on the training data, with f* from long
-runs of L-BFGS on all of them; "held-out" is the arithmetic mean over the tasks of the same on data kept apart, with the
-lowest loss that any of the methods attains there in the place of f*.
+Prints tables in Markdown. Their entries are the excess loss (f - f*)/(f(x0) - f*) on the training data, with f* from
+long runs of L-BFGS on all of the data. "held-out" is the arithmetic mean over the tasks of the same on data kept apart,
+with the lowest loss that any of the methods attains there in the place of f*.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.optimize
-import scipy.special
+from minibatch_tasks import sklearn_tasks, synthetic_tasks
 
 from rmsprop_nb import minimize, minimize_minibatch, schedules
 
@@ -28,171 +25,8 @@ SEEDS = (10, 11)
 BATCH_SIZES = (32, 128)
 
 
-class Task(NamedTuple):
-    """A loss ``fun(w, *batch) -> (f, gradient)``, a start, and data in two parts; `tuned_on` if the rate knows it."""
-
-    fun: Callable[..., Any]
-    start: Any
-    train: tuple[Any, ...]
-    held_out: tuple[Any, ...]
-    tuned_on: bool = False
-
-
-# -- losses -----------------------------------------------------------------------------------------------------------
-
-
-def ridge(w, X, y, l2=1e-3):
-    r = X @ w - y
-    return 0.5 * np.mean(r**2) + 0.5 * l2 * w @ w, X.T @ r / y.size + l2 * w
-
-
-def huber(w, X, y):
-    r = X @ w - y
-    clipped = np.clip(r, -1.0, 1.0)
-    return np.mean(clipped * (r - 0.5 * clipped)), X.T @ clipped / y.size
-
-
-def poisson(w, X, y, l2=1e-4):
-    z = np.minimum(X @ w, 30.0)
-    rate = np.exp(z)
-    return np.mean(rate - y * z) + 0.5 * l2 * w @ w, X.T @ (rate - y) / y.size + l2 * w
-
-
-def logistic(w, X, y, l2=1e-3):
-    sign = 2.0 * y - 1.0
-    margin = sign * (X @ w)
-    p = scipy.special.expit(-margin)
-    return np.mean(np.logaddexp(0.0, -margin)) + 0.5 * l2 * w @ w, -X.T @ (sign * p) / y.size + l2 * w
-
-
-def one_hot_logistic(w, categories, y, l2=1e-5):
-    """Features are the indicators of some categories, of which most are rare."""
-    sign = 2.0 * y - 1.0
-    margin = sign * w[categories].sum(axis=1)
-    slope = -sign * scipy.special.expit(-margin) / y.size
-    grad = l2 * w
-    np.add.at(grad, categories, slope[:, None])
-    return np.mean(np.logaddexp(0.0, -margin)) + 0.5 * l2 * w @ w, grad
-
-
-def cross_entropy(Z, y):
-    shifted = Z - Z.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    p = np.exp(shifted - log_sum)
-    f = np.mean(log_sum[:, 0] - shifted[np.arange(y.size), y])
-    p[np.arange(y.size), y] -= 1.0
-    return f, p / y.size
-
-
-def softmax(w, X, y, l2=1e-3):
-    W = w.reshape(X.shape[1], -1)
-    f, slope = cross_entropy(X @ W, y)
-    return f + 0.5 * l2 * w @ w, (X.T @ slope).ravel() + l2 * w
-
-
-def mlp(w, X, y, hidden, classes, relu, l2=1e-4):
-    """One hidden layer; `classes` is 0 for regression."""
-    d, out = X.shape[1], max(classes, 1)
-    W1, b1, W2, b2 = np.split(w, np.cumsum([d * hidden, hidden, hidden * out]))
-    W1, W2 = W1.reshape(d, hidden), W2.reshape(hidden, out)
-    H = X @ W1 + b1
-    H = np.maximum(H, 0.0) if relu else np.tanh(H)
-    Z = H @ W2 + b2
-    if classes:
-        f, slope = cross_entropy(Z, y)
-    else:
-        r = Z[:, 0] - y
-        f, slope = 0.5 * np.mean(r**2), r[:, None] / y.size
-    back = (slope @ W2.T) * ((H > 0.0) if relu else 1.0 - H * H)
-    grad = np.concatenate([(X.T @ back).ravel(), back.sum(axis=0), (H.T @ slope).ravel(), slope.sum(axis=0)])
-    return f + 0.5 * l2 * w @ w, grad + l2 * w
-
-
-def mlp_start(rng, d, hidden, out):
-    first = rng.normal(size=d * hidden) / np.sqrt(d)
-    return np.concatenate([first, np.zeros(hidden), rng.normal(size=hidden * out) / np.sqrt(hidden), np.zeros(out)])
-
-
-def factorization(w, i, j, y, shape, rank, l2=1e-4):
-    U, V = w[: shape[0] * rank].reshape(-1, rank), w[shape[0] * rank :].reshape(-1, rank)
-    r = np.sum(U[i] * V[j], axis=1) - y
-    gU, gV = np.zeros_like(U), np.zeros_like(V)
-    np.add.at(gU, i, r[:, None] * V[j] / y.size)
-    np.add.at(gV, j, r[:, None] * U[i] / y.size)
-    return 0.5 * np.mean(r**2) + 0.5 * l2 * w @ w, np.concatenate([gU.ravel(), gV.ravel()]) + l2 * w
-
-
-# -- tasks ------------------------------------------------------------------------------------------------------------
-
-
-def split(rng, *arrays):
-    """Three quarters to learn from, one to look at."""
-    order = rng.permutation(len(arrays[0]))
-    cut = 3 * len(order) // 4
-    return tuple(a[order[:cut]] for a in arrays), tuple(a[order[cut:]] for a in arrays)
-
-
-def standardized(X):
-    spread = X.std(axis=0)
-    return np.c_[(X - X.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0), np.ones(len(X))]
-
-
-def synthetic_tasks():
-    rng = np.random.default_rng(77)
-    X = rng.normal(size=(4000, 20)) / np.sqrt(20)
-    truth = rng.normal(size=20)
-    yield (
-        "Poisson regression",
-        Task(poisson, np.zeros(20), *split(rng, X, rng.poisson(np.exp(X @ truth)).astype(float)), True),
-    )
-    y = 10.0 * X @ truth + rng.normal(size=4000) + 100.0 * (rng.random(4000) < 0.1)
-    yield "Huber regression, outliers", Task(huber, np.zeros(20), *split(rng, X, y))
-    scales = np.logspace(-2, 2, 20)
-    y = X @ truth + 0.1 * rng.normal(size=4000)
-    badly = functools.partial(ridge, l2=1e-8)
-    yield "ridge, scales over 4 decades", Task(badly, np.zeros(20), *split(rng, X * scales, y))
-    categories = np.minimum(rng.zipf(1.3, size=(6000, 4)), 400) - 1
-    weights = rng.normal(size=400)
-    y = (rng.random(6000) < scipy.special.expit(weights[categories].sum(axis=1))).astype(float)
-    yield "logistic, rare categories", Task(one_hot_logistic, np.zeros(400), *split(rng, categories, y))
-    centers = 1.5 * rng.normal(size=(6, 15))
-    y = rng.integers(0, 6, 4000)
-    G = (centers[y] + rng.normal(size=(4000, 15))) @ (np.eye(15) + 0.4 * rng.normal(size=(15, 15)))
-    yield "softmax, correlated Gaussians", Task(softmax, np.zeros(16 * 6), *split(rng, np.c_[G, np.ones(4000)], y))
-    X = rng.uniform(-2, 2, (3000, 5))
-    y = np.sin(X[:, 0] * X[:, 1]) + 0.5 * X[:, 2] ** 2 + 0.1 * rng.normal(size=3000)
-    regression = functools.partial(mlp, hidden=16, classes=0, relu=False)
-    yield "tanh network, regression", Task(regression, mlp_start(rng, 5, 16, 1), *split(rng, X, y))
-    U, V = rng.normal(size=(100, 4)), rng.normal(size=(80, 4))
-    i, j = rng.integers(0, 100, 6000), rng.integers(0, 80, 6000)
-    y = np.sum(U[i] * V[j], axis=1) + 0.1 * rng.normal(size=6000)
-    factors = functools.partial(factorization, shape=(100, 80), rank=4)
-    yield "matrix factorization", Task(factors, 0.5 * rng.normal(size=720), *split(rng, i, j, y))
-
-
-def sklearn_tasks():
-    try:
-        from sklearn import datasets
-    except ImportError:
-        sys.stderr.write("scikit-learn is missing: its tasks are left out\n")
-        return
-    rng = np.random.default_rng(78)
-    X, y = datasets.load_wine(return_X_y=True)
-    yield "softmax, wine", Task(softmax, np.zeros(14 * 3), *split(rng, standardized(X), y))
-    X, y = datasets.load_digits(return_X_y=True)
-    network = functools.partial(mlp, hidden=48, classes=10, relu=True)
-    yield "ReLU network, digits", Task(network, mlp_start(rng, 64, 48, 10), *split(rng, X / 16, y))
-    yield "softmax, digits", Task(softmax, np.zeros(650), *split(rng, np.c_[X / 16, np.ones(len(X))], y), True)
-    network = functools.partial(mlp, hidden=32, classes=10, relu=False)
-    yield "tanh network, digits", Task(network, mlp_start(rng, 64, 32, 10), *split(rng, X / 16, y), True)
-    X, y = datasets.load_breast_cancer(return_X_y=True)
-    yield "logistic, breast cancer", Task(logistic, np.zeros(31), *split(rng, standardized(X), y.astype(float)), True)
-    X, y = datasets.load_diabetes(return_X_y=True)
-    yield "ridge, diabetes", Task(ridge, np.zeros(11), *split(rng, standardized(X), y), True)
-
-
 def lowest(task):
-    """f* by L-BFGS, from the start, on all training data."""
+    """Find f* with L-BFGS, from the start, on all training data."""
     value = functools.partial(_full, task)
     options = {"gtol": 1e-10, "maxfev": 5000}
     ours = minimize(value, task.start, jac=True, method="rmsprop-lbfgs", options=options)
@@ -264,7 +98,7 @@ METHODS = {
 
 
 def measure(task, batch_sizes, seeds):
-    """For every method and rate: geometric mean of the excess, and mean of the held-out loss."""
+    """Return the geometric mean of the excess and the mean of the held-out loss, for every method and rate."""
     best, first = lowest(task), _full(task, task.start)[0]
     first_held_out = task.fun(task.start, *task.held_out)[0]
     found = {}
@@ -282,7 +116,7 @@ def measure(task, batch_sizes, seeds):
 
 
 def columns(results):
-    """The measured runs as one would use them: rates fixed for all tasks, or the best for each."""
+    """Choose from the measured runs as users would: one rate for all tasks, or the best rate for each."""
     rows = {name: (lambda _, name=name: (name, 0)) for name, runs in METHODS.items() if len(runs) == 1}
     for name in (name for name, runs in METHODS.items() if len(runs) > 1):
         total = [np.mean([np.log(found[name, k][0]) for found in results.values()]) for k in range(len(RATES))]
@@ -293,7 +127,7 @@ def columns(results):
 
 
 def best_of(name, found):
-    """The rate that did best on a task."""
+    """Choose the rate that did best on a task."""
     return name, min(range(len(RATES)), key=lambda k: found[name, k][0])
 
 
@@ -314,7 +148,10 @@ def main() -> None:
     arguments = parser.parse_args()
     tasks = dict([*synthetic_tasks(), *sklearn_tasks()])
     batch_sizes, seeds = (BATCH_SIZES[:1], SEEDS[:1]) if arguments.quick else (BATCH_SIZES, SEEDS)
-    for tuned_on, title in ((False, "Tasks that the rate was not tuned on"), (True, "Tasks that it was tuned on")):
+    for tuned_on, title in (
+        (False, "Tasks that the automatic rate was not tuned on"),
+        (True, "Tasks that it was tuned on"),
+    ):
         chosen = {name: task for name, task in tasks.items() if task.tuned_on == tuned_on}
         if chosen:
             print(f"\n{title} (batches of {' and '.join(map(str, batch_sizes))}, {EPOCHS} epochs):\n")

@@ -1,7 +1,7 @@
-"""What sums over ranks cost beside an evaluation: mpiexec -n 2 python -m mpi4py asv_bench/mpi_cost.py
+"""Measures what sums over ranks cost: ``mpiexec -n 2 python -m mpi4py asv_bench/mpi_cost.py``.
 
-Prints, for several numbers of parameters n and of rows, the time of one sum over ranks as a fraction of one evaluation
-of a mean square (X @ x and X.T @ r) on this rank's rows, as the median of interleaved rounds.
+Prints, for several numbers of parameters n and of rows, the time of one sum over ranks relative to one evaluation of a
+mean square (X @ x and X.T @ r) on the rows of rank 0, as the ratio of medians over a run.
 """
 
 import time
@@ -9,43 +9,47 @@ import time
 import numpy as np
 from mpi4py import MPI
 
-from rmsprop_nb._core.status import Status
-from rmsprop_nb._drivers.ranks import ReducedObjective, Team
+from rmsprop_nb import minimize
 
-ROUNDS = 31
+EVALUATIONS = 32
 CASES = ((10, 10_000), (10, 1_000_000), (100, 100_000), (1_000, 10_000), (10_000, 1_000))
 
 
-def seconds(function, *arguments):
-    MPI.COMM_WORLD.Barrier()
+class TimedComm:
+    """A communicator that times its sums. Each comes after a barrier, so that waiting for other ranks is left out."""
+
+    def __init__(self, comm):
+        self.Get_rank, self.allgather = comm.Get_rank, comm.allgather
+        self.comm = comm
+        self.seconds = []
+
+    def Allreduce(self, sent, received):
+        self.comm.Barrier()
+        start = time.perf_counter()
+        self.comm.Allreduce(sent, received)
+        self.seconds.append(time.perf_counter() - start)
+
+
+def mean_square(x, g, X, y, seconds):
     start = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - start
+    r = X @ x - y
+    g[:] = X.T @ r / len(r)
+    f = 0.5 * r @ r / len(r)
+    seconds.append(time.perf_counter() - start)
+    return f
 
 
 def main():
     comm = MPI.COMM_WORLD
     rng = np.random.default_rng(comm.rank)
     for n, rows in CASES:
-        X, y = rng.normal(size=(rows, n)), rng.normal(size=rows)
-
-        def local(x, g, X=X, y=y):
-            r = X @ x - y
-            g[:] = X.T @ r / len(r)
-            return 0.5 * r @ r / len(r)
-
-        x, g = np.zeros(n), np.zeros(n)
-        with Team(comm) as team:
-            team.agree(n, {})
-            reduced = ReducedObjective(local, team, float(rows))
-            reduced(x, g)
-            alone, summed = [], []
-            for _ in range(ROUNDS):
-                alone.append(seconds(local, x, g))
-                summed.append(seconds(team.mean, 1.0, 0.0, g, g))
-            team.end(Status.GTOL)
+        timed, seconds = TimedComm(comm), []
+        data = rng.normal(size=(rows, n)), rng.normal(size=rows)
+        options = {"learning_rate": 1e-6, "gtol": 0.0, "maxfev": EVALUATIONS}
+        minimize(mean_square, np.zeros(n), (*data, seconds), jac="inplace", options=options, comm=timed, weight=rows)
         if comm.rank == 0:
-            print(f"n {n:>6}  rows a rank {rows:>8}  sum / evaluation {np.median(summed) / np.median(alone):.4f}")
+            ratio = np.median(timed.seconds) / np.median(seconds)
+            print(f"n {n:>6}  rows per rank {rows:>8}  sum / evaluation {ratio:.4f}")
 
 
 if __name__ == "__main__":

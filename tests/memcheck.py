@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from objectives import distance, valley
 
 from rmsprop_nb import RMSprop, minimize, minimize_batch, minimize_minibatch
-
-
-@njit
-def bowl(x, grad, target):
-    for i in range(x.size):
-        grad[i] = (i + 1) * (x[i] - target[i])
-    return 0.5 * np.sum(grad * (x - target))
 
 
 @njit
@@ -29,8 +23,8 @@ def main() -> None:
     automatic = {"jac": "inplace", "options": {"maxiter": 5}}
     textbook = {"jac": "inplace", "options": {"learning_rate": 0.1, "momentum": 0.9, "centered": True, "maxiter": 5}}
     for run in (automatic, {"method": "rmsprop-lbfgs", "bounds": [(-1.0, 3.0)] * 7, **automatic}, textbook):
-        minimize(bowl, np.zeros(7), (target,), **run)
-    minimize_batch(bowl, np.zeros((3, 7)), batch_args=(np.stack([target] * 3),), workers=2, **automatic)
+        minimize(valley, target, **run)
+    minimize_batch(distance, np.zeros((3, 7)), batch_args=(np.stack([target] * 3),), workers=2, **automatic)
     rows = np.arange(77.0).reshape(11, 7)
     minimize_minibatch(loss, np.zeros(7), rows, jac="inplace", batch_size=4, epochs=2, rng=0)
     params, optimizer = {"W": np.ones((3, 3), np.float32), "b": np.ones(1)}, RMSprop(0.1, nesterov=True, momentum=0.9)

@@ -38,4 +38,4 @@ def counting_bowl(x, grad, counts):
     if counts[0] == counts[1]:
         raise ValueError("on purpose")
     grad[:] = np.arange(1.0, x.size + 1) * (x - 1.0)
-    return float(0.5 * np.sum(grad * (x - 1.0)))
+    return 0.5 * float(np.sum(grad * (x - 1.0)))

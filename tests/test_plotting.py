@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from processes import run_python
 from scipy.optimize import rosen, rosen_der
 
 from rmsprop_nb import minimize
@@ -108,5 +106,5 @@ def test_missing_matplotlib_is_said():
         from rmsprop_nb.plotting import plot_convergence
         plot_convergence(minimize(rosen, [0.5, 0.5], options={"history": True}))
     """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = run_python("-c", program)
     assert "ImportError: pictures need matplotlib; install it with pip install 'rmsprop_nb[plot]'" in done.stderr

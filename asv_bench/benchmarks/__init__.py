@@ -2,5 +2,5 @@
 
 import os
 
-# Before NumPy is imported: threads of OpenBLAS wait by spinning, on the core that two workers of ours are timed on.
+# Set before NumPy is imported: OpenBLAS's threads wait by spinning, which would disturb timings of two threads of ours.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

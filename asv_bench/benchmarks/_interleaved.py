@@ -1,7 +1,7 @@
-"""Times that may be compared: measured in turns in one process, on one core, and condensed to medians.
+"""Comparable times: measured in turns, in one process and on one core, and condensed to medians.
 
-A busy machine slows everything that runs at the same moment, so a ratio of neighbouring samples stays put where the
-times themselves do not.
+A busy machine slows everything that runs at the same moment, so the ratio of two neighbouring samples is stable where
+the times themselves are not.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["Candidate", "compare", "one_core", "per_evaluation", "samples"]
 Candidate = Callable[[], object]
 
 ROUNDS = 11
-SHORTEST_SAMPLE = 2e-3  # seconds: far above the resolution of the clock, well below a slice of the scheduler
+SHORTEST_SAMPLE = 2e-3  # seconds: far above the resolution of the clock, well below a time slice of the scheduler
 
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """Keep this thread, and those it starts, on one core: thread pools made here hold one thread's worth of work."""
+    """Pin this thread and those it starts to one core, so that thread pools made here are no faster than one thread."""
     if not hasattr(os, "sched_setaffinity"):  # macOS and Windows: the scheduler decides
         yield
         return
@@ -35,7 +35,7 @@ def one_core() -> Iterator[None]:
 
 
 def samples(candidates: Mapping[str, Candidate], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds per call of each candidate in each round. Every candidate has been called before it is timed."""
+    """Return seconds per call, for each candidate and round. Each candidate is called once before it is timed."""
     timers = {name: timeit.Timer(candidate) for name, candidate in candidates.items()}
     numbers = {name: _calls_per_sample(timer) for name, timer in timers.items()}
     seconds: dict[str, list[float]] = {name: [] for name in timers}
@@ -43,7 +43,7 @@ def samples(candidates: Mapping[str, Candidate], rounds: int = ROUNDS) -> dict[s
     for _ in range(rounds):
         for name in order:
             seconds[name].append(timers[name].timeit(numbers[name]) / numbers[name])
-        order.append(order.pop(0))  # nobody always runs in the cache that the same neighbour left
+        order.append(order.pop(0))  # so that none always finds the cache as the same other one left it
     return seconds
 
 
@@ -56,7 +56,7 @@ def _calls_per_sample(timer: timeit.Timer) -> int:
 
 
 def compare(ours: Candidate, other: Candidate, rounds: int = ROUNDS) -> float:
-    """Median over the rounds of our time divided by the other's: below 1 is faster than the other."""
+    """Return our time divided by the other's, the median over all rounds. Below 1 we are faster."""
     with one_core():
         seconds = samples({"ours": ours, "other": other}, rounds)
     return statistics.median(a / b for a, b in zip(seconds["ours"], seconds["other"], strict=True))
@@ -68,9 +68,10 @@ def per_evaluation(
     counts: tuple[int, int],
     rounds: int = ROUNDS,
 ) -> float:
-    """Median ratio of the time of one evaluation inside a run, where ``ours(count)`` runs for `count` of them.
+    """Return the ratio of the times of one evaluation within a run; ``ours(count)`` is a run of `count` evaluations.
 
-    What a run costs before its first evaluation cancels: the time of a run of one evaluation is subtracted.
+    The time of a run of one evaluation is subtracted, so that what a run costs before its first evaluation cancels.
+    The ratio is the median over all rounds.
     """
     long, long_other = counts
     with one_core():

@@ -1,6 +1,6 @@
 """The same work done by other libraries. Each function returns a call without arguments, warmed up.
 
-All are optional: one that is not installed skips its benchmark, as asv wants it, by NotImplementedError.
+All libraries are optional: one that is not installed raises NotImplementedError, which asv takes as a skip.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["LOOPS", "UPDATES", "quantecon_run"]
 
 
 def optional(name: str) -> Any:
-    """Import a peer, or skip."""
+    """Import a peer, or skip the benchmark."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -30,7 +30,7 @@ def optional(name: str) -> Any:
 
 
 def numpy_update(v: Vectors) -> Callable[[], None]:
-    """NumPy without temporaries."""
+    """Use NumPy without temporaries."""
     x, g, s = v[:3]
     real = x.dtype.type
     rate, beta, one_minus_beta, eps = real(RATE), real(BETA), real(1.0 - BETA), real(EPS)
@@ -52,7 +52,7 @@ def numpy_update(v: Vectors) -> Callable[[], None]:
 
 
 def torch_update(v: Vectors, foreach: bool = True) -> Callable[[], None]:
-    """PyTorch's optimizer on one thread."""
+    """Use PyTorch's optimizer on one thread."""
     torch = optional("torch")
     torch.set_num_threads(1)
     parameter = torch.nn.Parameter(torch.from_numpy(v.x))
@@ -64,12 +64,12 @@ def torch_update(v: Vectors, foreach: bool = True) -> Callable[[], None]:
 
 
 def torch_for_update(v: Vectors) -> Callable[[], None]:
-    """PyTorch without foreach."""
+    """Use PyTorch's optimizer with a loop over parameters instead of foreach."""
     return torch_update(v, foreach=False)
 
 
 def torch_compiled_update(v: Vectors) -> Callable[[], None]:
-    """The formula in PyTorch, fused to one loop by torch.compile."""
+    """Write the formula in PyTorch, and let torch.compile fuse it into one loop."""
     torch = optional("torch")
     torch.set_num_threads(1)
     x, g, s = map(torch.from_numpy, v[:3])
@@ -88,7 +88,7 @@ def torch_compiled_update(v: Vectors) -> Callable[[], None]:
 
 
 def optax_update(v: Vectors) -> Callable[[], None]:
-    """optax, jitted, buffers donated, eps where ours is."""
+    """Use optax, jitted, with donated buffers and eps outside the root as in ours."""
     jax, optax = optional("jax"), optional("optax")
     jax.config.update("jax_enable_x64", True)
     transform = optax.rmsprop(RATE, decay=BETA, eps=EPS, eps_in_sqrt=False)
@@ -119,11 +119,11 @@ UPDATES = {
 }
 
 
-# -- a whole loop: ``run(count)`` makes `count` evaluations -----------------------------------------------------------
+# -- a whole loop: each function returns ``run(count)``, a run of `count` evaluations ---------------------------------
 
 
 def numpy_loop(n: int) -> Callable[[int], None]:
-    """A loop in Python around NumPy."""
+    """Loop in Python around NumPy."""
     from benchmarks.loop import python_valley
 
     v = Vectors.random(n, "float64")
@@ -140,7 +140,7 @@ def numpy_loop(n: int) -> Callable[[int], None]:
 
 
 def torch_loop(n: int) -> Callable[[int], None]:
-    """The loop of a torch user: autograd and the optimizer."""
+    """Loop as users of PyTorch do, with autograd and the optimizer."""
     torch = optional("torch")
     torch.set_num_threads(1)
 
@@ -158,7 +158,7 @@ def torch_loop(n: int) -> Callable[[int], None]:
 
 
 def jax_loop(n: int) -> Callable[[int], None]:
-    """`jax.lax.while_loop` with the rule written out: the objective, the rule, a test on the gradient, nothing else."""
+    """Run `jax.lax.while_loop` around the objective, the rule written out, and a test on the gradient."""
     jnp = optional("jax").numpy
 
     def update(g: Any, s: Any, x: Any) -> Any:
@@ -169,7 +169,7 @@ def jax_loop(n: int) -> Callable[[int], None]:
 
 
 def optax_loop(n: int) -> Callable[[int], None]:
-    """The same with optax's RMSprop."""
+    """Run the same loop with optax's RMSprop."""
     optax = optional("optax")
     transform = optax.rmsprop(1e-3, decay=0.9, eps=EPS, eps_in_sqrt=False)
 
@@ -211,7 +211,7 @@ def _while_loop(n: int, init: Callable[[Any], Any], update: Callable[..., Any]) 
 
 
 def quantecon_run(x0: np.ndarray, steepness: float) -> Callable[[], float]:
-    """QuantEcon's Nelder-Mead simplex in compiled code, which maximizes; the run returns the lowest value found."""
+    """Use QuantEcon's compiled Nelder-Mead simplex, which maximizes -f; the run returns the lowest f found."""
     nelder_mead = optional("quantecon.optimize").nelder_mead
     compiled = njit(error_model="numpy")(rosen)
 

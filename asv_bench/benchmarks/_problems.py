@@ -1,4 +1,4 @@
-"""What the benchmarks minimize, and how they call the library."""
+"""The objectives of the benchmarks, and runs of a given number of evaluations."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["METHODS", "STEEP", "limited", "rosen", "rosen_inplace", "start"]
 METHODS = ("textbook", "auto", "lbfgs")
 
 STEEP = 1e10
-"""Steepness of a valley in which no method arrives within a benchmark, so that every run is as long as it is told."""
+"""Steepness of a valley whose end no method reaches within a benchmark, so that runs have the length they are given."""
 
 
 def rosen(x, steepness):
-    """Chained Rosenbrock function. It compiles, and takes complex x too."""
+    """Return the chained Rosenbrock function. This can be compiled, and takes complex x too."""
     f = 0.0 * x[0]
     for i in range(x.size - 1):
         d = x[i + 1] - x[i] * x[i]
@@ -30,7 +30,7 @@ def rosen(x, steepness):
 
 @njit(error_model="numpy")
 def rosen_inplace(x, grad, steepness):
-    """The same, filling its gradient: the form without allocations."""
+    """Fill the gradient and return f: the form without allocations."""
     f = 0.0
     for i in range(x.size):
         grad[i] = 0.0
@@ -44,12 +44,12 @@ def rosen_inplace(x, grad, steepness):
 
 
 def start(n: int) -> np.ndarray:
-    """The usual start, (-1.2, 1, -1.2, 1, ...)."""
+    """Return the usual start, (-1.2, 1, -1.2, 1, ...)."""
     return np.resize([-1.2, 1.0], n)
 
 
-def limited(method: str, n: int, fun: Any = rosen_inplace, **options: Any) -> Any:
-    """``run(count)``: minimize with `count` evaluations, neither more nor fewer."""
+def limited(method: str, n: int, fun: Any = rosen_inplace, jac: str = "inplace", **options: Any) -> Any:
+    """Return ``run(count)``, which minimizes with exactly `count` evaluations of f and its gradient."""
     name = "rmsprop-lbfgs" if method == "lbfgs" else "rmsprop"
     if method == "textbook":
         options = {"learning_rate": 1e-3, **options}
@@ -57,6 +57,6 @@ def limited(method: str, n: int, fun: Any = rosen_inplace, **options: Any) -> An
 
     def run(count: int) -> Any:
         limits = {"gtol": 0.0, "maxiter": math.inf, "maxfev": count}
-        return minimize(fun, x0, args=(STEEP,), jac="inplace", method=name, options=options | limits)
+        return minimize(fun, x0, args=(STEEP,), jac=jac, method=name, options=options | limits)
 
     return run

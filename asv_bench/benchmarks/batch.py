@@ -1,4 +1,4 @@
-"""Many small problems in one call, beside a loop over them."""
+"""Many small problems in one call, relative to loops over them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rosen_both(x):
 
 
 class Batch:
-    """Time for one problem in a batch of many over one in a Python loop. Floor: its evaluations, see loop.py."""
+    """Time per problem in a batch relative to a Python loop. Floor: the evaluations, see loop.py."""
 
     params = (METHODS, (2, 10))
     param_names = ("method", "n")

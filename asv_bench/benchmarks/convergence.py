@@ -1,4 +1,4 @@
-"""How many evaluations a solution takes. These numbers are the same on every machine, up to rounding."""
+"""How many evaluations a solution takes. The numbers are the same on every machine, up to rounding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rmsprop_nb.testing import PROBLEMS
 
 METHODS = ("rmsprop", "rmsprop-lbfgs", "scipy L-BFGS-B")
 
-# Written out: parameters that depended on the commit would mix up its results with those of others.
+# Written out, because asv would mix up results if the parameters depended on the commit.
 NAMES = (
     "rosenbrock_2",
     "rosenbrock_10",
@@ -37,7 +37,7 @@ MAXFEV = 20_000
 
 
 def solve(method, fun, x0, jac, maxfev=MAXFEV):
-    """Run until the gradient is below GTOL, and for no other reason: SciPy's test on f is off."""
+    """Run until the gradient is below GTOL; SciPy's other test, on f, is switched off."""
     with np.errstate(all="ignore"):
         if method.startswith("scipy"):
             options = {"gtol": GTOL, "ftol": 0.0, "maxiter": maxfev, "maxfun": maxfev, "maxcor": 10}
@@ -47,12 +47,12 @@ def solve(method, fun, x0, jac, maxfev=MAXFEV):
 
 
 def is_lowest(f, lowest, first):
-    """Whether f is the known minimum, as near as its size and that of the first value let one tell."""
+    """Say whether f is the known minimum, as far as its size and that of the first value allow."""
     return bool(f - lowest <= 1e-6 * max(1.0, abs(lowest), 1e-6 * abs(first)))
 
 
 class Problems:
-    """Floor: none is known; L-BFGS-B without its early stop stands beside."""
+    """Floor: none is known; L-BFGS-B without its early stop serves as a comparison."""
 
     params = (METHODS, NAMES)
     param_names = ("method", "problem")
@@ -64,7 +64,7 @@ class Problems:
         self.problem = problems[name]
 
     def track_evaluations(self, method, name):
-        """Evaluations of f with its gradient; not a number if the minimum was not found."""
+        """Count evaluations of f with its gradient; NaN if the minimum was not found."""
         p = self.problem
         result = solve(method, p.fun, p.x0, p.jac)
         return result.nfev if is_lowest(result.fun, p.fmin, p.fun(np.array(p.x0))) else math.nan
@@ -73,7 +73,7 @@ class Problems:
 
 
 class Solved:
-    """Over all of the problems, in percent left unsolved: lower is better, as everywhere in this suite."""
+    """Percentage of all problems left unsolved: lower is better, as everywhere in this suite."""
 
     params = (METHODS,)
     param_names = ("method",)
@@ -90,9 +90,9 @@ class Solved:
 
 
 class MoreWild:
-    """J. More and S. Wild's problems, SIAM J. Optim. 20 (2009), as optimagic has them; gradients by differences.
+    """Problems of J. More and S. Wild, SIAM J. Optim. 20 (2009), from optimagic; gradients by differences.
 
-    Solved is what lowers f by all but 1e-5 of what the best known point does, their test with tau = 1e-5.
+    A problem is solved if f falls by all but 1e-5 of the way to the best known value, their test with tau = 1e-5.
     """
 
     params = (METHODS,)

@@ -1,4 +1,4 @@
-"""The update on a CUDA device, beside a copy that moves as many bytes there. Skipped where there is no device."""
+"""The update on a CUDA device, relative to a copy of as many bytes. Skipped where there is no device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks._interleaved import compare
 
 
 def skip_without_device():
-    """Raise what asv takes for a skip."""
+    """Raise NotImplementedError, which asv takes as a skip, if there is no device."""
     if importlib.util.find_spec("numba_cuda") is None:
         raise NotImplementedError
     from numba import cuda
@@ -20,11 +20,11 @@ def skip_without_device():
 
 
 class UpdateOnDevice:
-    """`RMSprop.step` on an array there. Floor: a ratio of 1 where the array is larger than the cache of the device."""
+    """`RMSprop.step` on an array on the device. Floor: a ratio of 1 for arrays larger than the device's cache."""
 
     params = (("float16", "float32", "float64"), (10**3, 10**5, 10**7, 10**8))
     param_names = ("dtype", "n")
-    calls = 20  # between two waits for the device
+    calls = 20  # before each wait for the device
 
     def setup(self, dtype, n):
         skip_without_device()
@@ -36,7 +36,7 @@ class UpdateOnDevice:
         self.optimizer = RMSprop(1e-3, check_finite=False)
         self.x, self.g = (cuda.to_device(np.ones(n, dtype)) for _ in range(2))
         self.state = self.optimizer.init(self.x)
-        # an update reads x, g and S and writes x and S, which is of float32 at least; a copy reads and writes
+        # an update reads x, g and S and writes x and S, where S is float32 at least; a copy reads and writes each byte
         moved = 3 * np.dtype(dtype).itemsize + 2 * max(np.dtype(dtype).itemsize, 4)
         self.source, self.target = (cuda.to_device(np.ones(moved * n // 2, np.uint8)) for _ in range(2))
 
@@ -58,7 +58,10 @@ class UpdateOnDevice:
 
 
 class ManyArraysOnDevice:
-    """`RMSprop.step` on many arrays there, beside one as large. Floor: a ratio of 1, since both are one launch."""
+    """`RMSprop.step` on many arrays on the device, relative to one of their total size.
+
+    Floor: a ratio of 1, since both are one launch.
+    """
 
     params = ((10, 100), (10**3, 10**5))
     param_names = ("arrays", "n")

@@ -1,6 +1,6 @@
-"""A real batch: decay curves with noise, a fit each; beside SciPy, a vmapped optax loop, and Levenberg-Marquardt.
+"""A realistic batch: fits of noisy decay curves, relative to SciPy, a vmapped optax loop and Levenberg-Marquardt.
 
-Every curve has 20 points and 3 parameters: ``a*exp(-k*t) + c``. All are run to a gradient of 1e-5 (ndoptimize, which
+Every curve has 20 points and 3 parameters: ``a*exp(-k*t) + c``. All fits run to a gradient of 1e-5 (ndoptimize, which
 knows that the objective is a sum of squares, to its own tolerance), and setup checks that the answers agree.
 """
 
@@ -44,7 +44,7 @@ def misfit_and_gradient(p, t, y):
 
 @njit(error_model="numpy", nogil=True)
 def only_evaluate(points, counts, t, curves):
-    """What no optimizer can save: the evaluations."""
+    """Evaluate as often as the fits did, and nothing else: no optimizer can save that."""
     grad = np.empty(3)
     total = 0.0
     for b in range(len(points)):
@@ -54,7 +54,7 @@ def only_evaluate(points, counts, t, curves):
 
 
 def make_curves(count):
-    """Decays with a background and 1 % noise."""
+    """Make decays with a background and 1 % noise."""
     rng = np.random.default_rng(0)
     a, k, c = rng.uniform(1, 3, (count, 1)), rng.uniform(0.5, 2.0, (count, 1)), rng.uniform(0, 1, (count, 1))
     return a * np.exp(-k * TIMES) + c + 0.01 * rng.normal(size=(count, TIMES.size))
@@ -66,7 +66,7 @@ def fit_all(curves, method, workers=1):
 
 
 class Fits:
-    """A batch of fits over the evaluations alone (the floor), and on two threads over one."""
+    """A batch of fits relative to its evaluations alone (the floor), and on two threads relative to one."""
 
     params = (METHODS,)
     param_names = ("method",)
@@ -78,18 +78,18 @@ class Fits:
         only_evaluate(self.result.x[:1], self.result.nfev[:1], TIMES, self.curves)
 
     def track_over_evaluations(self, method):
-        """The same number of evaluations, and nothing else. Aim: 1.25."""
+        """Compare with the same number of evaluations and nothing else. Aim: 1.25."""
         return compare(
             lambda: fit_all(self.curves, method),
             lambda: only_evaluate(self.result.x, self.result.nfev, TIMES, self.curves),
         )
 
     def track_two_threads_over_one(self, method):
-        """Aim: 0.56; the floor is the next one."""
+        """Aim: 0.56; the floor is what the evaluations alone reach, below."""
         return ratio(lambda: fit_all(self.curves, method, workers=2), lambda: fit_all(self.curves, method))
 
     def track_two_threads_over_one_of_evaluations(self, method):
-        """The evaluations alone, halved between two threads: what this machine can do."""
+        """Split the evaluations alone between two threads: what this machine can reach."""
         half = self.many // 2
         halves = slice(half), slice(half, None)
         parts = [(self.result.x[k], self.result.nfev[k], TIMES, self.curves[k]) for k in halves]
@@ -104,13 +104,13 @@ class Fits:
 
 
 def ratio(ours, other, rounds=5):
-    """As `compare`, on all the cores there are."""
+    """Compare as `compare` does, but on all cores."""
     seconds = samples({"ours": ours, "other": other}, rounds)
     return statistics.median(a / b for a, b in zip(seconds["ours"], seconds["other"], strict=True))
 
 
 def loop_of_scipy(curves):
-    """L-BFGS-B in a Python loop, around a compiled objective."""
+    """Fit with L-BFGS-B in a Python loop around a compiled objective."""
     options = {"ftol": 0.0, "gtol": 1e-5}
     return lambda: np.array(
         [
@@ -123,7 +123,7 @@ def loop_of_scipy(curves):
 
 
 def vmapped_optax(curves):
-    """A function that fits all curves with optax.lbfgs under `jax.vmap`; each ends when its gradient is 1e-5."""
+    """Return a function that fits all curves with optax.lbfgs under `jax.vmap`, each to a gradient of 1e-5."""
     jax, optax = optional("jax"), optional("optax")
     jax.config.update("jax_enable_x64", True)
     jnp, t = jax.numpy, jax.numpy.array(TIMES)
@@ -153,7 +153,7 @@ def vmapped_optax(curves):
 
 
 def by_ndoptimize(curves):
-    """A function that fits all curves with ndoptimize."""
+    """Return a function that fits all curves with ndoptimize."""
     ndoptimize = optional("ndoptimize")
 
     @ndoptimize.model(["a", "k", "c"], inputs=["t"], cache=False)
@@ -174,11 +174,11 @@ PEERS = {"scipy": (loop_of_scipy, 40), "vmap of optax": (vmapped_optax, 20_000),
 
 
 class FitsOverPeers:
-    """Time for a fit over that of others, who are given as many curves as they need for their speed. Floor: see Fits.
+    """Time per fit relative to other libraries, each given enough curves to reach its full speed. Floor: see Fits.
 
-    SciPy's loop has one thread, because it holds the interpreter; jax and ndoptimize use the cores they find.
-    ndoptimize is Levenberg-Marquardt, made for sums of squares, which ours do not know of. Aims: 0.01 of SciPy's on
-    two threads, 0.33 of optax's.
+    SciPy's loop has one thread, because it holds the interpreter; jax and ndoptimize use all cores they find.
+    ndoptimize is Levenberg-Marquardt, made for sums of squares, of which our methods know nothing. Aims: 0.01 of
+    SciPy's time on two threads, 0.33 of optax's.
     """
 
     params = (METHODS, tuple(PEERS), (1, 2))

@@ -1,4 +1,4 @@
-"""Whole runs: the compiled loop, and the loop in Python around a Python objective."""
+"""Whole runs: the compiled loop, and the Python loop around a Python objective."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from rmsprop_nb import minimize
 
 
 def nanoseconds_per_evaluation(run, count):
-    """Time of an evaluation and all that goes with it, without what a run costs before the first one."""
+    """Return the time of an evaluation and all that goes with it, without the start of the run."""
     with one_core():
         seconds = samples({"run": lambda: run(count), "start": lambda: run(1)}, rounds=7)
     return 1e9 * (statistics.median(seconds["run"]) - statistics.median(seconds["start"])) / (count - 1)
 
 
 class CompiledLoop:
-    """Floor: the objective, the update and one pass for max|g|, in a loop written by hand; ratios.py divides by it."""
+    """Floor: the objective, the update and a pass for max|g| in a loop written by hand; ratios.py divides by it."""
 
     params = (METHODS, (2, 10, 100, 1000, 10**6))
     param_names = ("method", "n")
 
     def setup(self, method, n):
         self.run = limited(method, n)
-        self.count = self.run(min(100_000, max(4, 4_000_000 // n))).nfev  # an automatic method may arrive before
+        self.count = self.run(min(100_000, max(4, 4_000_000 // n))).nfev  # automatic methods may converge earlier
 
     def track_evaluation(self, method, n):
         return nanoseconds_per_evaluation(self.run, self.count)
@@ -52,7 +52,7 @@ class InterpretedLoop:
 
 
 def python_valley(x, grad, steepness):
-    """The Rosenbrock function in NumPy."""
+    """Compute the Rosenbrock function and its gradient with NumPy."""
     d, e = x[1:] - x[:-1] ** 2, 1.0 - x[:-1]
     grad[:] = 0.0
     grad[:-1] = -4.0 * steepness * x[:-1] * d - 2.0 * e
@@ -61,7 +61,7 @@ def python_valley(x, grad, steepness):
 
 
 class Start:
-    """What a run costs before and after its evaluations: checks, state, the result. Floor: one evaluation."""
+    """Cost of a run before and after its evaluations: checks, state, result. Floor: one evaluation."""
 
     params = (METHODS,)
     param_names = ("method",)
@@ -75,7 +75,7 @@ class Start:
 
 
 class Memory:
-    """Floor: x, g, S and the point evaluated."""
+    """Memory of a run. Floor: x, g, S and the point evaluated."""
 
     params = (METHODS,)
     param_names = ("method",)
@@ -86,13 +86,13 @@ class Memory:
         self.run = limited(method, self.n)
 
     def peakmem_reference(self, method):
-        """What setup alone takes."""
+        """Measure what setup alone takes."""
 
     def peakmem_minimize(self, method):
         self.run(4)
 
     def track_vectors(self, method):
-        """Most memory that NumPy holds at a time during a run, in vectors the size of x."""
+        """Measure the most memory that NumPy holds at any time during a run, in vectors of the size of x."""
         return most_vectors(lambda: self.run(4), self.n)
 
     track_vectors.unit = "vectors"
@@ -109,7 +109,7 @@ def most_vectors(run, n):
 
 
 class Solve:
-    """What a user waits for when everything is compiled: Rosenbrock's function of 10 variables, to the end.
+    """A whole run on Rosenbrock's function of 10 variables once everything is compiled.
 
     Floor: the start of a run, above; the evaluations themselves take microseconds.
     """

@@ -1,4 +1,4 @@
-"""Mini-batches: an epoch of logistic regression over its evaluations (the floor) and over loops in Python; memory."""
+"""Mini-batches: an epoch of logistic regression relative to its evaluations (the floor) and to Python loops; memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def logistic(w, grad, X, y):
 
 @njit(error_model="numpy")
 def only_evaluate(w, X, y, batch_size):
-    """An epoch's evaluations, on rows where they stand: no optimizer can do with less."""
+    """Make an epoch's evaluations on rows in their order: no optimizer can do with less."""
     grad = np.empty_like(w)
     total = 0.0
     for begin in range(0, y.size, batch_size):
@@ -80,11 +80,11 @@ class Epoch:
         self.epoch(fun=lambda *args: logistic(*args))
 
     def track_over_evaluations(self, batch_size, dtype, learning_rate):
-        """Floor: the evaluations alone, on rows in order. What is left is shuffling, copying rows, and the update."""
+        """Floor: the evaluations alone, on rows in order. The rest is shuffling, copying rows, and the update."""
         return compare(self.epoch, self.evaluate)
 
     def track_history_over_none(self, batch_size, dtype, learning_rate):
-        """Every batch recorded. Aim: 1.05."""
+        """Record every batch. Aim: 1.05."""
         return compare(lambda: self.epoch(history=True), self.epoch)
 
     track_over_evaluations.unit = "of the evaluations' time"
@@ -92,7 +92,7 @@ class Epoch:
 
 
 def numpy_epoch(X, y, batch_size):
-    """An epoch as a user of NumPy writes it."""
+    """Write an epoch as users of NumPy do."""
     rng = np.random.default_rng(0)
 
     def run():
@@ -109,7 +109,7 @@ def numpy_epoch(X, y, batch_size):
 
 
 def torch_epoch(X, y, batch_size):
-    """An epoch as a user of PyTorch writes it, without the DataLoader's overhead."""
+    """Write an epoch as users of PyTorch do, without the overhead of DataLoader."""
     torch = optional("torch")
     torch.set_num_threads(1)
     rows, labels = torch.from_numpy(X), torch.from_numpy(y)
@@ -129,7 +129,7 @@ PEERS = {"numpy": numpy_epoch, "torch": torch_epoch}
 
 
 class EpochOverPeers:
-    """The same over loops in Python, on one thread. Floor: the evaluations, see Epoch."""
+    """An epoch relative to Python loops, on one thread. Floor: the evaluations, see Epoch."""
 
     params = (BATCH_SIZES, DTYPES, tuple(PEERS))
     param_names = ("batch_size", "dtype", "peer")
@@ -146,7 +146,7 @@ class EpochOverPeers:
 
 
 class MemoryMapped:
-    """Memory for data on the disk: that of a batch, whatever their size."""
+    """Memory for data on disk. Floor: that of one batch, however large the data are."""
 
     params = ((10_000, 1_000_000),)
     param_names = ("rows",)
@@ -164,7 +164,7 @@ class MemoryMapped:
         self.folder.cleanup()
 
     def track_allocated(self, rows):
-        """Bytes allocated by Python and NumPy at the most during an epoch; pages of the file are the system's."""
+        """Measure the most bytes that Python and NumPy hold during an epoch; pages of the file belong to the system."""
         import tracemalloc
 
         minimize_minibatch(mean_square, np.zeros(10), self.X, jac="inplace", epochs=1)

@@ -1,8 +1,7 @@
-"""The numbers that matter: our time divided by a floor or by a peer's, measured in turns in one process on one core.
+"""The numbers that matter: our time relative to a floor or to a peer, measured in turns in one process on one core.
 
-Lower is better throughout, so that asv knows a regression when it sees one; 0.1 is ten times as fast as the peer, and
-1.05 times a floor is 95 % of what can be reached. No ratio depends much on the machine it was measured on, or on what
-else that was doing.
+Lower is better throughout, as asv expects it: 0.1 is ten times as fast as the peer, and 1.05 times a floor is 95 % of
+what can be reached. The ratios depend little on the machine and on what else it does.
 """
 
 from __future__ import annotations
@@ -13,29 +12,40 @@ import statistics
 import numpy as np
 import scipy.optimize
 from numba import njit
+from scipy.optimize._numdiff import approx_derivative  # what scipy.optimize.minimize itself uses
 
 from benchmarks._interleaved import compare, one_core, per_evaluation, samples
-from benchmarks._kernels import RATE, VARIANTS, Vectors, divide_by_root, repeated, same_traffic, step_call, update_call
+from benchmarks._kernels import (
+    PLAIN,
+    RATE,
+    VARIANTS,
+    Vectors,
+    divide_by_root,
+    repeated,
+    same_traffic,
+    step_call,
+    update_call,
+)
 from benchmarks._peers import LOOPS, UPDATES, quantecon_run
 from benchmarks._problems import STEEP, limited, rosen_inplace, start
-from benchmarks.differences import FORMS, compiled_rosen, gradient_call
+from benchmarks.differences import FORMS, calls_per_evaluation, compiled_rosen, run_by_differences
 from benchmarks.loop import python_valley
 from benchmarks.update import HUGE, skip_if_huge
 from rmsprop_nb import minimize
 
 DTYPES = ("float32", "float64")
-PLAIN = VARIANTS["plain"]
 
 
 class UpdateOverFloor:
-    """Floor in cache: one sqrt and one division an element; in memory: five words moved an element.
+    """Update time relative to its floor: arithmetic in cache, memory traffic beyond.
 
-    Aim: at most 1/0.90 of the floor in cache; in memory at most 1/0.90 (float32) and 1/0.80 (float64).
+    Floor in cache: one square root and one division per element; in memory: moving five words per element. Aim: at most
+    1/0.90 in cache; in memory at most 1/0.90 (float32) and 1/0.80 (float64).
     """
 
     params = (DTYPES,)
     param_names = ("dtype",)
-    in_cache = 500  # with all state in float64 20 kB: the first level; and no power of two, whose addresses collide
+    in_cache = 500  # 20 kB with all state in float64, for the first level; a power of two would make addresses collide
     in_memory = 10**7
 
     def track_in_cache(self, dtype):
@@ -48,7 +58,7 @@ class UpdateOverFloor:
         return compare(update_call(PLAIN, v), lambda: same_traffic(*v[:3], small))
 
     def track_in_memory_over_copy(self, dtype):
-        """Beside a copy: its bandwidth times our five words. A copy writes past the cache, which an update cannot."""
+        """Compare with a copy of as many bytes. A copy can write past the cache, which an update cannot."""
         v = Vectors.random(self.in_memory, dtype)
         target = np.empty_like(v.g)
         return compare(update_call(PLAIN, v), lambda: np.copyto(target, v.g)) * 2 / 5
@@ -57,9 +67,9 @@ class UpdateOverFloor:
 
 
 class UpdateBySize:
-    """One update, called from Python, over the higher of the two floors, called likewise.
+    """One update relative to the higher of the two floors, all called from Python.
 
-    Floor: the dearer of one sqrt and one division an element, and five words an element moved.
+    Floor: one square root and one division per element, or moving five words per element, whichever takes longer.
     """
 
     params = (DTYPES, (10, 10**2, 10**3, 10**4, 10**5, 10**6, 10**7, HUGE))
@@ -90,8 +100,8 @@ class UpdateBySize:
 class StepOverFloor:
     """`RMSprop.step` as users call it. Floor: that of UpdateOverFloor.
 
-    Aim without the check of gradients: 1/0.90, and 1/0.80 for float64 in memory. The check reads them a second time: a
-    sixth of the words moved, which nothing that leaves all arrays alone until it is through can spare.
+    Aim without the check of gradients: 1/0.90, and 1/0.80 for float64 in memory. The check reads the gradients once
+    more, a sixth of the words moved: no array may change before all gradients have passed.
     """
 
     params = (("checked", "unchecked"), DTYPES)
@@ -117,7 +127,9 @@ class StepOverFloor:
 
 
 class StepOverPeer:
-    """`RMSprop.step` with all its checks over one update of a library, on one thread. Floor: that of UpdateOverFloor.
+    """`RMSprop.step` with all its checks relative to an update of a peer, on one thread.
+
+    Floor: that of UpdateOverFloor.
 
     Aim: 1/5 of torch at n = 10**7, below 1 everywhere.
     """
@@ -137,15 +149,15 @@ class StepOverPeer:
 
 
 class VariantOverPlain:
-    """What the additions to the rule cost in cache. Floor: 1, where the divisions hide everything else."""
+    """Cost of the additions to the rule, in cache. Floor: 1, where the divisions hide everything else."""
 
     params = (tuple(VARIANTS)[1:], DTYPES)
     param_names = ("variant", "dtype")
 
     def track_in_cache(self, variant, dtype):
         n = UpdateOverFloor.in_cache
-        variant = VARIANTS[variant]
-        ours, _ = repeated(variant, Vectors.random(n, dtype, variant), times=1000)
+        options = VARIANTS[variant]
+        ours, _ = repeated(options, Vectors.random(n, dtype, options), times=1000)
         plain, _ = repeated(PLAIN, Vectors.random(n, dtype), times=1000)
         return compare(ours, plain)
 
@@ -153,7 +165,7 @@ class VariantOverPlain:
 
 
 class UpdateOverPeer:
-    """One update, called from Python, all on one thread. Floor: that of UpdateOverFloor.
+    """One update relative to a peer's, both called from Python, on one thread. Floor: that of UpdateOverFloor.
 
     Aim at n = 10**7: 1/7 of torch, 1/4.5 of NumPy, 1/1.6 of optax, 1 of torch.compile; below 1 everywhere.
     """
@@ -163,7 +175,7 @@ class UpdateOverPeer:
 
     def setup(self, peer, dtype, n):
         skip_if_huge(n)
-        with one_core():  # thread pools are made here
+        with one_core():  # peers make their thread pools here
             self.theirs = UPDATES[peer](Vectors.random(n, dtype))
             self.ours = update_call(PLAIN, Vectors.random(n, dtype))
 
@@ -175,7 +187,7 @@ class UpdateOverPeer:
 
 @njit(error_model="numpy")
 def loop_by_hand(x, count):
-    """What one would write for this objective alone: textbook RMSprop with a test on the gradient."""
+    """Run textbook RMSprop with a test on the gradient, as one would write it for this objective alone."""
     s, g = np.zeros_like(x), np.zeros_like(x)
     for _ in range(count):
         f = rosen_inplace(x, g, STEEP)
@@ -190,15 +202,15 @@ def loop_by_hand(x, count):
 
 
 def evaluations(n):
-    """So many that they take some milliseconds, far longer than the start of a run."""
+    """Return a number of evaluations that takes some milliseconds, far longer than the start of a run."""
     return min(100_000, max(4, 2_000_000 // n))
 
 
 class LoopOverHand:
-    """An evaluation in the library's compiled loop over one in a loop written for the objective by hand. Floor: 1.
+    """Time of an evaluation in the compiled loop relative to a loop written by hand for the objective. Floor: 1.
 
-    The library's also keeps the best point, watches for NaN in every element, and can be interrupted and resumed. The
-    automatic methods do more in an iteration than the textbook rule does; they need far fewer of them.
+    The library's loop also keeps the best point, checks every element for NaN, and can be interrupted and resumed. The
+    automatic methods do more in an iteration than the textbook rule, and need far fewer iterations.
     """
 
     params = (("textbook", "auto", "lbfgs"), (2, 10, 100, 1000))
@@ -206,7 +218,7 @@ class LoopOverHand:
 
     def setup(self, method, n):
         self.ours = limited(method, n)
-        self.count = self.ours(evaluations(n)).nfev  # the automatic methods may arrive before
+        self.count = self.ours(evaluations(n)).nfev  # the automatic methods may converge earlier
         loop_by_hand(start(n), 2)
 
     def track_evaluation(self, method, n):
@@ -216,9 +228,9 @@ class LoopOverHand:
 
 
 class LoopOverPeer:
-    """An iteration of the textbook rule on a compiled objective over one in another library. Floor: LoopOverHand.
+    """Time of an iteration of the textbook rule relative to loops in other libraries. Floor: see LoopOverHand.
 
-    Aim: 1 of a JAX while_loop, which is compiled around the objective and as fast as the loop by hand; 1/5000 of a
+    Aim: 1 for a JAX while_loop, which is compiled around the objective and as fast as the loop by hand; 1/5000 for a
     torch loop at n = 2.
     """
 
@@ -239,7 +251,7 @@ class LoopOverPeer:
 
 
 class OverScipy:
-    """The automatic methods beside SciPy's L-BFGS-B, both on the same compiled objective. Floor: the objective."""
+    """The automatic methods relative to SciPy's L-BFGS-B, on the same compiled objective. Floor: the objective."""
 
     params = (("auto", "lbfgs"), (2, 10, 100, 1000))
     param_names = ("method", "n")
@@ -258,17 +270,17 @@ class OverScipy:
         return per_evaluation(self.ours, lambda k: self.scipy(min(k, 300)), (self.count, count))
 
     def track_start(self, method, n):
-        """A run of one evaluation each: what a run costs besides its evaluations."""
+        """Compare runs of one evaluation: what a run costs besides its evaluations."""
         return compare(lambda: self.ours(1), lambda: self.scipy(1))
 
     track_evaluation.unit = track_start.unit = "of SciPy's time"
 
 
 class RunOverQuantecon:
-    """A whole run over QuantEcon's Nelder-Mead, compiled as well but without gradients; setup checks that both arrive.
+    """A whole run relative to QuantEcon's Nelder-Mead, which is compiled too but takes no gradients.
 
-    Floor: the evaluations. Such small runs are over before our checks, state and result are paid for (loop.Start),
-    which many of them share in `minimize_batch`.
+    Floor: the evaluations. In runs this small our checks, state and result take most of the time (loop.Start); the
+    problems of a `minimize_batch` share them. setup checks that both find the minimum.
     """
 
     params = (("rmsprop", "rmsprop-lbfgs"), (2, 4))
@@ -294,7 +306,7 @@ def both(x):
 
 
 class InterpretedOverObjective:
-    """An evaluation in the loop around a Python objective over the objective alone. Floor: 1."""
+    """Time of an evaluation in the loop around a Python objective relative to the objective alone. Floor: 1."""
 
     params = (("textbook", "auto", "lbfgs"), (2, 1000))
     param_names = ("method", "n")
@@ -315,22 +327,30 @@ class InterpretedOverObjective:
 
 
 class Differences:
-    """A compiled gradient by differences over SciPy's, and over the calls of the objective that it needs (floor: 1)."""
+    """Time of an evaluation with its gradient by differences, in a compiled run of the textbook rule.
+
+    Relative to the calls of the objective that it needs (floor: 1), and to SciPy's differences.
+    """
 
     params = (FORMS, (2, 10, 100))
     param_names = ("form", "n")
 
     def setup(self, form, n):
-        self.ours = gradient_call("compiled", form, n)
+        self.calls = calls_per_evaluation(form, n)
+        self.count = evaluations(n * self.calls)
+        self.ours = run_by_differences("compiled", form, n)
 
     def track_over_scipy(self, form, n):
-        return compare(self.ours, gradient_call("scipy", form, n))
+        def scipy_gradients(count):
+            for _ in range(count):
+                approx_derivative(compiled_rosen, start(n), method=form, args=(STEEP,))
+
+        return per_evaluation(self.ours, scipy_gradients, (self.count, 20))
 
     def track_over_calls(self, form, n):
-        calls = 1 + n * (2 if form == "3-point" else 1)
         x = start(n).astype(complex if form == "cs" else float)
-        call_often(x, calls)
-        return compare(self.ours, lambda: call_often(x, calls))
+        call_often(x, self.calls)
+        return per_evaluation(self.ours, lambda k: call_often(x, k * self.calls), (self.count, self.count))
 
     track_over_scipy.unit = "of SciPy's time"
     track_over_calls.unit = "times the calls"
@@ -340,6 +360,6 @@ class Differences:
 def call_often(x, times):
     total = 0.0 * x[0]
     for _ in range(times):
-        x[0] += 1e-9  # or the call would be made once
+        x[0] += 1e-9  # otherwise the compiler would call once
         total += compiled_rosen(x, 100.0)
     return total

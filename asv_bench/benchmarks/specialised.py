@@ -1,8 +1,8 @@
-"""The library's loop beside what it could be: compiled around one objective, uninterrupted, bound by memory alone."""
+"""The library's loop in relation to ideals: compiled around one objective, never interrupted, bound by memory alone."""
 
 from __future__ import annotations
 
-import functools
+import copy
 import math
 import statistics
 import time
@@ -14,17 +14,19 @@ from numba import njit
 
 from benchmarks._interleaved import one_core, per_evaluation, samples
 from benchmarks._kernels import same_traffic
+from benchmarks._package import ask_and_tell
 from benchmarks._problems import METHODS, STEEP, limited, rosen_inplace, start
 from benchmarks.ratios import evaluations
 from rmsprop_nb import minimize
 
+RUNNING = -1
+"""The status of a run that has not ended."""
+
 inlined_rosen = njit(error_model="numpy", forceinline=True)(rosen_inplace.py_func)
 
 
-@functools.cache
-def make_specialised_loop(algorithm: Any) -> Any:
-    """The same ask and tell, with the objective in the place of the call by address."""
-    ask, tell = algorithm.ask, algorithm.tell
+def make_specialised_loop(ask: Any, tell: Any) -> Any:
+    """Compile the loop anew, with the objective itself where the library calls it by its address."""
 
     @njit(error_model="numpy")
     def loop(arrays, record, settings, count):
@@ -32,40 +34,35 @@ def make_specialised_loop(algorithm: Any) -> Any:
         for _ in range(count):
             ask(arrays, record, settings)
             tell(arrays, record, inlined_rosen(arrays.x_eval, arrays.g_eval, STEEP), settings)
-            if p.status != -1:
+            if p.status != RUNNING:
                 break
 
     return loop
 
 
 def specialised(method: str, n: int) -> Callable[[int], None]:
-    """``run(count)`` as `limited` has it, by the loop above."""
-    from rmsprop_nb._core.options import RmspropOptions
-    from rmsprop_nb._drivers.solve import algorithm_of, settings_of, starting_state
-    from rmsprop_nb._methods.lbfgs import LbfgsOptions
-    from rmsprop_nb._objectives.problem import Problem
-
-    own = {"lbfgs": LbfgsOptions, "auto": RmspropOptions}.get(
-        method, functools.partial(RmspropOptions, learning_rate=1e-3)
-    )
-    x0, none = start(n), np.empty(0)
-    problem = Problem(rosen_inplace, "inplace", (STEEP,), none, none, None)
+    """Return ``run(count)``, which goes on from a first evaluation with `count` more in the loop above."""
+    name = "rmsprop-lbfgs" if method == "lbfgs" else "rmsprop"
+    options = {"gtol": 0.0, "maxiter": math.inf}
+    if method == "textbook":
+        options["learning_rate"] = 1e-3
+    ask, tell, settings = ask_and_tell(name, options, start(n))
+    loop, first = make_specialised_loop(ask, tell), limited(method, n)(1).state
 
     def run(count: int) -> None:
-        options = own(gtol=0.0, maxiter=math.inf, maxfev=count)
-        state = starting_state(problem, x0, options)
-        state.record["status"] = -1
-        make_specialised_loop(algorithm_of(options, False))(state.arrays, state.record, settings_of(options, x0), count)
+        state = copy.deepcopy(first)
+        state.record["status"] = RUNNING
+        loop(state.arrays, state.record, settings, count)
 
     run(2)
     return run
 
 
 class LoopOverSpecialised:
-    """An evaluation in the loop that calls the objective by address over one in the same loop compiled around it.
+    """Time of an evaluation in the library's loop relative to the same loop compiled around the objective.
 
-    Both keep the best point and make the same tests; what differs is the call, and that the library's loop comes back
-    to Python every few milliseconds. Floor: 1, aim: 1.1.
+    Both keep the best point and make the same tests. The library's calls the objective by its address, and returns to
+    Python every few milliseconds. Floor: 1, aim: 1.1.
     """
 
     params = (METHODS, (2, 10, 100))
@@ -83,7 +80,7 @@ class LoopOverSpecialised:
 
 
 class Chunks:
-    """What it costs to come back to Python every 20 ms, and how soon that ends a run. Floor: 1, and nothing."""
+    """Cost of returning to Python every 20 ms, and how soon a run can end for it. Floors: 1, and 0 ms."""
 
     params = ((2, 100),)
     param_names = ("n",)
@@ -94,12 +91,12 @@ class Chunks:
         self.ours(2)
 
     def track_long_over_short(self, n):
-        """An evaluation in a run of many chunks over one in runs of a single one. Aim: 1.05."""
+        """Time of an evaluation in a run of many chunks relative to a run of a single chunk. Aim: 1.05."""
         long = 2 * self.many // n
         return per_evaluation(self.ours, self.ours, (long, max(2, long // 100)), rounds=5)
 
     def track_overrun(self, n):
-        """Milliseconds by which a run is longer than its maxtime. Aim: 50."""
+        """Milliseconds by which a run exceeds its maxtime. Aim: 50."""
         run = limited("textbook", n, maxtime=0.1)
         run(2)
         begin = time.perf_counter()
@@ -112,7 +109,7 @@ class Chunks:
 
 @njit(error_model="numpy", fastmath={"reassoc"})
 def quadratic(x, grad, curvatures):
-    """An objective that takes no longer than its three words, and more iterations than a benchmark makes."""
+    """Quadratic that takes no longer than moving three words per element, and more iterations than are measured."""
     f = 0.0
     for i in range(x.size):
         grad[i] = curvatures[i] * x[i]
@@ -121,13 +118,14 @@ def quadratic(x, grad, curvatures):
 
 
 class LbfgsOverTraffic:
-    """An iteration of rmsprop-lbfgs over the words it moves, at the speed of a simple loop. Floor: 1, aim: 1.3.
+    """Time of an iteration of rmsprop-lbfgs relative to moving its vectors in a simple loop. Floor: 1, aim: 1.3.
 
-    With m pairs these are, each vector read or written once in every pass that an inner product makes necessary:
+    Every inner product makes a pass over its vectors necessary, which reads or writes each of them once. With m pairs
+    these passes move
 
-    * 13 an evaluation: the point, the objective, max|g| with the slope, the best point and its gradient;
-    * 13 for S, M, x, g and the new pair; 2 for gamma; 3 + 4 + 4 for the first, middle and last pass of the two-loop
-      recursion, and 4 for each of its other 2*(m - 1) passes: v <- v + c*s with the inner product that comes next.
+    * 13 vectors per evaluation: the point, the objective, max|g| with the slope, the best point and its gradient;
+    * 13 per iteration for S, M, x, g and the new pair; 2 for gamma; 3 + 4 + 4 for the first, middle and last pass of
+      the two-loop recursion, and 4 for each of its other 2*(m - 1) passes: v <- v + c*s with the next inner product.
     """
 
     params = (("float32", "float64"),)
@@ -150,7 +148,7 @@ class LbfgsOverTraffic:
         return 13 * result.nfev + per_iteration * result.nit
 
     def track_iteration(self, dtype):
-        few, many = self.memory + 2, 2 * self.memory + 2  # all pairs are there after `memory` iterations
+        few, many = self.memory + 2, 2 * self.memory + 2  # after `memory` iterations all pairs are in use
         x, g, s = self.x0.copy(), np.ones_like(self.x0), np.ones_like(self.x0)
         small = self.x0.dtype.type(1e-12)
         results = [self.run(k) for k in (few, many)]

@@ -1,6 +1,6 @@
-"""What a user waits for once in a process: imports, and the first result of a new objective.
+"""What users wait for once in a process: imports, and the first result of a new objective.
 
-Every sample is a new process. The numbers include the start of Numba, which no library upon it can avoid.
+Every sample is a new process. The numbers include the start of Numba, which no library that uses it can avoid.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def first_result(method):
 
 
 class Import:
-    """Floor: the import of nothing. `import rmsprop_nb` loads neither NumPy nor Numba before something is used."""
+    """Floor: importing nothing. `import rmsprop_nb` loads neither NumPy nor Numba before something is used."""
 
     repeat = (3, 5, 10.0)
 
@@ -68,35 +68,72 @@ class Import:
         return "import scipy.optimize"
 
 
+IMPORTS = {  # our import, and the imports that it cannot avoid
+    "rmsprop_nb": ("import rmsprop_nb", "pass"),
+    "minimize": ("from rmsprop_nb import minimize", "import numba, scipy.optimize"),
+}
+
+COUNT_MODULES = """
+import sys
+{1}
+before = set(sys.modules)
+{0}
+print(sum(name.partition(".")[0] != "rmsprop_nb" for name in set(sys.modules) - before))
+"""
+
+
+class ImportOverFloor:
+    """Our imports in a new process relative to importing the libraries that they need. Floor: 1."""
+
+    params = (tuple(IMPORTS),)
+    param_names = ("name",)
+
+    def track_time(self, name):
+        ours, floor = IMPORTS[name]
+        return compare(lambda: python(ours), lambda: python(floor), rounds=3)
+
+    def track_modules(self, name):
+        """Count the modules of other packages that our import loads beyond those of the floor."""
+        return int(python(COUNT_MODULES.format(*IMPORTS[name])))
+
+    track_time.unit = "times the floor"
+    track_modules.unit = "modules"
+
+
+def python(code, **environment):
+    """Run code in a new process and return what it prints."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True).stdout
+
+
 class LoopOnDisk:
-    """A machine where the library has been used before: its compiled code is in ``cache``. No benchmark by itself."""
+    """Base class: a machine where the library has been used before, so that its compiled code is in `cache`."""
 
     def setup(self, method, *_):
         self.cache = tempfile.mkdtemp()
-        self.run(first_result(method))
+        self.python(first_result(method))
 
     def teardown(self, *_):
         shutil.rmtree(self.cache, ignore_errors=True)
 
-    def run(self, code):
-        environment = {**os.environ, "NUMBA_CACHE_DIR": self.cache}
-        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    def python(self, code):
+        python(code, NUMBA_CACHE_DIR=self.cache)
 
 
 class FirstResult(LoopOnDisk):
-    """Floor: the class Numba below, what the same takes without this library."""
+    """Floor: the class Numba below, which does the same without this library."""
 
     params = (tuple(METHODS),)
     param_names = ("method",)
     repeat = (2, 3, 20.0)
 
     def timeraw_loop_on_disk(self, method):
-        """A new objective on a machine where the library has been used before."""
+        """Minimize a new objective on a machine where the library has been used before."""
         return first_result(method), f"import os; os.environ['NUMBA_CACHE_DIR'] = {self.cache!r}"
 
 
 class VeryFirstResult:
-    """The same on a machine where the library has never been used: the loop compiles as well. Floor: the same."""
+    """The same on a machine where the library has never been used, so that the loop compiles too. Floor: the same."""
 
     params = (tuple(METHODS),)
     param_names = ("method",)
@@ -118,7 +155,7 @@ def bowl(x, grad):
 
 
 class Numba:
-    """The floor of a first result: Numba compiles one small function, and SciPy is there."""
+    """The floor of a first result: Numba compiles one small function, and SciPy is imported."""
 
     repeat = (2, 3, 20.0)
 
@@ -158,9 +195,10 @@ OTHERS = {"numba": NUMBA_ALONE, "optax": TWO_STEPS_OF_OPTAX, "torch": TWO_STEPS_
 
 
 class FirstResultOverPeer(LoopOnDisk):
-    """A new objective minimized in a new process, our loop being on disk, over two steps of another library in one.
+    """First result for a new objective in a new process, relative to two steps of another library in a new process.
 
-    Floor: 1 for "numba", which is Numba and SciPy without this library. Aims: 1.1 of optax, 0.4 of torch.
+    Our compiled loop is on disk. Floor: 1 for "numba", which is Numba and SciPy without this library. Aims: 1.1 of
+    optax's time, 0.4 of torch's.
     """
 
     params = (tuple(METHODS), tuple(OTHERS))
@@ -172,6 +210,6 @@ class FirstResultOverPeer(LoopOnDisk):
         super().setup(method)
 
     def track_time(self, method, other):
-        return compare(lambda: self.run(first_result(method)), lambda: self.run(OTHERS[other]), rounds=5)
+        return compare(lambda: self.python(first_result(method)), lambda: self.python(OTHERS[other]), rounds=5)
 
     track_time.unit = "of the other's time"

@@ -1,4 +1,4 @@
-"""The update: the kernels alone, called from Python as a loop of one's own calls them, and by `RMSprop.step`."""
+"""The update: the kernels alone, called from Python, and `RMSprop.step`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import os
 import numpy as np
 
 from benchmarks._kernels import VARIANTS, Vectors, step_call, update_call
+from rmsprop_nb import RMSprop
 
 HUGE = 10**8
 THREADS_FROM = 10**5
 
 
 def skip_if_huge(n):
-    """Some gigabytes are not for every machine."""
+    """Skip arrays of some gigabytes unless they were asked for."""
     if n == HUGE and "RMSPROP_NB_BENCH_HUGE" not in os.environ:
         raise NotImplementedError
 
 
 class Update:
-    """Floor: one sqrt and one division an element in cache, five words an element in memory; ratios.py has them."""
+    """Floor per element: one square root and one division in cache, five words moved in memory. See ratios.py."""
 
     params = (tuple(VARIANTS), ("float32", "float64"), (10, 10**3, 10**5, 10**6, 10**7, HUGE), ("serial", "parallel"))
     param_names = ("variant", "dtype", "n", "threads")
@@ -28,7 +29,7 @@ class Update:
 
     def setup(self, variant, dtype, n, threads):
         skip_if_huge(n)
-        if threads == "parallel" and n < THREADS_FROM:  # waking threads takes longer than the work
+        if threads == "parallel" and n < THREADS_FROM:  # threads take longer to wake than to work
             raise NotImplementedError
         vectors = Vectors.random(n, dtype, VARIANTS[variant])
         self.update = update_call(VARIANTS[variant], vectors, threads == "parallel")
@@ -38,7 +39,7 @@ class Update:
 
 
 class Step:
-    """`RMSprop.step` on one array. Floor: that of Update; what is above it are the checks."""
+    """`RMSprop.step` on one array. Floor: that of Update; the rest are checks."""
 
     params = (("checked", "unchecked"), ("float32", "float64"), (10, 10**3, 10**5, 10**6, 10**7))
     param_names = ("gradients", "dtype", "n")
@@ -53,14 +54,12 @@ class Step:
 
 
 class StepOfMany:
-    """`RMSprop.step` on many small arrays in a dict, each time with other gradients. Floor: as many kernel calls."""
+    """`RMSprop.step` on a dict of many small arrays, with new gradients each time. Floor: as many kernel calls."""
 
     params = ((1, 10, 100),)
     param_names = ("arrays",)
 
     def setup(self, arrays):
-        from rmsprop_nb import RMSprop
-
         self.optimizer = RMSprop()
         self.params = {f"W{k}": np.ones((5, 2)) for k in range(arrays)}
         self.grads = [{name: np.ones((5, 2)) for name in self.params} for _ in range(2)]

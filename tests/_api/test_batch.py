@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from marks import needs_jit
 from numba import njit
-from objectives import ARGS, FORMS, as_python
+from objectives import ARGS, FORMS, as_python, decay
 from scipy.optimize import curve_fit
 
 from rmsprop_nb import Status, minimize, minimize_batch, multistart, schedules
 from rmsprop_nb._numba.decorators import JIT_ENABLED
 
-needs_jit = pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, and the JIT is disabled")
-
 RNG = np.random.default_rng(11)
 STARTS = RNG.normal(size=(23, 3))
 T = np.linspace(0.0, 4.0, 20)
-
-
-@njit(error_model="numpy")
-def decay(p, grad, t, y, weight):
-    f = 0.0
-    grad[:] = 0.0
-    for i in range(t.size):
-        e = np.exp(-p[1] * t[i])
-        r = p[0] * e + p[2] - y[i]
-        f += weight * r * r
-        grad[0] += 2.0 * weight * r * e
-        grad[1] -= 2.0 * weight * r * p[0] * t[i] * e
-        grad[2] += 2.0 * weight * r
-    return f
 
 
 def decays(count):
@@ -62,11 +47,11 @@ def test_bits_are_those_of_one_at_a_time(method, options, bounds, workers):
         pytest.skip("NumPy's dot products, which compiled code does not use, depend on how rows are aligned")
     y, weight = decays(23)
     batch = minimize_batch(
-        decay, STARTS, (T,), batch_args=(y, weight), jac="inplace", method=method, bounds=bounds, options=options,
+        decay, STARTS, (T,), batch_args=(weight, y), jac="inplace", method=method, bounds=bounds, options=options,
         workers=workers,
     )  # fmt: skip
     singles = [
-        minimize(decay, STARTS[k], (T, y[k], weight[k]), method, "inplace", bounds, options=options) for k in range(23)
+        minimize(decay, STARTS[k], (T, weight[k], y[k]), method, "inplace", bounds, options=options) for k in range(23)
     ]
     assert_one_by_one(batch, singles)
     assert batch.best == np.argmin(batch.fun)
@@ -86,7 +71,7 @@ def test_every_form(form, python):
 def test_a_hundred_thousand_decay_curves():
     y, _ = decays(100_000)
     starts = np.tile([1.0, 1.0, 0.0], (len(y), 1))
-    result = minimize_batch(decay, starts, (T,), batch_args=(y, np.ones(len(y))), jac="inplace", workers=2)
+    result = minimize_batch(decay, starts, (T,), batch_args=(np.ones(len(y)), y), jac="inplace", workers=2)
     assert result.success.all()
     assert len(repr(result).splitlines()) == 3
     for k in range(0, len(y), 10_000):
@@ -157,13 +142,13 @@ def test_one_problems_trouble_is_its_own(python, workers):
 def test_schedule_is_followed():
     run = {"jac": "inplace", "options": {"learning_rate": schedules.exponential_decay(0.1, 5, 0.5), "maxiter": 12}}
     y, weight = decays(3)
-    found = minimize_batch(decay, np.ones((3, 3)), (T,), batch_args=(y, weight), **run)
-    singles = [minimize(decay, np.ones(3), (T, y[k], weight[k]), **run) for k in range(3)]
+    found = minimize_batch(decay, np.ones((3, 3)), (T,), batch_args=(weight, y), **run)
+    singles = [minimize(decay, np.ones(3), (T, weight[k], y[k]), **run) for k in range(3)]
     assert_one_by_one(found, singles)
     assert (found.x != 1.0).all()
     run["options"]["maxiter"] = 10**7
     with pytest.raises(ValueError, match="schedule needs maxiter of at most 1000000, got 10000000"):
-        minimize_batch(decay, np.ones((3, 3)), (T,), batch_args=(y, weight), **run)
+        minimize_batch(decay, np.ones((3, 3)), (T,), batch_args=(weight, y), **run)
 
 
 def test_float32_stays_float32():
@@ -190,7 +175,7 @@ def test_second_batch_compiles_nothing():
     y, weight = decays(3)
     misses = []
     for _ in range(2):
-        minimize_batch(decay, STARTS[:3], (T,), batch_args=(y, weight), jac="inplace")
+        minimize_batch(decay, STARTS[:3], (T,), batch_args=(weight, y), jac="inplace")
         misses.append(_objective._compile_adapter.cache_info().misses)
     assert misses[0] == misses[1]
 

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from numba import njit
+from objectives import bowl
 
 from rmsprop_nb import __main__ as command
 from rmsprop_nb._cli.bench import find, report, time_objective
@@ -34,12 +34,6 @@ def module(tmp_path, monkeypatch):
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     return name
-
-
-@njit
-def bowl(x, grad):
-    grad[:] = x
-    return 0.5 * np.sum(x * x)
 
 
 def test_fractions_add_up():

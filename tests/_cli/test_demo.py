@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from processes import run_python
 
 from rmsprop_nb import __main__ as command
 from rmsprop_nb import __version__
@@ -20,12 +19,6 @@ from rmsprop_nb.datasets import NIST_NAMES, load_breast_cancer, load_nist
 
 FACTS = ["rmsprop_nb", "Python", "NumPy", "SciPy", "Numba", "llvmlite", "numba-cuda"]
 FACTS += ["CPU", "threads", "threading layers", "CUDA", "compiled code"]
-
-
-def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rmsprop_nb", *arguments], capture_output=True, text=True, check=False, timeout=300
-    )
 
 
 def row(output: str, start: str) -> list[str]:
@@ -212,7 +205,7 @@ def test_output_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 def test_quick_demo_runs() -> None:
-    run = run_command("demo", "--quick")
+    run = run_python("-m", "rmsprop_nb", "demo", "--quick")
     assert (run.returncode, run.stderr) == (0, "")
     headings = ["NONLINEAR REGRESSION", *_demo.QUICK_SETS, "Solved ", "LOGISTIC REGRESSION", "What was shown"]
     positions = [run.stdout.index(f"\n{heading}") for heading in headings]
@@ -221,7 +214,7 @@ def test_quick_demo_runs() -> None:
 
 
 def test_info_runs() -> None:
-    run = run_command("info")
+    run = run_python("-m", "rmsprop_nb", "info")
     assert (run.returncode, run.stderr) == (0, "")
     assert [line[:18].strip() for line in run.stdout.splitlines()] == FACTS
     assert row(run.stdout, "rmsprop_nb ") == [__version__]
@@ -229,7 +222,7 @@ def test_info_runs() -> None:
 
 
 def test_wrong_command_is_refused() -> None:
-    run = run_command("dmo")
+    run = run_python("-m", "rmsprop_nb", "dmo")
     assert run.returncode == 2
     assert "'demo', 'bench', 'info'" in run.stderr or "demo, bench, info" in run.stderr
 

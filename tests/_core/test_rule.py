@@ -6,16 +6,14 @@ import re
 
 import numpy as np
 import pytest
+from marks import needs_jit
 from numba import jit
 from variants import DTYPES, SIZES, VARIANTS
 
 from rmsprop_nb._core.options import RmspropOptions
 from rmsprop_nb._kernels.update import make_parallel_update, make_update
 from rmsprop_nb._kernels.vectors import clip, dot, max_abs, max_abs_difference, projected_max_abs
-from rmsprop_nb._numba.decorators import JIT_ENABLED
 from rmsprop_nb.testing import reference_rmsprop
-
-needs_jit = pytest.mark.skipif(not JIT_ENABLED, reason="looks at compiled code, and the JIT is disabled")
 
 
 def gradients(n, steps, dtype):

@@ -17,239 +17,20 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-
-__all__ = ["Launch", "Module", "PTXError", "address_in", "run"]
-
-WARP = 32
-SECTOR = 32
-GRAIN = 2  # bytes, to which races are told apart
-LOCAL = 1  # region of the local memory, of which each thread has its own
-SHARED = 2  # of which each block has its own
-FIRST_REGION = 16
-FIRST_REACHABLE = 4096  # regions of arrays that are no arguments
-NOBODY, SEVERAL = -1, -2  # who has touched a place
-
-TYPES = {
-    "pred": np.bool_, "b8": np.uint8, "b16": np.uint16, "b32": np.uint32, "b64": np.uint64,
-    "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64,
-    "s8": np.int8, "s16": np.int16, "s32": np.int32, "s64": np.int64,
-    "f16": np.float16, "f32": np.float32, "f64": np.float64,
-}  # fmt: skip
-WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-WIDER = {np.int16: np.int32, np.uint16: np.uint32, np.int32: np.int64, np.uint32: np.uint64}
-
-
-class PTXError(Exception):
-    """The code does what it must not, or what this interpreter does not know."""
-
-
-# -- reading ----------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-    """``@guard op.modifiers args``."""
-
-    guard: str | None
-    op: str
-    modifiers: tuple[str, ...]
-    args: tuple[str, ...]
-    text: str
-
-    @property
-    def type(self) -> Any:
-        """The last type among the modifiers: that of the operands, or of the result of a conversion."""
-        return next((TYPES[m] for m in reversed(self.modifiers) if m in TYPES), None)
-
-
-@dataclasses.dataclass
-class Function:
-    """An entry, or a function that is called."""
-
-    params: list[str]
-    code: list[Instruction]
-    labels: dict[str, int]
-    registers: dict[str, Any]  # prefix of a name, and what is kept in it
-    local_bytes: int
-
-
-class Module:
-    """The functions of a PTX text; the kernel is the only `entry`."""
-
-    def __init__(self, text: str) -> None:
-        text = re.sub(r"//[^\n]*", "", text)
-        self.shared, self.shared_bytes = _shared(text)
-        self.functions: dict[str, Function] = {}
-        self.entry = ""
-        for match in re.finditer(r"\.(entry|func)\b([^{;]*)\{", text):
-            body = text[match.end() : _closing(text, match.end())]
-            head = re.sub(r"^\s*\([^)]*\)", "", match[2])  # what a function returns
-            name = re.match(r"\s*([\w$]+)", head)[1]  # type: ignore[index]
-            self.functions[name] = _function(re.findall(r"\.param[^,)]*?([\w$]+)\s*(?:\[\d+\])?\s*[,)]", head), body)
-            if match[1] == "entry":
-                self.entry = name
-
-
-def _shared(text: str) -> tuple[dict[str, int], int]:
-    """Where the variables in shared memory begin, and how many bytes there are."""
-    places, end = {}, 0
-    for align, name, size in re.findall(r"\.shared\s+\.align\s+(\d+)\s+\.b8\s+([\w$]+)\[(\d+)\]", text):
-        begin = -(-end // int(align)) * int(align)
-        places[name], end = begin, begin + int(size)
-    return places, end
-
-
-def _closing(text: str, start: int) -> int:
-    depth = 1
-    for match in re.compile(r"[{}]").finditer(text, start):
-        depth += 1 if match[0] == "{" else -1
-        if depth == 0:
-            return match.start()
-    raise PTXError("a brace is not closed")
-
-
-def _function(params: list[str], body: str) -> Function:
-    function = Function(params, [], {}, {}, 0)
-    for statement in _statements(body):
-        label = re.match(r"([$\w]+):\s*", statement)
-        if label:
-            function.labels[label[1]] = len(function.code)
-            statement = statement[label.end() :]
-        if declared := re.match(r"\.reg\s+\.(\w+)\s+(%[a-zA-Z]+)", statement):
-            function.registers[declared[2]] = TYPES[declared[1]]
-        elif local := re.match(r"\.local[^;]*\[(\d+)\]", statement):
-            function.local_bytes = int(local[1])
-        elif statement and not statement.startswith("."):
-            function.code.append(_instruction(statement))
-    return function
-
-
-def _statements(body: str) -> list[str]:
-    """Statements without semicolons. Braces that open a scope go, those of a vector stay; labels are kept apart."""
-    body = re.sub(r"([{,(]\s*)%temp", r"\1_", body)  # an unused half
-    body = re.sub(r"(?m)^\s*[{}]\s*$", "", body)
-    body = re.sub(r"([$\w]+:)(?=\s)", r";\1", body)
-    return [re.sub(r"\s+", " ", part).strip() for part in body.split(";") if part.strip()]
-
-
-def _instruction(text: str) -> Instruction:
-    match = re.match(r"(?:@(!?%\w+)\s+)?([a-z][\w]*)((?:\.\w+)*)\s*(.*)$", text)
-    if match is None:
-        raise PTXError(f"cannot read {text!r}")
-    args = tuple(a.strip() for a in re.findall(r"(?:\{[^}]*\}|\([^)]*\)|\[[^\]]*\]|[^,])+", match[4]) if a.strip())
-    return Instruction(match[1], match[2], tuple(match[3].split(".")[1:]), args, text)
-
-
-# -- memory -----------------------------------------------------------------------------------------------------------
-
-
-def address_in(k: int, offset: int = 0) -> int:
-    """Address of a byte in the k-th array that a kernel is given no argument for, but may reach."""
-    return (FIRST_REACHABLE + k << 32) + offset
-
-
-class Memory:
-    """The arrays that a kernel was given or may reach, each in its own region, and what threads have themselves."""
-
-    def __init__(self, arrays: list[np.ndarray], reachable: Any, blocks: int, threads: int, module: Module) -> None:
-        regions = [*enumerate(arrays, FIRST_REGION), *enumerate(reachable, FIRST_REACHABLE)]
-        self.regions = {k: a.reshape(-1).view(np.uint8) for k, a in regions}
-        self.moved = dict.fromkeys(self.regions, 0)  # sectors of each array, and the fewest that would have done
-        self.least = dict.fromkeys(self.regions, 0)
-        self.block_size = threads // blocks
-        self.shared_bytes = -(-module.shared_bytes // 8) * 8
-        self.regions[SHARED] = np.zeros(self.shared_bytes * blocks, np.uint8)
-        grains = {k: -(-b.size // GRAIN) for k, b in self.regions.items()}
-        self.owners = {k: np.full(count, NOBODY) for k, count in grains.items()}
-        self.last_block = {k: np.zeros(count, np.int64) for k, count in grains.items()}  # of who has touched it
-        self.moment = {k: np.zeros(count, np.int64) for k, count in grains.items()}  # how many barriers were before
-        self.written = {k: np.zeros(count, bool) for k, count in grains.items()}
-        self.barriers = np.zeros(blocks, np.int64)
-        self.local = np.zeros((threads, max(max(f.local_bytes for f in module.functions.values()), 1)), np.uint8)
-        self.requests = self.sectors = self.bytes = 0
-
-    def load(self, where: np.ndarray, dtype: Any, width: int, threads: np.ndarray) -> np.ndarray:
-        """Read `width` elements for each thread; shape (threads, width)."""
-        return self._access(where, np.dtype(dtype), width, threads, None)
-
-    def store(self, where: np.ndarray, values: np.ndarray, threads: np.ndarray) -> None:
-        """Write ``values[t]`` for each thread."""
-        self._access(where, values.dtype, values.shape[1], threads, np.ascontiguousarray(values))
-
-    def _access(self, where: np.ndarray, dtype: Any, width: int, threads: np.ndarray, values: Any) -> Any:
-        size = dtype.itemsize * width
-        if (where % np.uint64(size)).any():
-            raise PTXError(f"misaligned access of {size} bytes")
-        regions, offsets = (where >> np.uint64(32)).astype(np.int64), (where & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        found = np.zeros((threads.size, size), np.uint8)
-        for region in np.unique(regions):
-            here = regions == region
-            memory = self.local if region == LOCAL else self.regions.get(int(region))
-            if memory is None:
-                raise PTXError(f"access to an address in no array, {int(where[here][0]):#x}")
-            room = self.shared_bytes if region == SHARED else memory.shape[-1]
-            if offsets[here].min() < 0 or offsets[here].max() + size > room:
-                raise PTXError(f"out of bounds: {size} bytes at {offsets[here].max()} of {room}")
-            if region == SHARED:
-                offsets = np.where(here, offsets + threads // self.block_size * self.shared_bytes, offsets)
-            bytes_of = offsets[here][:, None] + np.arange(size)
-            place = (threads[here][:, None], bytes_of) if region == LOCAL else bytes_of
-            if region >= FIRST_REGION:
-                self._count(int(region), offsets[here], size, threads[here])
-            if region != LOCAL:
-                self._look_for_race(int(region), offsets[here], size, threads[here], values is not None)
-            if values is None:
-                found[here] = memory[place]
-            else:
-                memory[place] = values.view(np.uint8).reshape(threads.size, size)[here]
-        return found.view(dtype) if values is None else None
-
-    def _count(self, region: int, offsets: np.ndarray, size: int, threads: np.ndarray) -> None:
-        """Requests of warps, and the sectors of 32 bytes that they touch."""
-        warps = threads // WARP
-        distinct = np.unique(np.unique(warps * 2**40 + offsets) // 2**40, return_counts=True)[1]
-        sectors = np.unique(warps * 2**40 + offsets // SECTOR).size
-        self.moved[region] += sectors
-        self.least[region] += int(np.sum(-(-distinct * size // SECTOR)))
-        self.requests += distinct.size
-        self.sectors += sectors
-        self.bytes += size * threads.size
-
-    def _look_for_race(self, region: int, offsets: np.ndarray, size: int, threads: np.ndarray, writes: bool) -> None:
-        grains = -(-size // GRAIN)
-        words = (offsets[:, None] // GRAIN + np.arange(grains)).reshape(-1)
-        who = np.repeat(threads, grains)
-        block = who // self.block_size
-        owner, written = self.owners[region], self.written[region]
-        last_block, moment = self.last_block[region], self.moment[region]
-        past = words[(last_block[words] == block) & (moment[words] < self.barriers[block])]  # a barrier was in between
-        owner[past] = NOBODY
-        written[past] = False
-        others = (owner[words] != NOBODY) & (owner[words] != who)
-        if (others & (written[words] | writes)).any() or (writes and np.unique(words).size < np.unique(who).size):
-            raise PTXError(f"race: two threads touch the same place of region {region}, and one writes")
-        owner[words] = np.where(others, SEVERAL, who)
-        if not writes and np.unique(words).size < words.size:
-            distinct, first, count = np.unique(words, return_index=True, return_counts=True)
-            owner[distinct] = np.where(count > 1, SEVERAL, owner[words[first]])
-        last_block[words], moment[words] = block, self.barriers[block]
-        written[words] |= writes
-
-    def atomic(self, where: np.ndarray, values: np.ndarray, operation: Any) -> np.ndarray:
-        """Combine one value after another with what stands there; return what stood there before."""
-        before = np.empty_like(values)
-        for k, (address, value) in enumerate(zip(where.tolist(), values, strict=True)):
-            memory = self.regions[address >> 32]
-            offset = address & 0xFFFFFFFF
-            if offset % values.itemsize or offset + values.itemsize > memory.size:
-                raise PTXError("misaligned or out of bounds: an atomic operation")
-            cell = memory[offset : offset + values.itemsize].view(values.dtype)
-            before[k] = cell[0]
-            cell[0] = operation(cell[0], value)
-        return before
-
-
-# -- running ----------------------------------------------------------------------------------------------------------
+from ptx_arithmetic import (
+    ARITHMETIC,
+    COMPARE,
+    WIDER,
+    WORDS,
+    as_type,
+    flushed,
+    fused_32,
+    fused_64,
+    fused_odd,
+    round_down,
+)
+from ptx_memory import FIRST_REGION, LOCAL, SECTOR, SHARED, Memory
+from ptx_text import TYPES, Function, Instruction, Module, PTXError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -388,7 +169,7 @@ class Frame:
         """Value of an operand for the active threads."""
         dtype = np.dtype(dtype)
         if operand in self.registers:
-            return _as_type(self.registers[operand][self.active], dtype)
+            return as_type(self.registers[operand][self.active], dtype)
         if operand in self.special:
             value = self.special[operand]
             return np.broadcast_to(value, self.count)[self.active].astype(dtype)
@@ -415,7 +196,7 @@ class Frame:
             self.registers[register] = np.zeros(self.count, kept)
         if values.dtype.kind in "iu" and values.itemsize < kept.itemsize:
             values = values.astype(np.dtype(f"{values.dtype.kind}{kept.itemsize}"))
-        self.registers[register][self.active] = _as_type(values, kept)
+        self.registers[register][self.active] = as_type(values, kept)
 
     def _address(self, operand: str) -> np.ndarray:
         match = re.fullmatch(r"\[\s*([%\w$.]+)\s*(?:\+\s*(-?\d+))?\s*\]", operand)
@@ -430,7 +211,7 @@ class Frame:
             name = re.match(r"\[([\w$]+)", i.args[1])[1]  # type: ignore[index]
             values = self.params[name][self.active]
             self.set(
-                i.args[0], _as_type(values, np.dtype(i.type)) if values.dtype.kind == "f" else values.astype(i.type)
+                i.args[0], as_type(values, np.dtype(i.type)) if values.dtype.kind == "f" else values.astype(i.type)
             )
             return
         names = _items(i.args[0])
@@ -503,9 +284,9 @@ class Frame:
     def _arithmetic(self, i: Instruction) -> None:
         values = [self.get(a, i.type) for a in i.args[1:]]
         if "ftz" in i.modifiers:
-            values = [_flushed(v) for v in values]
+            values = [flushed(v) for v in values]
         result = np.asarray(ARITHMETIC[i.op](*values)).astype(i.type)
-        self.set(i.args[0], _flushed(result) if "ftz" in i.modifiers else result)
+        self.set(i.args[0], flushed(result) if "ftz" in i.modifiers else result)
 
     def _mul(self, i: Instruction) -> None:
         a, b = (self.get(name, i.type) for name in i.args[1:])
@@ -522,7 +303,7 @@ class Frame:
     def _fma(self, i: Instruction) -> None:
         a, b, c = (self.get(name, i.type) for name in i.args[1:])
         if a.dtype == np.float32:
-            self.set(i.args[0], _round_down(_fused_odd(a, b, c)) if "rm" in i.modifiers else fused_32(a, b, c))
+            self.set(i.args[0], round_down(fused_odd(a, b, c)) if "rm" in i.modifiers else fused_32(a, b, c))
         else:
             self.set(i.args[0], fused_64(a, b, c))
 
@@ -590,89 +371,3 @@ class Frame:
 def _items(text: str) -> list[str]:
     """The names within braces or parentheses, or the name itself."""
     return [name.strip() for name in text.strip("{}() ").split(",") if name.strip()]
-
-
-def _as_type(values: np.ndarray, dtype: Any) -> np.ndarray:
-    """The same bits as another type; the lower ones where that is smaller."""
-    if values.dtype == dtype:
-        return values
-    if values.itemsize == dtype.itemsize:
-        return values.view(dtype)
-    if values.dtype == np.bool_ or dtype == np.bool_ or values.dtype.kind == "f":
-        return values.astype(dtype)
-    words = values.view(WORDS[values.itemsize]).astype(WORDS[dtype.itemsize])
-    return words.view(dtype)
-
-
-def _flushed(values: np.ndarray) -> np.ndarray:
-    """Subnormal numbers become zero."""
-    return np.where(np.abs(values) < np.finfo(values.dtype).smallest_normal, np.copysign(values * 0, values), values)
-
-
-def _fused_odd(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """``a*b + c`` of float32 in float64, rounded to odd so that a second rounding does no harm.
-
-    S. Boldo, G. Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", IEEE
-    Trans. Computers 57 (2008).
-    """
-    product, c = a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64)
-    total = product + c
-    part = total - product
-    error = (product - (total - part)) + (c - part)
-    bits = total.view(np.int64)
-    even = np.isfinite(total) & (error != 0) & (bits % 2 == 0)
-    return np.where(even, np.where((error > 0) == (total > 0), bits + 1, bits - 1), bits).view(np.float64)
-
-
-def fused_32(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """``a*b + c`` of float32, rounded once."""
-    return _fused_odd(a, b, c).astype(np.float32)
-
-
-def _round_down(exact: np.ndarray) -> np.ndarray:
-    nearest = exact.astype(np.float32)
-    return np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
-
-
-def fused_64(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """``a*b + c`` of float64 with the error of the product (T. J. Dekker, Numer. Math. 18, 1971), rounded twice."""
-    product = a * b
-    a_high, b_high = (v * 134217729.0 - (v * 134217729.0 - v) for v in (a, b))
-    a_low, b_low = a - a_high, b - b_high
-    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    total = product + c
-    part = total - product
-    rest = (product - (total - part)) + (c - part)
-    fused = total + (error + rest)
-    return np.where(np.isfinite(fused), fused, total)
-
-
-COMPARE = {
-    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
-}  # fmt: skip
-
-
-def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return a / b if a.dtype.kind == "f" else np.trunc(a / b)
-
-
-ARITHMETIC = {
-    "add": np.add,
-    "sub": np.subtract,
-    "div": _quotient,
-    "rem": np.fmod,
-    "min": lambda a, b: np.fmin(a, b) if a.dtype.kind == "f" else np.minimum(a, b),
-    "max": lambda a, b: np.fmax(a, b) if a.dtype.kind == "f" else np.maximum(a, b),
-    "neg": np.negative,
-    "abs": np.abs,
-    "not": np.invert,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
-    "sqrt": np.sqrt,
-    "rcp": np.reciprocal,
-    "rsqrt": lambda a: 1.0 / np.sqrt(a.astype(np.float64)),
-    "ex2": lambda a: np.exp2(a.astype(np.float64)),
-    "lg2": lambda a: np.log2(a.astype(np.float64)),
-    "copysign": lambda a, b: np.copysign(b, a),
-}

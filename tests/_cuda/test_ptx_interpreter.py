@@ -6,9 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from cuda_offline import ptx
 from numba import cuda, float32, types, uint64
-from ptx_interpreter import PTXError, address_in, run
+from offline_compiler import ptx
+from ptx_interpreter import run
+from ptx_memory import address_in
+from ptx_text import PTXError
 
 from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._cuda.update import make_update

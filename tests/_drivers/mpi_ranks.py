@@ -1,4 +1,4 @@
-"""What is checked on real MPI ranks: mpiexec -n 2 python -m mpi4py tests/mpi_ranks.py
+"""What is checked on real MPI ranks: PYTHONPATH=tests mpiexec -n 2 python -m mpi4py tests/_drivers/mpi_ranks.py
 
 Every check runs on all ranks and asserts on each. test_mpi.py starts this and looks at the outcome.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from minibatch_runs import python_ridge, ridge_inplace
 from mpi4py import MPI
-from numba import njit
 
 from rmsprop_nb import RankError, Status, minimize, minimize_minibatch, schedules
 
@@ -24,26 +24,15 @@ N_ROWS = 101
 CUTS = [0, *np.linspace(1, N_ROWS, SIZE).astype(int)] if SIZE > 1 else [0, N_ROWS]  # the first rank has one row
 HERE = slice(CUTS[RANK], CUTS[RANK + 1])
 COUNT = HERE.stop - HERE.start
+L2 = 1e-3
 
 _rng = np.random.default_rng(0)
 A = _rng.normal(size=(N_ROWS, 3))
 B = A @ np.array([1.0, -2.0, 3.0]) + 0.1 * _rng.normal(size=N_ROWS)
 
 
-@njit
-def misfit(x, grad, a, b):
-    r = a @ x - b
-    grad[:] = a.T @ r / b.size + 1e-3 * x
-    return 0.5 * np.mean(r**2) + 0.5e-3 * np.sum(x**2)
-
-
-def python_misfit(x, a, b):
-    r = a @ x - b
-    return 0.5 * np.mean(r**2) + 0.5e-3 * np.sum(x**2), a.T @ r / b.size + 1e-3 * x
-
-
-def value(x, a, b):
-    return python_misfit(x, a, b)[0]
+def value(x, a, b, l2):
+    return python_ridge(x, a, b, l2)[0]
 
 
 def same_everywhere(result):
@@ -62,8 +51,8 @@ def fails_on_all(on_last, text, run):
     assert str(caught.value).startswith(f"rank {LAST}: ") == (RANK != LAST)
 
 
-def shared(fun=misfit, x0=(0.0, 0.0, 0.0), jac="inplace", **kwargs):
-    return minimize(fun, np.array(x0), (A[HERE], B[HERE]), jac=jac, comm=COMM, weight=COUNT, **kwargs)
+def shared(fun=ridge_inplace, x0=(0.0, 0.0, 0.0), jac="inplace", **kwargs):
+    return minimize(fun, np.array(x0), (A[HERE], B[HERE], L2), jac=jac, comm=COMM, weight=COUNT, **kwargs)
 
 
 def check_minimize_is_that_of_one_process():
@@ -71,7 +60,7 @@ def check_minimize_is_that_of_one_process():
         method = "rmsprop-lbfgs" if "memory" in options else "rmsprop"
         for bounds in (None, [(0.0, 2.0)] * 3):
             run = {"method": method, "bounds": bounds, "options": options}
-            alone = minimize(misfit, np.zeros(3), (A, B), jac="inplace", **run)
+            alone = minimize(ridge_inplace, np.zeros(3), (A, B, L2), jac="inplace", **run)
             found = shared(**run)
             same_everywhere(found)
             np.testing.assert_allclose(found.x, alone.x, rtol=0.0, atol=1e-6)
@@ -80,7 +69,7 @@ def check_minimize_is_that_of_one_process():
 
 def check_every_form_of_the_objective():
     expected = shared().x
-    for fun, jac in ((python_misfit, True), (value, "3-point"), (misfit, "inplace")):
+    for fun, jac in ((python_ridge, True), (value, "3-point"), (ridge_inplace, "inplace")):
         found = shared(fun, jac=jac)
         same_everywhere(found)
         np.testing.assert_allclose(found.x, expected, atol=1e-4)
@@ -89,7 +78,7 @@ def check_every_form_of_the_objective():
 def check_float32():
     a, b = A[HERE].astype(np.float32), B[HERE].astype(np.float32)
     run = {"jac": "inplace", "options": {"gtol": 1e-3}}
-    found = minimize(misfit, np.zeros(3, np.float32), (a, b), comm=COMM, weight=COUNT, **run)
+    found = minimize(ridge_inplace, np.zeros(3, np.float32), (a, b, L2), comm=COMM, weight=COUNT, **run)
     same_everywhere(found)
     assert found.success
     assert found.x.dtype == np.float32
@@ -103,9 +92,9 @@ def check_resumed():
     np.testing.assert_array_equal(resumed.state.arrays.x, whole.state.arrays.x)
 
 
-def batches(fun=misfit, jac="inplace", **kwargs):
+def batches(fun=ridge_inplace, jac="inplace", **kwargs):
     settings = {"batch_size": 8, "epochs": 5, "rng": 7, **kwargs}
-    return minimize_minibatch(fun, np.zeros(3), (A[HERE], B[HERE]), jac=jac, comm=COMM, **settings)
+    return minimize_minibatch(fun, np.zeros(3), (A[HERE], B[HERE]), (L2,), jac=jac, comm=COMM, **settings)
 
 
 def check_batches_are_those_of_one_process():
@@ -117,7 +106,7 @@ def check_batches_are_those_of_one_process():
         {"batch_size": 1000},
     ):
         settings = {"batch_size": 8, "epochs": 5, "rng": 7, **kwargs}
-        alone = minimize_minibatch(misfit, np.zeros(3), (A, B), jac="inplace", **settings)
+        alone = minimize_minibatch(ridge_inplace, np.zeros(3), (A, B), (L2,), jac="inplace", **settings)
         found = batches(**kwargs)
         same_everywhere(found)
         np.testing.assert_allclose(found.x, alone.x, rtol=1e-7, atol=1e-9)
@@ -129,7 +118,7 @@ def check_validation():
     held_out = (A[HERE] + 1.0, B[HERE])
     settings = {"batch_size": 8, "epochs": 20, "rng": 7, "patience": 2, "learning_rate": 0.5}
     alone = minimize_minibatch(
-        misfit, np.zeros(3), (A, B), jac="inplace", validation=(A + 1.0, B), **settings
+        ridge_inplace, np.zeros(3), (A, B), (L2,), jac="inplace", validation=(A + 1.0, B), **settings
     )  # fmt: skip
     found = batches(validation=held_out, **settings)
     same_everywhere(found)
@@ -145,25 +134,25 @@ def check_batches_are_resumed():
 
 
 def check_data_of_minimize_are_args_with_their_weight():
-    found = minimize(misfit, np.zeros(3), jac="inplace", comm=COMM, data=(A[HERE], B[HERE]))
+    found = minimize(ridge_inplace, np.zeros(3), L2, jac="inplace", comm=COMM, data=(A[HERE], B[HERE]))
     np.testing.assert_array_equal(found.x, shared().x)
 
 
 def check_deterministic_runs_have_the_bits_of_one_process():
     ends = np.array([0, 17, 33, 48])[[0, *range(4 - SIZE, 4)]] * N_ROWS // 48 if SIZE > 1 else [0, N_ROWS]
     here = slice(ends[RANK], ends[RANK + 1])
-    for fun, jac in ((misfit, "inplace"), (python_misfit, True)):
+    for fun, jac in ((ridge_inplace, "inplace"), (python_ridge, True)):
         for options in ({}, {"learning_rate": 0.05, "maxiter": 50}):
             run = {"jac": jac, "options": options, "deterministic": True}
-            alone = minimize(fun, np.zeros(3), data=(A, B), **run)
-            found = minimize(fun, np.zeros(3), data=(A[here], B[here]), comm=COMM, **run)
+            alone = minimize(fun, np.zeros(3), L2, data=(A, B), **run)
+            found = minimize(fun, np.zeros(3), L2, data=(A[here], B[here]), comm=COMM, **run)
             same_everywhere(found)
             assert (found.x.tobytes(), found.fun, found.nit) == (alone.x.tobytes(), alone.fun, alone.nit)
         for chosen in ({}, {"shuffle": False}, {"batch_size": 1000, "learning_rate": 0.01}):
             run = {"jac": jac, "batch_size": 20, "epochs": 4, "rng": 7, "deterministic": True, **chosen}
             held_out, mine = (A + 1.0, B), (A[here] + 1.0, B[here])
-            alone = minimize_minibatch(fun, np.zeros(3), (A, B), validation=held_out, **run)
-            found = minimize_minibatch(fun, np.zeros(3), (A[here], B[here]), validation=mine, comm=COMM, **run)
+            alone = minimize_minibatch(fun, np.zeros(3), (A, B), (L2,), validation=held_out, **run)
+            found = minimize_minibatch(fun, np.zeros(3), (A[here], B[here]), (L2,), validation=mine, comm=COMM, **run)
             same_everywhere(found)
             for name in ("x", "fun", "jac", "epoch_fun", "validation_fun"):
                 np.testing.assert_array_equal(found[name], alone[name])
@@ -172,7 +161,9 @@ def check_deterministic_runs_have_the_bits_of_one_process():
 def check_deterministic_runs_need_whole_blocks():
     if SIZE > 1:
         with pytest.raises(ValueError, match="got an end of rank 0 at row 1 of all; 0 and 2 would do"):
-            minimize(misfit, np.zeros(3), data=(A[HERE], B[HERE]), jac="inplace", comm=COMM, deterministic=True)
+            minimize(
+                ridge_inplace, np.zeros(3), L2, data=(A[HERE], B[HERE]), jac="inplace", comm=COMM, deterministic=True
+            )
         with pytest.raises(ValueError, match="got an end of rank 0 at row 1 of all; 0 and 2 would do"):
             batches(deterministic=True)
 
@@ -208,9 +199,9 @@ def check_what_one_rank_decides_holds_for_all():
 def at_call(number, act):
     calls = []
 
-    def fun(x, a, b):
+    def fun(x, a, b, l2):
         calls.append(1)
-        f, g = python_misfit(x, a, b)
+        f, g = python_ridge(x, a, b, l2)
         return act(f, g) if RANK == LAST and len(calls) == number else (f, g)
 
     return fun
@@ -246,8 +237,9 @@ def check_exceptions_reach_all():
 
 def check_bad_arguments_reach_all():
     fails_on_all(ValueError, "x0 must be finite", lambda: shared(x0=[np.nan if RANK == LAST else 0.0, 0.0, 0.0]))
-    fails_on_all(ValueError, "weight", lambda: minimize(misfit, np.zeros(3), (A, B), jac="inplace", comm=COMM,
-                                                        weight=-1.0 if RANK == LAST else 1.0))  # fmt: skip
+    weight = -1.0 if RANK == LAST else 1.0
+    run = {"jac": "inplace", "comm": COMM, "weight": weight}
+    fails_on_all(ValueError, "weight", lambda: minimize(ridge_inplace, np.zeros(3), (A, B, L2), **run))
     fails_on_all(ValueError, "epochs", lambda: batches(epochs=0 if RANK == LAST else 1))
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from numba import types
 from numba.np import numpy_support
+from processes import run_python
 
 from rmsprop_nb import Status, minimize, minimize_batch, minimize_minibatch
 from rmsprop_nb._cli import bench as _bench
@@ -37,14 +35,8 @@ as_python = pytest.mark.skipif(JIT_ENABLED, reason="runs compiled code as Python
 @pytest.mark.slow
 @pytest.mark.skipif(not JIT_ENABLED, reason="is what it starts")
 def test_bodies_in_a_process_without_the_jit():
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", __file__],
-        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    options = ["-q", "-p", "no:cacheprovider", "-o", "addopts="]
+    done = run_python("-m", "pytest", *options, __file__, NUMBA_DISABLE_JIT="1")
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import run_command
 
 pytest.importorskip("mpi4py")
 pytestmark = pytest.mark.mpi
 
 HERE = Path(__file__).parent
 CHECKS = HERE / "mpi_ranks.py"
-EXAMPLES = HERE.parent / "examples"
+EXAMPLES = HERE.parents[1] / "examples"
 # beside Python in an environment where pip has installed an MPI, anywhere else on a cluster
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
@@ -23,8 +23,7 @@ MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable)
 def start(ranks, *command):
     if MPIEXEC is None:
         pytest.skip("there is no mpiexec")
-    command = [MPIEXEC, "-n", str(ranks), sys.executable, "-m", *map(str, command)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return run_command([MPIEXEC, "-n", str(ranks), sys.executable, "-m", *map(str, command)])
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

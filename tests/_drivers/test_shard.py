@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse
+from minibatch_runs import python_ridge
 
 from rmsprop_nb import minimize, minimize_minibatch
 from rmsprop_nb._drivers.shards import BLOCKS, parts_of
@@ -15,22 +16,17 @@ B = A @ np.array([1.0, -2.0, 3.0]) + 0.1 * RNG.normal(size=101)
 DATA = (A, B)
 
 
-def misfit(x, a, b, penalty):
-    r = a @ x - b
-    return 0.5 * np.mean(r**2) + 0.5 * penalty * np.sum(x**2), a.T @ r / b.size + penalty * x
-
-
 def test_data_are_args_that_come_first():
-    expected = minimize(misfit, np.zeros(3), (*DATA, 1e-3), jac=True)
-    found = minimize(misfit, np.zeros(3), 1e-3, jac=True, data=DATA)
+    expected = minimize(python_ridge, np.zeros(3), (*DATA, 1e-3), jac=True)
+    found = minimize(python_ridge, np.zeros(3), 1e-3, jac=True, data=DATA)
     np.testing.assert_array_equal(found.x, expected.x)
     assert found.nfev == expected.nfev
 
 
 @pytest.mark.parametrize("kind", [np.asarray, np.asfortranarray, scipy.sparse.csr_array])
 def test_sum_over_blocks_is_the_sum_over_rows(kind):
-    expected = minimize(misfit, np.zeros(3), (*DATA, 1e-3), jac=True)
-    found = minimize(misfit, np.zeros(3), 1e-3, jac=True, data=(kind(A), B), deterministic=True)
+    expected = minimize(python_ridge, np.zeros(3), (*DATA, 1e-3), jac=True)
+    found = minimize(python_ridge, np.zeros(3), 1e-3, jac=True, data=(kind(A), B), deterministic=True)
     np.testing.assert_allclose(found.x, expected.x, atol=1e-6)
     assert found.status == expected.status
 
@@ -68,12 +64,12 @@ def test_usual_cuts_fall_between_blocks(rows, ranks):
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        (lambda: minimize(misfit, np.zeros(3), (*DATA, 0.0), jac=True, deterministic=True), "got no data"),
+        (lambda: minimize(python_ridge, np.zeros(3), (*DATA, 0.0), jac=True, deterministic=True), "got no data"),
         (
-            lambda: minimize(misfit, np.zeros(3), 0.0, jac=True, data=DATA, weight=2.0, deterministic=True),
+            lambda: minimize(python_ridge, np.zeros(3), 0.0, jac=True, data=DATA, weight=2.0, deterministic=True),
             r"got weight=2\.0",
         ),
-        (lambda: minimize(misfit, np.zeros(3), 0.0, jac=True, data=(A, B[:3])), "same number of rows"),
+        (lambda: minimize(python_ridge, np.zeros(3), 0.0, jac=True, data=(A, B[:3])), "same number of rows"),
     ],
     ids=["no data", "weight", "lengths"],
 )

@@ -5,26 +5,19 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import pickle
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numba import njit
+from objectives import distance
+from processes import run_python
 from sendable import bowl, sometimes_dies, sometimes_raises
 
 from rmsprop_nb import IncompleteBatchError, Status, minimize_batch, multistart
 
 STARTS = np.random.default_rng(0).normal(size=(40, 3))
 TARGETS = np.random.default_rng(1).normal(size=(40, 3))
-
-
-@njit
-def compiled_bowl(x, grad, target):
-    grad[:] = 2.0 * (x - target)
-    return np.sum((x - target) ** 2)
 
 
 def same(a, b):
@@ -49,16 +42,16 @@ def test_python_objective_has_the_same_bits_everywhere():
 
 def test_compiled_objective_has_the_same_bits_everywhere():
     run = {"jac": "inplace", "batch_args": (TARGETS,)}
-    alone = minimize_batch(compiled_bowl, STARTS, **run)
+    alone = minimize_batch(distance, STARTS, **run)
     with new_processes(1) as pool:
         for engine in (map, pool.map):
-            same(minimize_batch(compiled_bowl, STARTS, workers=engine, **run), alone)
+            same(minimize_batch(distance, STARTS, workers=engine, **run), alone)
 
 
 def test_more_problems_than_parts():
     starts = np.random.default_rng(0).normal(size=(1000, 2))
     run = {"jac": "inplace", "batch_args": (np.arange(1000.0),), "args": ()}
-    same(minimize_batch(compiled_bowl, starts, workers=map, **run), minimize_batch(compiled_bowl, starts, **run))
+    same(minimize_batch(distance, starts, workers=map, **run), minimize_batch(distance, starts, **run))
 
 
 def test_multistart_takes_a_map():
@@ -140,7 +133,6 @@ def test_example_runs(engine):
     if engine != "processes" and importlib.util.find_spec(engine) is None:
         pytest.skip(f"{engine} is not installed")
     example = Path(__file__).parents[2] / "examples" / "many_problems.py"
-    command = [sys.executable, str(example), engine]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = run_python(example, engine)
     assert done.returncode == 0, done.stderr
     assert "one after the other: True" in done.stdout

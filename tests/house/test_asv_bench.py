@@ -1,4 +1,4 @@
-"""The benchmarks in asv_bench run, and its gate tells slower from faster. Nothing here asserts a time."""
+"""The benchmarks in asv_bench run, and asv finds them. Nothing here asserts a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import inspect
 import json
-import math
 import os
 import subprocess
 import sys
@@ -23,8 +22,7 @@ MODULES = sorted(path.stem for path in (SUITE / "benchmarks").glob("[a-z]*.py"))
 KINDS = ("time_", "timeraw_", "track_", "peakmem_")
 
 LARGE_SIZES = ("n", "in_memory", "many")  # attributes of benchmarks
-# the setup of the first takes long, the next two solve many problems, and the last is about an optional peer alone;
-# and there may be no CUDA device
+# The setup of the first takes long, the next two solve many problems, and the others need a peer or a CUDA device.
 LEFT_OUT = ("FirstResult", "MoreWild", "Solved", "RunOverQuantecon", "UpdateOnDevice", "ManyArraysOnDevice")
 
 pytestmark = pytest.mark.house
@@ -35,8 +33,9 @@ def suite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the suite importable, and its measurements as short as they can be."""
     monkeypatch.syspath_prepend(str(SUITE))
     interleaved = importlib.import_module("benchmarks._interleaved")
+    samples = interleaved.samples
     monkeypatch.setattr(interleaved, "SHORTEST_SAMPLE", 0.0)
-    monkeypatch.setattr(interleaved.samples, "__defaults__", (1,))
+    monkeypatch.setattr(interleaved, "samples", lambda candidates, rounds=1: samples(candidates, 1))
 
 
 def classes(module: ModuleType) -> list[type]:
@@ -48,7 +47,7 @@ def runs(benchmark: type) -> list[str]:
 
 
 def smallest(benchmark: Any) -> tuple[Any, ...]:
-    """The first of its parameters; sizes come in rising order, and what comes first is never an optional peer."""
+    """Return the first value of each parameter: sizes rise, and optional peers never come first."""
     params = getattr(benchmark, "params", ())
     return tuple(next(iter(values)) for values in params)
 
@@ -128,7 +127,7 @@ def test_asv_finds_all_benchmarks() -> None:
 
 
 def asv(home: Path, *arguments: str) -> str:
-    """Run a command of asv on the installed environment and return what it prints."""
+    """Run a command of asv on the installed environment, and return what it prints."""
     if importlib.util.find_spec("asv") is None:
         pytest.skip("asv is not installed; the dependency group bench has it")
     environment = {**os.environ, "HOME": str(home), "ASV_PYTHONPATH": str(SUITE.parent)}
@@ -144,7 +143,7 @@ def test_asv_checks_the_suite(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_asv_runs_and_keeps_a_quick_pass(tmp_path: Path) -> None:
-    """What a user types, on the working tree, with the results in a place of their own."""
+    """Run what users type, on the working tree, with a directory of its own for the results."""
     util = pytest.importorskip("asv.util")
     places = {"repo": SUITE.parent, "benchmark_dir": SUITE / "benchmarks"}
     places |= {f"{kind}_dir": tmp_path / kind for kind in ("results", "html", "env")}
@@ -166,81 +165,3 @@ def test_asv_runs_and_keeps_a_quick_pass(tmp_path: Path) -> None:
     assert {name.partition(".")[0] for name in results} == {"loop", "convergence", "ratios"}
     asv(tmp_path, "publish", "--config", str(config))
     assert (tmp_path / "html" / "index.html").exists()
-
-
-# -- the gate ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def gate(suite: None) -> ModuleType:
-    return importlib.import_module("gate")
-
-
-BEFORE = {"time: update": 1.05, "time: loop": 2.0, "count: instructions": 2.25, "callgrind: loop": 800.0}
-
-
-def test_gate_lets_noise_and_improvements_pass(gate: ModuleType) -> None:
-    after = {"time: update": 1.05 * 1.2, "time: loop": 1.0, "count: instructions": 2.25, "callgrind: loop": 820.0}
-    assert gate.regressions(BEFORE, after, factor=1.25) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("time: update", 1.05 * 3.8),
-        ("time: loop", 2.6),
-        ("count: instructions", 2.5),
-        ("count: instructions", math.inf),
-    ],
-)
-def test_gate_stops_what_is_slower(gate: ModuleType, name: str, value: float) -> None:
-    assert gate.regressions(BEFORE, BEFORE | {name: value}, factor=1.25) == [name]
-
-
-def test_gate_stops_what_can_no_longer_be_measured(gate: ModuleType) -> None:
-    after = {name: value for name, value in BEFORE.items() if name != "time: loop"}
-    assert gate.regressions(BEFORE, after) == ["time: loop"]
-    assert gate.regressions(BEFORE, BEFORE | {"time: loop": math.nan}) == ["time: loop"]
-
-
-def test_gate_uses_the_middle_of_several_rounds(gate: ModuleType) -> None:
-    rounds = [{"time: loop": value} for value in (2.0, 90.0, 2.1)]
-    assert gate.medians(rounds) == {"time: loop": 2.1}
-
-
-X86 = """
-.LBB0_4:
-\tvmulps\t(%rax), %ymm1, %ymm2
-\tvsqrtps\t%ymm2, %ymm3
-\tvdivps\t%ymm3, %ymm2, %ymm3
-\tjne\t.LBB0_4
-.LBB0_5:
-\tvsqrtss\t%xmm2, %xmm2, %xmm3
-\tvdivss\t%xmm3, %xmm2, %xmm3
-"""
-
-ARM = """
-.LBB0_4:
-\tfmul\tv1.4s, v1.4s, v0.4s
-\tfsqrt\tv2.4s, v1.4s
-\tfdiv\tv2.4s, v1.4s, v2.4s
-\tb.ne\t.LBB0_4
-"""
-
-
-def test_gate_counts_instructions_of_the_vectorised_loop(gate: ModuleType) -> None:
-    assert gate.instructions_per_element(X86) == 4 / 8
-    assert gate.instructions_per_element(X86.replace("ymm", "zmm").replace("ps\t", "pd\t")) == 4 / 8
-    assert gate.instructions_per_element(ARM) == 4 / 4
-    assert gate.instructions_per_element(X86.replace("ps\t", "ss\t")) == math.inf
-
-
-def test_gate_measures_what_the_suite_has(gate: ModuleType) -> None:
-    assert len(gate.times()) >= 10
-    assert all(name.startswith("count:") for name in gate.counts())
-
-
-def test_gate_finds_the_vectorised_loop_of_this_checkout(gate: ModuleType) -> None:
-    kernels = importlib.import_module("benchmarks._kernels")
-    if gate.instructions_per_element(gate.assembly(kernels.VARIANTS["plain"], "float32")) == math.inf:
-        pytest.fail("the update does not take roots and divide several elements at a time")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from numba import njit
+from objectives import bowl, decay
 
 from rmsprop_nb import RMSprop, minimize, minimize_batch
 
@@ -110,25 +109,13 @@ def test_bad_gradients_of_many_arrays_are_named():
     assert (x["a"].copy_to_host() == 1).all()
 
 
-@njit
-def misfit(p, grad, t, y):
-    f = zero = p[0] - p[0]
-    grad[0] = grad[1] = zero
-    for i in range(t.size):
-        e = math.exp(-p[1] * t[i])
-        r = p[0] * e - y[i]
-        f += r * r
-        grad[0] += (r + r) * e
-        grad[1] -= (r + r) * p[0] * t[i] * e
-    return f
-
-
 def compare_batches(count, method):
     t = np.linspace(0.0, 4.0, 6)
     curves = np.random.default_rng(0).uniform(1.0, 3.0, (count, 1)) * np.exp(-0.7 * t)
+    starts = np.tile([1.0, 1.0, 0.0], (count, 1))
     expected, found = (
         minimize_batch(
-            misfit, np.ones((count, 2)), (t,), batch_args=(curves,), jac="inplace", method=method, device=device
+            decay, starts, (t,), batch_args=(np.ones(count), curves), jac="inplace", method=method, device=device
         )
         for device in ("cpu", "cuda")
     )
@@ -141,15 +128,6 @@ def compare_batches(count, method):
 @pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
 def test_batches_end_as_on_the_cpu(method):
     compare_batches(12, method)
-
-
-@njit
-def bowl(x, grad):
-    f = x[0] - x[0]
-    for i in range(x.size):
-        f += x[i] * x[i]
-        grad[i] = x[i] + x[i]
-    return f
 
 
 @njit

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import pytest
+from processes import run_python
 
 import rmsprop_nb
 from rmsprop_nb import RMSprop, minimize, minimize_batch
 
-TESTS = [
-    str(Path(__file__).with_name(name))
-    for name in ("cuda_simulated.py", "cuda_simulated_many.py", "test_cuda_device.py")
-]
+SIMULATED = ("simulated_batch.py", "simulated_many_arrays.py", "simulated_minimize.py", "simulated_steps.py")
+TESTS = [str(Path(__file__).with_name(name)) for name in (*SIMULATED, "test_on_device.py")]
 TESTS.append(str(Path(__file__).parents[1] / "_training" / "test_step_on_host_and_device.py"))
-
-
-def in_new_process(*command, **environment):
-    return subprocess.run(
-        [sys.executable, *command],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
 
 
 @pytest.mark.house
 @pytest.mark.slow
 def test_everything_in_the_simulator():
     plain = ["-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", "--strict-markers", "-q", *TESTS]
-    done = in_new_process("-m", "pytest", *plain, NUMBA_ENABLE_CUDASIM="1", NUMBA_DISABLE_JIT="1")
+    done = run_python("-m", "pytest", *plain, NUMBA_ENABLE_CUDASIM="1", NUMBA_DISABLE_JIT="1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
 
@@ -48,7 +33,7 @@ def test_simulator_needs_python():
         from rmsprop_nb import RMSprop
         RMSprop().init(cuda.to_device(numpy.ones(2)))
     """
-    done = in_new_process("-c", program, NUMBA_ENABLE_CUDASIM="1", NUMBA_DISABLE_JIT="0")
+    done = run_python("-c", program, NUMBA_ENABLE_CUDASIM="1", NUMBA_DISABLE_JIT="0")
     assert "set NUMBA_DISABLE_JIT=1 beside NUMBA_ENABLE_CUDASIM=1" in done.stderr
 
 
@@ -60,7 +45,7 @@ def test_cpu_runs_import_no_cuda():
         RMSprop().init(numpy.ones(2))
         assert not {"numba.cuda", "rmsprop_nb._cuda.native"} & set(sys.modules), "cuda was imported"
     """
-    done = in_new_process("-c", program)
+    done = run_python("-c", program)
     assert done.returncode == 0, done.stderr
 
 

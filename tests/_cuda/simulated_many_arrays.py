@@ -1,4 +1,4 @@
-"""Many arrays in one launch, and half precision, in the simulator; see test_cuda_simulator.py."""
+"""Many arrays in one launch, and half precision, in the simulator; see test_simulator.py."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cuda_simulated import OPTIONS, to_host
+from device_trees import to_host
 from numba import cuda
+from simulated_steps import OPTIONS
 
 from rmsprop_nb import RMSprop, schedules
 from rmsprop_nb._cuda import array_table

@@ -1,0 +1,223 @@
+"""The compiled kernels of batches without a device: what they compute, what they touch, and their machine code."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+from batch_jobs import (
+    FORMS,
+    OPTIONS,
+    TEXTBOOK,
+    bowls,
+    compiled,
+    found_by,
+    make_job,
+    planned,
+    problem_of,
+    text_of,
+)
+from numba import njit, typeof
+from objectives import decay
+from offline_compiler import ARCHITECTURES, machine_code
+from ptx_interpreter import run
+from ptx_text import PTXError
+
+from rmsprop_nb import Status, minimize_batch
+from rmsprop_nb._core.options import RmspropOptions
+from rmsprop_nb._cuda import batch as _cuda_batch
+from rmsprop_nb._drivers.batch_loop import BatchResults
+from rmsprop_nb._drivers.batch_threads import Job
+from rmsprop_nb._objectives.problem import Problem
+from rmsprop_nb.cuda import Team, team_sum
+
+METHODS = {
+    "textbook": ("rmsprop", {"learning_rate": 0.05, "maxiter": 20}),
+    "auto": ("rmsprop", {}),
+    "lbfgs": ("rmsprop-lbfgs", {"memory": 4}),
+}
+
+
+# -- what is computed -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONS)
+def test_batch_finds_what_the_cpu_finds(name):
+    job = make_job(OPTIONS[name])
+    text, arguments = compiled(job, 256, "local")
+    run(text, 2, 128, arguments)
+    found = found_by(arguments)
+    method, options = METHODS[name]
+    expected = minimize_batch(
+        decay, job.starts, job.problem.args, batch_args=job.rows, jac="inplace", method=method, options=options
+    )
+    # rounding differs, and what is near a minimum amplifies it: f and the status say more than the path
+    np.testing.assert_array_equal(found.status, expected.status)
+    np.testing.assert_allclose(found.fun, expected.fun, rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(found.x, expected.x, atol=1e-3)
+    assert abs(found.nfev.mean() / expected.nfev.mean() - 1.0) < 0.02
+
+
+@pytest.mark.parametrize("name", ["textbook", "auto"])
+def test_vectors_in_a_workspace_have_the_bits_of_local_ones(name):
+    """Also when threads take one problem after another."""
+    job = make_job(dataclasses.replace(OPTIONS[name], maxiter=6), count=5)
+    text, local = compiled(job, 8, "local")
+    run(text, 1, 8, local)
+    text, columns = compiled(job, 3, "columns")
+    run(text, 1, 3, columns)
+    for field, a, b in zip(BatchResults._fields, found_by(columns), found_by(local), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=field)
+
+
+def test_batch_of_float32_converges():
+    job = make_job(RmspropOptions(gtol=1e-3), np.float32, 64)
+    text, arguments = compiled(job, 64)
+    run(text, 1, 64, arguments)
+    found = found_by(arguments)
+    assert (found.status == 0).all()
+    assert found.x.dtype == np.float32
+    assert (np.abs(found.jac) <= 1e-3).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_warps_touch_no_more_sectors_than_they_need(form):
+    """As long as the problems of a warp are at the same place: starts, data, results and columns."""
+    for dtype in (np.float32, np.float64):
+        job = make_job(RmspropOptions(learning_rate=1e-3, gtol=0.0, maxiter=3), dtype)
+        text, arguments = compiled(job, 128, form)
+        counted = run(text, 2 if form == "local" else 1, 128, arguments)
+        assert (found_by(arguments).status == Status.MAXITER).all()
+        touched = [spread for spread in counted.spread if spread]
+        assert len(touched) == (12 if form == "local" else 13)
+        assert touched == [1.0] * len(touched)
+
+
+@njit
+def raises_below_zero(x, grad):
+    if x[0] < 0.0:
+        raise ValueError
+    grad[0] = x[0] + x[0] - 2.0
+    return (x[0] - 1.0) ** 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_objective_that_raises_ends_its_thread(form):
+    """The problems that the thread had before it are not begun; they are run by another launch."""
+    none = np.empty(0)
+    starts = np.array([[2.0], [-1.0], [3.0], [4.0], [5.0], [6.0]])
+    job = Job(Problem(raises_below_zero, "inplace", (), none, none, None), starts, (), TEXTBOOK)
+    text, arguments = compiled(job, 2, form)
+    run(text, 6 // 2 if form == "local" else 1, 2, arguments)
+    ended, raised, waiting = int(Status.MAXITER), int(Status.EXCEPTION), int(Status.INTERRUPTED)
+    expected = [ended, raised, ended, ended, ended, ended]
+    if form == "columns":
+        expected[3::2] = [waiting, waiting]
+    found = found_by(arguments)
+    np.testing.assert_array_equal(found.status, expected)
+    np.testing.assert_array_equal(np.isnan(found.x[:, 0]), found.status != ended)
+
+
+def test_what_was_raised_on_a_device_is_found_out_on_the_host(monkeypatch):
+    def run_on_device(job, results, on_done):
+        results.status[:] = Status.GTOL, Status.EXCEPTION
+
+    monkeypatch.setattr(_cuda_batch, "run_on_device", run_on_device)
+    found = minimize_batch(raises_below_zero, [[2.0], [-1.0]], jac="inplace", device="cuda")
+    assert found.exceptions.keys() == {1}
+    assert isinstance(found.exceptions[1], ValueError)
+
+
+# -- a block of threads for each problem ------------------------------------------------------------------------------
+
+
+@njit
+def chain(x, grad, team, target):
+    """Needs a sum over all variables before any part of the gradient is known."""
+    total = x[0] - x[0]
+    for i in range(team.rank, x.size, team.size):
+        total += x[i]
+    mean = team_sum(team, total) / x.size
+    f = mean * mean if team.rank == 0 else 0.0
+    for i in range(team.rank, x.size, team.size):
+        d = x[i] - target[i]
+        f += d * d
+        grad[i] = d + d + (mean + mean) / x.size
+    return f
+
+
+@njit
+def raises_in_one_thread(x, grad, team):
+    f = x[0] - x[0]
+    for i in range(team.rank, x.size, team.size):
+        if x[i] < 0.0:
+            raise ValueError
+        grad[i] = x[i]
+        f += x[i] * x[i] / 2.0
+    return f
+
+
+def team_job(fun, starts, rows, options):
+    return Job(problem_of(fun, np.float64, Team()), starts, rows, options)
+
+
+def test_team_finds_what_one_thread_finds():
+    """Without races, and with them when there are no barriers."""
+    starts, target = np.ones((2, 9)), np.random.default_rng(0).normal(size=(2, 9))
+    job = team_job(chain, starts, (target,), RmspropOptions(maxiter=4))
+    plan, arguments = planned(job, 8)
+    assert plan.team == 8  # the largest power of two that leaves every thread a variable
+    text = text_of(plan.kernel, tuple(map(typeof, arguments)))
+    run(text, 1, 8, arguments)
+    found = found_by(arguments)
+    expected = minimize_batch(chain, starts, (Team(),), batch_args=(target,), jac="inplace", options={"maxiter": 4})
+    np.testing.assert_array_equal(found.status, expected.status)
+    np.testing.assert_array_equal(found.nfev, expected.nfev)
+    np.testing.assert_allclose(found.x, expected.x, rtol=1e-8, atol=1e-8)
+    _, arguments = planned(job, 8)
+    with pytest.raises(PTXError, match="race"):
+        run(re.sub(r"bar\.sync[^;]*;", "", text), 1, 8, arguments)
+
+
+def test_team_in_which_one_raises_ends():
+    starts = np.ones((3, 4))
+    starts[1, 2] = -1.0
+    job = team_job(raises_in_one_thread, starts, (), TEXTBOOK)
+    plan, arguments = planned(job, 4)
+    run(text_of(plan.kernel, tuple(map(typeof, arguments))), 1, 4, arguments)
+    found = found_by(arguments)
+    np.testing.assert_array_equal(found.status, [Status.MAXITER, Status.EXCEPTION, Status.INTERRUPTED])
+    np.testing.assert_array_equal(np.isnan(found.x).any(1), [False, True, True])
+    code = machine_code(plan.kernel, tuple(map(typeof, arguments)), (9, 0))
+    assert code.spilled == code.stack == 0
+
+
+# -- machine code -----------------------------------------------------------------------------------------------------
+
+
+KERNELS = [
+    ("textbook", 16, np.float32),
+    ("textbook", 32, np.float64),
+    ("textbook", 33, np.float32),
+    ("auto", 32, np.float64),
+    ("textbook", 33, np.float64),
+    ("lbfgs", 32, np.float32),
+    ("textbook", 16, np.float64),
+]
+
+
+@pytest.mark.parametrize(("capability", "of"), list(zip(ARCHITECTURES, KERNELS, strict=True)), ids=str)
+def test_no_kernel_spills(capability, of):
+    """At the sizes where the form of the vectors changes."""
+    name, n, dtype = of
+    plan, arguments = planned(bowls(n, OPTIONS[name], dtype), 128)
+    assert plan.columns == (n == 33)
+    code = machine_code(plan.kernel, tuple(map(typeof, arguments)), capability)
+    assert code.spilled == 0
+    if plan.columns or n == 16:
+        assert code.stack == 0  # nothing is in local memory
+    else:
+        assert code.stack <= plan.shape.bytes + 512  # the vectors, and what else has an index

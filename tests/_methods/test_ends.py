@@ -1,0 +1,54 @@
+"""Numbers that run out: every run ends, with the status that is defined for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numba import njit
+
+from rmsprop_nb import Status, minimize
+from rmsprop_nb._numba.decorators import JIT_ENABLED
+
+ENDS = {
+    "constant": (lambda x: (5.0, 0.0 * x), {}, Status.GTOL),
+    "linear": (lambda x: (float(-x.sum()), -np.ones_like(x)), {}, Status.UNBOUNDED),
+    "NaN at the start": (lambda x: (np.nan, x), {}, Status.NONFINITE),
+    "infinite at the start": (lambda x: (np.inf, x), {}, Status.NONFINITE),
+    "too steep": (lambda x: (1e300, np.full_like(x, 1e200)), {}, Status.NONFINITE),
+    "underflow of the square": (lambda x: (float(1e-170 * x.sum()), np.full_like(x, 1e-170)), {}, Status.GTOL),
+    "eps 0": (lambda x: (float(x @ x), 2.0 * x), {"learning_rate": 0.5, "eps": 0.0, "maxiter": 9}, Status.MAXITER),
+    "beta 0": (lambda x: (float(x @ x), 2.0 * x), {"learning_rate": 0.5, "beta": 0.0, "maxiter": 9}, Status.MAXITER),
+    "beta near 1": (
+        lambda x: (float(x @ x), 2.0 * x),
+        {"learning_rate": 1e-9, "beta": 1.0 - 1e-16, "maxiter": 9},
+        Status.MAXITER,
+    ),
+}
+
+
+@pytest.mark.parametrize(("fun", "options", "status"), ENDS.values(), ids=ENDS)
+def test_ends_that_are_defined(fun, options, status):
+    with np.errstate(all="ignore"):
+        found = minimize(fun, [1.0, 2.0], jac=True, options=options)
+    assert found.status == status
+    assert np.isfinite(found.x).all()
+
+
+def test_a_step_has_discontinuities_for_breakfast():
+    found = minimize(lambda x: (float(np.floor(abs(x[0]))), np.sign(x)), [9.5], jac=True, options={"maxfev": 500})
+    assert found.status in (Status.PRECISION_LOSS, Status.MAXFEV, Status.GTOL)
+    assert found.fun <= 9.0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not JIT_ENABLED, reason="takes long in Python")
+def test_ten_million_iterations():
+    @njit
+    def valley(x, grad):
+        grad[0] = x[0]
+        return 0.5 * x[0] * x[0]
+
+    options = {"learning_rate": 1e-9, "maxiter": 10**7, "gtol": 0.0}
+    found = minimize(valley, [1.0], jac="inplace", options=options)
+    assert (found.nit, found.nfev, found.status) == (10**7, 10**7 + 1, Status.MAXITER)
+    assert found.x[0] == pytest.approx(1.0 - 1e-2, abs=1e-4)

@@ -1,0 +1,230 @@
+"""The disk cache: found again by new processes, never stale, never in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import textwrap
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from marks import needs_jit
+from numba.core import caching
+from objectives import distance
+from processes import run_python
+
+import rmsprop_nb
+from rmsprop_nb import minimize
+from rmsprop_nb._numba import decorators as _jit
+from rmsprop_nb._numba.decorators import kernel_jit
+
+pytestmark = needs_jit
+PACKAGE = Path(rmsprop_nb.__file__).parent
+
+
+# -- seen by a new process --------------------------------------------------------------------------------------------
+
+
+# Prints x, and which functions of the package were compiled rather than loaded.
+PROGRAM = """
+    import json, warnings
+    import numpy as np
+    from numba import njit
+    from numba.core import event
+    from rmsprop_nb import minimize
+
+    @njit
+    def fun(x, scale):
+        return scale * np.sum(x ** 4)
+
+    @njit
+    def jac(x, scale):
+        return 4.0 * scale * x ** 3
+
+    with event.install_recorder("numba:compile") as recorder:
+        for method, options in {runs}:
+            result = minimize(fun, [3.0, -2.0], (0.25,), method, jac, options=options)
+    compiled = [e.data["dispatcher"].py_func for _, e in recorder.buffer if e.is_start]
+    print(json.dumps([result.x.tolist(), [(f.__module__, f.__qualname__) for f in compiled]]))
+"""
+TEXTBOOK = ("rmsprop", {"learning_rate": 0.1, "maxiter": 2})
+EVERY_KIND = [TEXTBOOK, ("rmsprop", {}), ("rmsprop-lbfgs", {})]
+
+
+def new_process(runs, package=PACKAGE, **environment):
+    """Run PROGRAM; return x, the functions of the package that were compiled, and what went to stderr."""
+    # no bytecode: Python would take a file that was changed within the same second, to the same length, for the old one
+    environment = {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    done = run_python("-P", "-c", textwrap.dedent(PROGRAM.format(runs=runs)), **environment)
+    assert done.returncode == 0, done.stderr
+    x, compiled = json.loads(done.stdout)
+    return x, {f"{module}.{name}" for module, name in compiled if module.startswith("rmsprop_nb.")}, done.stderr
+
+
+def copied_package(directory):
+    target = directory / "rmsprop_nb"
+    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+def test_new_process_with_a_new_objective_compiles_no_kernel():
+    for method, options in EVERY_KIND:
+        minimize(distance, [1.0], (np.zeros(1),), method, "inplace", options=options)
+    _, compiled, complaints = new_process(EVERY_KIND)
+    assert complaints == ""
+    assert {name.rpartition(".")[2] for name in compiled} == {"adapter", "_store"}
+
+
+@pytest.mark.slow
+def test_change_in_another_file_is_no_reason_to_run_old_code(tmp_path):
+    package = copied_package(tmp_path)
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    before, compiled, _ = new_process([TEXTBOOK], package, **cache)
+    assert len(compiled) > 4  # all kernels
+    assert len(new_process([TEXTBOOK], package, **cache)[1]) == 2  # adapter and _store: the cache is in use
+    # The rule has a file of its own; the kernels, with Numba's stamps, are in other files. Same length, same date.
+    rule = package / "_core/rule.py"
+    stamp, text = rule.stat(), rule.read_text()
+    assert "u = g / denominator" in text
+    rule.write_text(text.replace("u = g / denominator", "u = g * denominator"))
+    os.utime(rule, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    after, compiled_again, _ = new_process([TEXTBOOK], package, **cache)
+    assert compiled_again == compiled
+    assert after != before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="other variables say there where a user's cache is")
+def test_no_place_for_a_cache_is_a_warning_and_no_error(tmp_path):
+    package = copied_package(tmp_path)
+    file = tmp_path / "file"
+    file.touch()  # below a file even root can write nothing
+    for directory in [package, *filter(Path.is_dir, package.iterdir())]:
+        (directory / "__pycache__").touch()
+    nowhere = dict.fromkeys(("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME"), str(file / "below"))
+    x, _, complaints = new_process([TEXTBOOK], package, **nowhere)
+    assert np.isfinite(x).all()
+    assert "RuntimeWarning: No directory for compiled code can be written" in complaints
+    assert "set NUMBA_CACHE_DIR" in complaints
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_compile_at_the_same_time(tmp_path):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: new_process([TEXTBOOK], **cache), range(2))
+    assert first[0] == second[0]
+    assert len(first[1] | second[1]) > 4  # all kernels
+    x, compiled, complaints = new_process([TEXTBOOK], **cache)
+    assert x == first[0]
+    assert complaints == ""
+    assert len(compiled) == 2  # adapter and _store: what the two have left is whole
+
+
+# -- seen by one kernel -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache_dir(tmp_path, monkeypatch):
+    monkeypatch.setattr(caching.config, "CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def make_kernel(factor):
+    """Make a kernel anew, as a new process would."""
+
+    @kernel_jit("times", factor)
+    def times(a):
+        return factor * a
+
+    return times
+
+
+def hits(kernel):
+    return sum(kernel.stats.cache_hits.values())
+
+
+def test_closures_are_told_apart_by_their_key(cache_dir):
+    for expected_hits in (0, 1):
+        for factor in (2.0, 3.0):
+            kernel = make_kernel(factor)
+            assert kernel(1.0) == factor
+            assert hits(kernel) == expected_hits
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "overwritten": lambda content: bytes(range(256)) * 4,
+}
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_cache_file_is_compiled_again(damage, ending, cache_dir):
+    make_kernel(2.0)(1.0)
+    [path] = cache_dir.rglob(f"*.{ending}")
+    path.write_bytes(damage(path.read_bytes()))
+    assert make_kernel(2.0)(1.0) == 2.0
+    repaired = make_kernel(2.0)
+    assert repaired(1.0) == 2.0
+    assert hits(repaired) == 1
+
+
+def test_cache_of_another_version_of_numba_is_compiled_again(cache_dir):
+    make_kernel(2.0)(1.0)
+    [path] = cache_dir.rglob("*.nbi")
+    content = path.read_bytes()
+    version = numba.__version__.encode()
+    assert version in content
+    path.write_bytes(content.replace(version, version[:-1] + b"x", 1))
+    again = make_kernel(2.0)
+    assert again(1.0) == 2.0
+    assert hits(again) == 0
+    repaired = make_kernel(2.0)
+    assert repaired(1.0) == 2.0
+    assert hits(repaired) == 1
+
+
+def test_full_disk_is_no_error(cache_dir, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", full)
+    assert make_kernel(2.0)(1.0) == 2.0
+
+
+def test_processes_that_fill_the_cache_together_do_not_mix_up_their_kernels(cache_dir, monkeypatch):
+    """Two processes compile two variants at the same time; the second saves between two steps of the first."""
+    file_class = caching.IndexDataCacheFile
+    save_data = file_class._save_data
+
+    def interrupted_by_the_other(self, name, data):
+        with monkeypatch.context() as other:
+            other.setattr(file_class, "_load_index", lambda self: {})  # it had looked before the first one saved
+            other.setattr(file_class, "_save_data", save_data)
+            make_kernel(3.0)(1.0)
+        save_data(self, name, data)
+
+    with monkeypatch.context() as first:
+        first.setattr(file_class, "_save_data", interrupted_by_the_other)
+        make_kernel(2.0)(1.0)
+    assert [make_kernel(factor)(1.0) for factor in (2.0, 3.0)] == [2.0, 3.0]
+
+
+def test_missing_cache_is_said_once(monkeypatch):
+    def no_place(*_):
+        raise RuntimeError("no locator available")
+
+    monkeypatch.setattr(_jit, "PackageCache", no_place)
+    _jit._warn_without_cache.cache_clear()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for factor in (5.0, 6.0):
+            assert make_kernel(factor)(1.0) == factor
+    assert [w.category for w in said] == [RuntimeWarning]
