@@ -28,7 +28,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 collect_ignore = ["_drivers/mpi_ranks.py"]  # a script for MPI ranks, which imports what may not be there
 if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
-    collect_ignore += ["_cuda/cuda_simulated.py", "_cuda/cuda_simulated_many.py"]  # for test_cuda_simulator.py to run
+    simulated = ("cuda_simulated.py", "cuda_simulated_many.py", "simulated_callbacks.py")
+    collect_ignore += [f"_cuda/{name}" for name in simulated]  # for test_cuda_simulator.py to run
 
 
 def pytest_collection_modifyitems(items):

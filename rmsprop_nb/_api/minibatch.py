@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._api.minimize import FORMS
+from rmsprop_nb._core.callbacks import Report, as_report, asks_to_stop
 from rmsprop_nb._core.progress import watching
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.run_state import RunState
@@ -29,7 +29,7 @@ from rmsprop_nb._core.validate import (
     check_callable,
     check_jac,
 )
-from rmsprop_nb._drivers.loop import TRACE_COLUMNS, Monitor, StopRun, run_chunks, taking_turns
+from rmsprop_nb._drivers.loop import TRACE_COLUMNS, Monitor, StopRun, as_history, run_chunks, taking_turns
 from rmsprop_nb._drivers.minibatch_loop import Target, make_advance, make_target
 from rmsprop_nb._drivers.minibatch_options import Plan, new_state, resumed_state
 from rmsprop_nb._drivers.ranks import Alone, Team, digest, state_digest
@@ -191,8 +191,7 @@ def minimize_minibatch(
     (True, array([ 1., -2.,  3.]))
     """
     check_callable("fun", fun)
-    if callback is not None:
-        check_callable("callback", callback, " or None")
+    report = as_report(callback)
     alone = comm is None and not deterministic
     with contextlib.nullcontext() if alone else Team(comm or Alone(), parts_in_all(deterministic)) as team:
         plan = Plan(
@@ -231,7 +230,7 @@ def minimize_minibatch(
         current = new_state(plan, x, lower, upper, plan.kind(rows.n_rows, rows.batches), given.seed)
         if state is not None:
             current = resumed_state(state, current)
-        observer = _Observer(current, plan, given.examiner, callback)
+        observer = _Observer(current, plan, given.examiner, report)
         trace = _drive(plan, current, given.target, plan.settings(x, rows.batches), observer)
         return _result(current, plan, given, trace, final_evaluation)
 
@@ -289,12 +288,13 @@ def _split(data: tuple[Any, ...], validation: Any) -> tuple[tuple[Any, ...], tup
 class _Observer:
     """What is done after every epoch: look at the validation data, keep the best point, call the user's callback."""
 
-    def __init__(self, state: RunState, plan: Plan, examiner: Target | SharedTarget | None, callback: Any) -> None:
+    def __init__(
+        self, state: RunState, plan: Plan, examiner: Target | SharedTarget | None, report: Report | None
+    ) -> None:
         self._state = state
         self._plan = plan
         self._examiner = examiner
-        self._report = callback
-        self._by_name = callback is not None and set(inspect.signature(callback).parameters) == {"intermediate_result"}
+        self._report = report
         self._update_schedule = getattr(plan.schedule, "update", None)
 
     @property
@@ -302,20 +302,19 @@ class _Observer:
         """Whether there is anything to do."""
         return any(part is not None for part in (self._examiner, self._report, self._update_schedule))
 
-    def on_epoch(self, x: NDArray[Any], f: float) -> None:
-        """Take in an epoch; may raise StopIteration."""
+    def on_epoch(self, x: NDArray[Any], f: float) -> bool:
+        """Take in an epoch, and return whether the run is to end."""
         p, arrays = self._state.progress, self._state.arrays
         if self._plan.averages:
             x = arrays.x_avg.copy()
-        seen = OptimizeResult(x=x, fun=f, nit=int(p.nit))
+        loss, more = f, dict[str, Any](nit=int(p.nit))
         if self._examiner is not None:
-            f, _ = self._examiner.mean(x, with_gradient=False)
-            arrays.validation_fun[p.nit - 1] = seen["validation_fun"] = f
-            self._keep_best(x, f)
+            loss, _ = self._examiner.mean(x, with_gradient=False)
+            arrays.validation_fun[p.nit - 1] = more["validation_fun"] = loss
+            self._keep_best(x, loss)
         if self._update_schedule is not None:
-            self._update_schedule(f)
-        if self._report is not None:
-            self._report(intermediate_result=seen) if self._by_name else self._report(x)
+            self._update_schedule(loss)
+        return asks_to_stop(self._report, x, f, **more)
 
     def _keep_best(self, x: NDArray[Any], f: float) -> None:
         if self._plan.patience is None:
@@ -371,6 +370,6 @@ def _result(state: RunState, plan: Plan, given: _Given, trace: NDArray[np.float6
     if given.examiner is not None:
         result["validation_fun"] = arrays.validation_fun[: p.nit].copy()
     if plan.stride:
-        result["history"] = dict(zip(TRACE_COLUMNS, trace.T, strict=True))
+        result["history"] = as_history(trace)
     result["state"] = state
     return result

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
+from rmsprop_nb._core.callbacks import make_observer
 from rmsprop_nb._core.options import LbfgsOptions, RmspropOptions
-from rmsprop_nb._core.result import Result
+from rmsprop_nb._core.result import Result, print_summary
 from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import (
@@ -27,7 +26,7 @@ from rmsprop_nb._core.validate import (
     check_jac,
     check_known,
 )
-from rmsprop_nb._drivers.loop import TRACE_COLUMNS
+from rmsprop_nb._drivers.loop import as_history
 from rmsprop_nb._drivers.ranks import Alone, Piece, ReducedObjective, Team, digest, state_digest
 from rmsprop_nb._drivers.shards import parts_in_all, parts_of
 from rmsprop_nb._drivers.solve import AnyOptions, run, starting_state
@@ -238,49 +237,24 @@ def solve(
     if share is not None and share.team.rank != 0:
         options = options.quiet()
     check_callable("fun", given.fun)
-    if given.callback is not None:
-        check_callable("callback", given.callback, " or None")
     x = as_start(given.x0)
     lower, upper = as_bounds(given.bounds, x)
     problem = Problem(given.fun, check_jac(given.jac, FORMS), as_args(given.args), lower, upper, options.rel_step)
-    visited = [starting_state(problem, x, options).arrays.x] if options.return_all else None
-    observer = _observer(given.callback, visited)
+    iterates = [starting_state(problem, x, options).arrays.x] if options.return_all else None
+    observe = make_observer(given.callback, iterates)
     if share is None:
-        state, trace = run(problem, x, options, observer)
+        state, trace = run(problem, x, options, observe)
     else:
-        state, trace = run(problem, x, options, observer, share.agree(x, problem, options))
+        state, trace = run(problem, x, options, observe, share.agree(x, problem, options))
         state.progress.status = int(share.team.end(Status(int(state.progress.status))))
     result = _result(problem, state)
     if options.stride:
-        result["history"] = dict(zip(TRACE_COLUMNS, trace.T, strict=True))
-    if visited is not None:
-        result["allvecs"] = visited
+        result["history"] = as_history(trace)
+    if iterates is not None:
+        result["allvecs"] = iterates
     if options.disp:
-        _print_summary(result)
+        print_summary(result, float(np.max(np.abs(result.jac))))
     return result
-
-
-def _observer(callback: Any, visited: list[NDArray[Any]] | None) -> Callable[[NDArray[Any], float], None] | None:
-    """What is to be done after every iteration: keep x, call the user's callback."""
-    report = _callback_in_scipy_form(callback)
-    if visited is None:
-        return report
-
-    def on_iteration(x: NDArray[Any], f: float) -> None:
-        visited.append(x.copy())
-        if report is not None:
-            report(x, f)
-
-    return on_iteration
-
-
-def _callback_in_scipy_form(callback: Any) -> Callable[[NDArray[Any], float], None] | None:
-    """``callback(intermediate_result)`` is recognised, as in SciPy, by the name of its only parameter."""
-    if callback is None:
-        return None
-    if set(inspect.signature(callback).parameters) == {"intermediate_result"}:
-        return lambda x, f: callback(intermediate_result=OptimizeResult(x=x, fun=f))
-    return lambda x, f: callback(x)  # noqa: ARG005
 
 
 def outcome(state: RunState) -> tuple[Status, tuple[NDArray[Any], float, NDArray[Any]]]:
@@ -311,18 +285,6 @@ def _result(problem: Problem, state: RunState) -> OptimizeResult:
         message=MESSAGES[status],
         state=state,
     )
-
-
-def _print_summary(result: OptimizeResult) -> None:
-    lines = [
-        result.message,
-        f"         Current function value: {result.fun:.6g}",
-        f"         Gradient max-norm: {np.max(np.abs(result.jac)):.3g}",
-        f"         Iterations: {result.nit}",
-        f"         Function evaluations: {result.nfev}",
-        f"         Gradient evaluations: {result.njev}",
-    ]
-    sys.stdout.write("\n".join(lines) + "\n")
 
 
 METHODS: dict[str, type[AnyOptions]] = {"rmsprop": RmspropOptions, "rmsprop-lbfgs": LbfgsOptions}

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.callbacks import Observe
 from rmsprop_nb._core.options import LbfgsOptions, RmspropOptions
 from rmsprop_nb._core.progress import watching
+from rmsprop_nb._core.rates import scheduled_rates
 from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.settings import Settings, Variant
-from rmsprop_nb._drivers.loop import Algorithm, Monitor, drive, next_rates
+from rmsprop_nb._drivers.loop import Algorithm, Monitor, drive
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE
 from rmsprop_nb._methods import conjugate_gradient as _auto
 from rmsprop_nb._methods import descent as _descent
@@ -39,7 +41,7 @@ def run(
     problem: Problem,
     x: NDArray[Any],
     options: AnyOptions,
-    on_iteration: Callable[[NDArray[Any], float], None] | None,
+    observe: Observe | None,
     bind: Callable[[Callable[[Problem], Any]], Any] | None = None,
 ) -> tuple[RunState, NDArray[np.float64]]:
     """Run to the end, compiled if that is possible and otherwise interpreted; return the final state and the record.
@@ -55,7 +57,7 @@ def run(
 
     objective = make(problem) if bind is None else bind(make)
     with watching(state, options, total=_total(options.maxiter), unit="it") as on_chunk:
-        monitor = Monitor(on_iteration, _schedule(options), options.seconds, options.stride, on_chunk)
+        monitor = Monitor(observe, _schedule(options), options.seconds, options.stride, on_chunk)
         return state, drive(algorithm, state, objective, settings, monitor)
 
 
@@ -144,7 +146,7 @@ def batch_settings(options: AnyOptions, x: NDArray[Any]) -> Settings:
     if settings.tests.maxiter > LONGEST_TABLE:
         msg = f"in a batch a schedule needs maxiter of at most {LONGEST_TABLE}, got {options.maxiter}."
         raise ValueError(msg)
-    return settings._replace(rates=next_rates(schedule, 0, max(settings.tests.maxiter, 1), x.dtype))
+    return settings._replace(rates=scheduled_rates(schedule, 0, max(settings.tests.maxiter, 1), x.dtype))
 
 
 def _total(maxiter: Any) -> int | None:
