@@ -28,7 +28,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 collect_ignore = ["_drivers/mpi_ranks.py"]  # a script for MPI ranks, which imports what may not be there
 if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
-    simulated = ("cuda_simulated.py", "cuda_simulated_many.py", "simulated_callbacks.py")
+    simulated = ("cuda_simulated.py", "cuda_simulated_many.py", "simulated_callbacks.py", "simulated_options.py")
     collect_ignore += [f"_cuda/{name}" for name in simulated]  # for test_cuda_simulator.py to run
 
 

@@ -26,12 +26,24 @@ from rmsprop_nb._core.validate import (
 from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_elsewhere
 from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, begun, snapshot
 from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
+from rmsprop_nb._drivers.solve import AnyOptions
 from rmsprop_nb._objectives.problem import Problem
 
-# Options that are about watching one run.
-_SINGLE_RUN_OPTIONS = (
-    "checkpoint", "checkpoint_every", "disp", "history", "maxtime", "parallel", "progress", "return_all", "state",
-)  # fmt: skip
+# Options that are about a single run, and what to do instead.
+_AS_ARGUMENT = "it is an argument of minimize_batch instead"
+_FOR_ONE_PROBLEM = "call minimize for the problem that you want to look at"
+_SINGLE_RUN_OPTIONS = {
+    "check_every": "it is for x0 on a CUDA device in minimize",
+    "checkpoint": _AS_ARGUMENT,
+    "checkpoint_every": _AS_ARGUMENT,
+    "disp": _FOR_ONE_PROBLEM,
+    "history": _FOR_ONE_PROBLEM,
+    "maxtime": "set maxiter or maxfev, which limit each problem",
+    "parallel": "problems run side by side with workers=-1",
+    "progress": _AS_ARGUMENT,
+    "return_all": _FOR_ONE_PROBLEM,
+    "state": _AS_ARGUMENT,
+}
 
 
 def minimize_batch(
@@ -75,7 +87,7 @@ def minimize_batch(
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
         Bounds that all problems share.
     tol : float, optional
-        The same as the option ``gtol``.
+        The same as the option `gtol`, which wins where both are given, as in SciPy.
     options : dict, optional
         Options of the method, but for those about one run: checkpoint, checkpoint_every, disp, history, maxtime,
         parallel, progress, return_all and state.
@@ -139,8 +151,7 @@ def minimize_batch(
         msg = f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}."
         raise ValueError(msg)
     chosen = dict(options or {})
-    known = tuple(name for name in known_options(METHODS[method]) if name not in _SINGLE_RUN_OPTIONS)
-    check_known(chosen, known, f"{method} (in a batch)")
+    _check_options(chosen, method)
     if tol is not None:
         chosen.setdefault("gtol", tol)
     parsed = METHODS[method](**chosen)
@@ -151,7 +162,7 @@ def minimize_batch(
     problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, parsed.rel_step)
     job = Job(problem, starts, rows, parsed)
     engine = workers if callable(workers) else as_workers(workers)
-    _check_device(device, engine)
+    _check_device(device, engine, parsed)
     calls = problem.calls_per_gradient(starts.shape[1])
     every = as_checkpoint_seconds(checkpoint_every, checkpoint)
     results, exceptions = begun(state, starts)
@@ -185,13 +196,26 @@ def minimize_batch(
     return result
 
 
-def _check_device(device: str, engine: Any) -> None:
+def _check_options(chosen: dict[str, Any], method: str) -> None:
+    """Raise for an option that the method does not have, or that is about a single run."""
+    known = known_options(METHODS[method])
+    for name in chosen:
+        if name in known and name in _SINGLE_RUN_OPTIONS:
+            msg = f"Unknown option {name!r} for method {method!r} in a batch: {_SINGLE_RUN_OPTIONS[name]}."
+            raise ValueError(msg)
+    check_known(chosen, tuple(name for name in known if name not in _SINGLE_RUN_OPTIONS), f"{method} (in a batch)")
+
+
+def _check_device(device: str, engine: Any, options: AnyOptions) -> None:
     if device not in ("cpu", "cuda"):
         msg = f"device must be 'cpu' or 'cuda', got {device!r}."
         raise ValueError(msg)
-    if device == "cuda" and engine != 1:
+    if device != "cuda":
+        return
+    if engine != 1:
         msg = f"workers must be 1 with device='cuda', which runs all problems at once, got {engine!r}."
         raise ValueError(msg)
+    options.refuse(("finite_diff_rel_step",), "has no meaning with device='cuda', where fun fills the gradient")
 
 
 def _as_starts(X0: Any) -> NDArray[Any]:

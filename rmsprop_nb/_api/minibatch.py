@@ -100,7 +100,7 @@ def minimize_minibatch(
         "auto-constant" lets it stay, for runs whose end is not known. A number, one number for each parameter, or a
         schedule ``step -> rate`` (see `schedules`) is the textbook rule.
     rng : None, int or numpy.random.Generator, optional
-        What the order of rows is drawn from.
+        What the order of rows is drawn from. Not used with ``shuffle=False`` or `state`.
     shuffle : bool, default True
         Whether every epoch has an order of its own; otherwise rows come as they stand.
     averaging : bool, optional

@@ -79,7 +79,7 @@ def minimize(
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
         Bounds of each variable; None or infinity for no bound. Every evaluated point is within them.
     tol : float, optional
-        The same as the option ``gtol``.
+        The same as the option `gtol`, which wins where both are given, as in SciPy.
     callback : callable, optional
         Called after each iteration, ``callback(xk)`` or, if its only parameter is named so,
         ``callback(intermediate_result)`` with an `OptimizeResult` that holds ``x`` and ``fun``. It receives copies, and
@@ -90,7 +90,8 @@ def minimize(
         Ranks that share the problem, such as ``MPI.COMM_WORLD``. Each calls `minimize` with the same arguments but for
         its own part of the data; the objective is the mean of what theirs return. See Notes.
     weight : float, optional
-        What this rank counts with in that mean, above 0; by default the number of rows of `data`, otherwise 1.
+        What this rank counts with in that mean, above 0; by default the number of rows of `data`, otherwise 1. It
+        needs `comm`.
     data : tuple of ndarray or of scipy.sparse matrices, optional
         Arrays with the same number of rows, those of this rank; ``fun(x, *data, *args)`` should be a mean over them,
         plus terms that do not depend on them. A single array need not be wrapped.
@@ -151,6 +152,9 @@ def minimize(
     if is_on_device(x0):
         return _on_device(given, METHODS[method], options, tol, (comm, data, weight), deterministic)
     if comm is None and not deterministic:
+        if weight is not None:
+            msg = f"weight={weight!r} has no meaning without comm, whose ranks it compares; leave it out."
+            raise ValueError(msg)
         if data is not None:
             given = given._replace(args=(*as_data("data", data), *as_args(args)))
         return solve(given, METHODS[method], options, tol)
@@ -234,6 +238,9 @@ def solve(
     if tol is not None:
         chosen.setdefault("gtol", tol)
     options = options_type(**chosen)
+    options.refuse(
+        ("check_every",), "is for x0 on a CUDA device", "leave it out: on the host every iteration is tested"
+    )
     if share is not None and share.team.rank != 0:
         options = options.quiet()
     check_callable("fun", given.fun)

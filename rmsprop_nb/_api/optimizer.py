@@ -76,7 +76,8 @@ class RMSprop(Rule):
         eighth of the time of a step in cache, a quarter beyond. Without it such a gradient spoils the state for good,
         as it does in other libraries.
     deterministic : bool, default False
-        On a CUDA device: round as the CPU does, for the same bits from the same gradients.
+        On a CUDA device: round as the CPU does, for the same bits from the same gradients. On the host this is always
+        so.
     per_block : mapping of str to mapping, optional
         Other options for some of the arrays, by name: ``{"b": {"weight_decay": 0.0}, "layers/0": {"eps": 1e-6}}``. The
         name of an array is the way to it, keys and positions joined by slashes, as in `RMSpropState.to_arrays`; that of
@@ -331,6 +332,9 @@ class RMSprop(Rule):
         if is_on_device(state._leaves[0].square_avg):
             from rmsprop_nb._cuda.step import DevicePlan
 
+            if self.workers != 1:
+                msg = f"workers must be 1 for arrays on a CUDA device, which has its own, got {self.workers!r}."
+                raise ValueError(msg)
             state._plan = DevicePlan(
                 self, state, self._choose, accumulates=self._accumulates, bound=bound, deterministic=self.deterministic
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Self
 
 import numpy as np
@@ -74,6 +74,14 @@ class Options(Watched):
         """The same without what rank 0 does for all ranks of a run."""
         return dataclasses.replace(super().quiet(), disp=False)
 
+    def refuse(self, names: Collection[str], reason: str, remedy: str = "leave it out") -> None:
+        """Raise if one of these options, which would be ignored, is not what it is by default."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in names and value != field.default:
+                msg = f"{field.name} {reason}, got {value!r}; {remedy}."
+                raise ValueError(msg)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
@@ -131,7 +139,7 @@ class RmspropOptions(Rule, Options):
     beta: float | None = None
     momentum: float | None = None
     parallel: bool = False
-    check_every: int = 32
+    check_every: int | None = None
 
     def __post_init__(self) -> None:
         check_learning_rate(self.learning_rate)

@@ -27,9 +27,13 @@ from rmsprop_nb._cuda.native import address_of
 from rmsprop_nb._cuda.update import launch_update
 from rmsprop_nb._kernels.update import bias_after
 
-# Options that need a test at every iteration, or that keep something on the host.
+CHECK_EVERY = 32
+"""Iterations between two tests, unless the user says otherwise."""
+
+# Options that need a test at every iteration, keep something on the host, or are about differences.
 _ON_HOST_ONLY = (
-    "ftol", "xtol", "patience", "history", "return_all", "state", "checkpoint", "progress", "parallel",
+    "ftol", "xtol", "patience", "finite_diff_rel_step", "history", "return_all", "state", "checkpoint",
+    "checkpoint_every", "progress", "parallel",
 )  # fmt: skip
 
 
@@ -64,11 +68,7 @@ def _checked(given: Any, options: Options) -> RmspropOptions:
             "no line search runs there; give options={'learning_rate': 1e-3}, say."
         )
         raise ValueError(msg)
-    default = {field.name: field.default for field in dataclasses.fields(options)}
-    for name in _ON_HOST_ONLY:
-        if getattr(options, name) != default[name]:
-            msg = f"{name} is not for x0 on a device, got {getattr(options, name)!r}; leave it out."
-            raise ValueError(msg)
+    options.refuse(_ON_HOST_ONLY, "is not for x0 on a device", "leave it out, or copy x0 to the host")
     return options
 
 
@@ -112,7 +112,7 @@ class _Run:
     def until_done(self, observe: Observe | None) -> Status:
         """Iterate until a test is met."""
         tests, start = self.options.stopping_tests(self.dtype), time.perf_counter()
-        every = as_count("check_every", self.options.check_every, 0, least=1)
+        every = as_count("check_every", self.options.check_every, CHECK_EVERY, least=1)
         for self.nit in itertools.count():
             f = self.fun(self.now.x, self.now.g, *self.args)
             self.nfev += 1

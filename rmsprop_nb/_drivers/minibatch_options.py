@@ -44,8 +44,7 @@ class Plan(Watched):
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
-        known = _AUTO_OPTIONS if self.auto else _TEXTBOOK_OPTIONS
-        check_known(self.options, known, f"minimize_minibatch with learning_rate={self.learning_rate!r}")
+        self._check_options()
         if not self.auto and np.ndim(self.learning_rate) == 0:
             check_learning_rate(self.learning_rate)
         for name in ("batch_size", "epochs", "accumulate"):
@@ -56,6 +55,19 @@ class Plan(Watched):
         for name in ("clip_value", "clip_norm"):
             self._limit(name)
         _ = self.rule, self.rel_step, self.first_distance, self.seconds, self.stride, self.checkpoint_seconds
+
+    def _check_options(self) -> None:
+        """Raise for an option that there is not, or that the learning rate leaves no room for."""
+        known, other = (_AUTO_OPTIONS, _TEXTBOOK_OPTIONS) if self.auto else (_TEXTBOOK_OPTIONS, _AUTO_OPTIONS)
+        for name in self.options:
+            if name in other and name not in known:
+                remedy = "a number or a schedule" if self.auto else " or ".join(map(repr, AUTO))
+                msg = (
+                    f"Unknown option {name!r} for minimize_minibatch with learning_rate={self.learning_rate!r}: "
+                    f"it needs a learning_rate that is {remedy}."
+                )
+                raise ValueError(msg)
+        check_known(self.options, known, "minimize_minibatch")
 
     @property
     def auto(self) -> bool:
@@ -124,7 +136,7 @@ class Plan(Watched):
             accumulate=int(self.accumulate),
             batches=batches,
             epochs=int(self.epochs),
-            horizon=steps if self.learning_rate == "auto" else 0,
+            horizon=steps if self.auto and self.learning_rate == "auto" else 0,
             averaging=self.averages,
             blocks=usable_threads() if self._parallel(x) else 1,
         )

@@ -16,7 +16,13 @@ from rmsprop_nb import RMSprop, minimize, minimize_batch
 
 TESTS = [
     str(Path(__file__).with_name(name))
-    for name in ("cuda_simulated.py", "cuda_simulated_many.py", "simulated_callbacks.py", "test_cuda_device.py")
+    for name in (
+        "cuda_simulated.py",
+        "cuda_simulated_many.py",
+        "simulated_callbacks.py",
+        "simulated_options.py",
+        "test_cuda_device.py",
+    )
 ]
 
 
