@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmsprop_nb._api.minimize import FORMS, METHODS, known_options
+from rmsprop_nb._api.minimize import METHODS, known_options
 from rmsprop_nb._core.progress import Keeper, progress_bar
 from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
@@ -159,7 +159,7 @@ def minimize_batch(
     rows = _as_rows(batch_args, len(starts))
     lower, upper = as_bounds(bounds, starts[0])
     check_callable("fun", fun)
-    problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, parsed.rel_step)
+    problem = Problem(fun, check_jac(jac), as_args(args), lower, upper, parsed.rel_step)
     job = Job(problem, starts, rows, parsed)
     engine = workers if callable(workers) else as_workers(workers)
     _check_device(device, engine, parsed)

@@ -1,4 +1,4 @@
-"""The front end: SciPy's contract on the outside, the loop on the inside."""
+"""The front end for one problem, with SciPy's contract: `minimize`."""
 
 from __future__ import annotations
 
@@ -20,20 +20,17 @@ from rmsprop_nb._core.validate import (
     as_args,
     as_bounds,
     as_data,
-    as_number,
     as_start,
     check_callable,
     check_jac,
     check_known,
 )
 from rmsprop_nb._drivers.loop import as_history
-from rmsprop_nb._drivers.ranks import Alone, Piece, ReducedObjective, Team, digest, state_digest
-from rmsprop_nb._drivers.shards import parts_in_all, parts_of
+from rmsprop_nb._drivers.ranks import Alone, Team
+from rmsprop_nb._drivers.shards import RankShare, parts_in_all
 from rmsprop_nb._drivers.solve import AnyOptions, run, starting_state
 from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb._training.arrays import is_on_device
-
-FORMS = ("2-point", "3-point", "cs", "inplace")
 
 
 def minimize(
@@ -159,7 +156,7 @@ def minimize(
             given = given._replace(args=(*as_data("data", data), *as_args(args)))
         return solve(given, METHODS[method], options, tol)
     with Team(comm or Alone(), parts_in_all(deterministic)) as team:
-        return solve(given, METHODS[method], options, tol, Share(team, weight, data, deterministic))
+        return solve(given, METHODS[method], options, tol, RankShare(team, weight, data, deterministic))
 
 
 def _on_device(
@@ -186,53 +183,13 @@ class Arguments(NamedTuple):
     callback: Any
 
 
-class Share(NamedTuple):
-    """This rank's part in a problem of many."""
-
-    team: Team
-    weight: float | None
-    data: Any
-    deterministic: bool
-
-    def agree(
-        self, x: NDArray[Any], problem: Problem, options: AnyOptions
-    ) -> Callable[[Callable[[Problem], Any]], ReducedObjective]:
-        """Agree with the other ranks on what is to be run; return what makes the objective of all of them."""
-        data = self._checked_data()
-        same = {"state": state_digest(options.state), "x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
-        same |= {"data": str(data is not None), "deterministic": str(bool(self.deterministic))}
-        counts = self.team.agree(x.size, options.shared() | same, 0 if data is None else data[0].shape[0])
-        parts = [] if data is None else parts_of(self.team.rank, counts, self.deterministic)
-
-        def objective(make: Callable[[Problem], Any]) -> ReducedObjective:
-            if data is None:
-                return ReducedObjective(self.team, [Piece(0, self.weight or 1.0, make(problem))])
-            pieces = []
-            for number, begin, end in parts:
-                rows = tuple(a[begin:end] for a in data)
-                local = make(dataclasses.replace(problem, args=(*rows, *problem.args)))
-                pieces.append(Piece(number, self.weight or end - begin, local))
-            return ReducedObjective(self.team, pieces)
-
-        return objective
-
-    def _checked_data(self) -> tuple[Any, ...] | None:
-        if self.weight is not None:
-            as_number("weight", self.weight, 0.0, math.inf, open_low=True, open_high=True)
-        if self.deterministic and (self.data is None or self.weight is not None):
-            given = "no data" if self.data is None else f"weight={self.weight!r}"
-            msg = f"deterministic=True needs data, whose rows are the weight, got {given}."
-            raise ValueError(msg)
-        return None if self.data is None else as_data("data", self.data)
-
-
 def known_options(options: type[AnyOptions]) -> tuple[str, ...]:
     """The names of a method's options."""
     return _OPTION_NAMES[options]
 
 
 def solve(
-    given: Arguments, options_type: type[AnyOptions], chosen: dict[str, Any], tol: Any, share: Share | None = None
+    given: Arguments, options_type: type[AnyOptions], chosen: dict[str, Any], tol: Any, share: RankShare | None = None
 ) -> OptimizeResult:
     """Check everything, run, and make the result."""
     if tol is not None:
@@ -246,7 +203,7 @@ def solve(
     check_callable("fun", given.fun)
     x = as_start(given.x0)
     lower, upper = as_bounds(given.bounds, x)
-    problem = Problem(given.fun, check_jac(given.jac, FORMS), as_args(given.args), lower, upper, options.rel_step)
+    problem = Problem(given.fun, check_jac(given.jac), as_args(given.args), lower, upper, options.rel_step)
     iterates = [starting_state(problem, x, options).arrays.x] if options.return_all else None
     observe = make_observer(given.callback, iterates)
     if share is None:

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 CHECKPOINT_SECONDS = 60.0
 """Time between two checkpoints by default."""
 
+GRADIENT_FORMS = ("2-point", "3-point", "cs", "inplace")
+"""What `jac` may be besides a callable, True and None."""
+
 
 def as_start(x0: Any) -> NDArray[Any]:
     """Return a fresh contiguous copy of x0, float32 or float64, of shape (n,)."""
@@ -73,13 +76,35 @@ def as_data(name: str, data: Any) -> tuple[Any, ...]:
     return arrays
 
 
-def check_jac(jac: Any, allowed: tuple[str, ...]) -> Any:
+def split_rows(data: tuple[Any, ...], validation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
+    """Return the data to learn from, and those to validate on, which are other arrays or the last rows of `data`."""
+    if validation is None:
+        return data, None
+    if isinstance(validation, tuple) or np.ndim(validation) > 0 or scipy.sparse.issparse(validation):
+        held_out = as_data("validation", validation)
+        if [a.shape[1:] for a in held_out] != [a.shape[1:] for a in data]:
+            shapes = [a.shape for a in held_out]
+            msg = f"validation must be arrays whose rows are like those of data, got shapes {shapes}."
+            raise ValueError(msg)
+        return data, held_out
+    count = data[0].shape[0]
+    kept = round(as_number("validation", validation, 0.0, 1.0, open_low=True, open_high=True) * count)
+    if not 0 < kept < count:
+        msg = (
+            f"validation={validation!r} leaves {count - kept} of {count} rows to learn from and {kept} to validate on; "
+            "give another fraction, or arrays."
+        )
+        raise ValueError(msg)
+    return tuple(a[: count - kept] for a in data), tuple(a[count - kept :] for a in data)
+
+
+def check_jac(jac: Any) -> Any:
     """Return `jac` in its canonical form."""
     if jac is None or jac is False:
         return "2-point"
-    if jac is True or callable(jac) or (isinstance(jac, str) and jac in allowed):
+    if jac is True or callable(jac) or (isinstance(jac, str) and jac in GRADIENT_FORMS):
         return jac
-    known = ", ".join(map(repr, allowed))
+    known = ", ".join(map(repr, GRADIENT_FORMS))
     msg = f"jac must be a callable, True, None or one of {known}, got {jac!r}."
     raise ValueError(msg)
 

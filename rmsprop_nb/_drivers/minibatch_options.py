@@ -48,9 +48,11 @@ class Plan(Watched):
         if not self.auto and np.ndim(self.learning_rate) == 0:
             check_learning_rate(self.learning_rate)
         for name in ("batch_size", "epochs", "accumulate"):
-            if not 1 <= as_count(name, getattr(self, name), 0) < np.iinfo(np.int64).max:
+            count = as_count(name, getattr(self, name), 0)
+            if not 1 <= count < np.iinfo(np.int64).max:
                 msg = f"{name} must be an integer of at least 1, got {getattr(self, name)!r}."
                 raise ValueError(msg)
+            object.__setattr__(self, name, count)
         as_count("patience", self.patience, 0, least=1)
         for name in ("clip_value", "clip_norm"):
             self._limit(name)
@@ -133,9 +135,9 @@ class Plan(Watched):
             largest_gradient=float(np.finfo(x.dtype).max) if clips else largest_gradient(x.dtype),
             clip_value=self._limit("clip_value"),
             clip_norm=self._limit("clip_norm"),
-            accumulate=int(self.accumulate),
+            accumulate=self.accumulate,
             batches=batches,
-            epochs=int(self.epochs),
+            epochs=self.epochs,
             horizon=steps if self.auto and self.learning_rate == "auto" else 0,
             averaging=self.averages,
             blocks=usable_threads() if self._parallel(x) else 1,
