@@ -10,7 +10,7 @@ import numpy as np
 from mpi4py import MPI
 
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._drivers.ranks import ReducedObjective, Team
+from rmsprop_nb._drivers.ranks import Ranks, ReducedObjective
 
 ROUNDS = 31
 CASES = ((10, 10_000), (10, 1_000_000), (100, 100_000), (1_000, 10_000), (10_000, 1_000))
@@ -35,15 +35,15 @@ def main():
             return 0.5 * r @ r / len(r)
 
         x, g = np.zeros(n), np.zeros(n)
-        with Team(comm) as team:
-            team.agree(n, {})
-            reduced = ReducedObjective(local, team, float(rows))
+        with Ranks(comm) as ranks:
+            ranks.agree(n, {})
+            reduced = ReducedObjective(local, ranks, float(rows))
             reduced(x, g)
             alone, summed = [], []
             for _ in range(ROUNDS):
                 alone.append(seconds(local, x, g))
-                summed.append(seconds(team.mean, 1.0, 0.0, g, g))
-            team.end(Status.GTOL)
+                summed.append(seconds(ranks.mean, 1.0, 0.0, g, g))
+            ranks.end(Status.GTOL)
         if comm.rank == 0:
             print(f"n {n:>6}  rows a rank {rows:>8}  sum / evaluation {np.median(summed) / np.median(alone):.4f}")
 

@@ -1,4 +1,4 @@
-"""Many problems at once: `minimize_batch`."""
+"""The front end for many problems at once: `minimize_batch`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmsprop_nb._api.minimize import METHODS, known_options
-from rmsprop_nb._core.progress import Keeper, progress_bar
+from rmsprop_nb._core.progress import CheckpointWriter, progress_bar
 from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
     as_args,
@@ -169,13 +169,13 @@ def minimize_batch(
     objective = None if callable(engine) or device == "cuda" else job.compiled()
     if objective is None and not callable(engine) and engine > 1:
         check_sendable(problem)
-    keeper = Keeper(checkpoint, every, lambda: batch_result(calls, snapshot(results), exceptions).to_tree())
+    writer = CheckpointWriter(checkpoint, every, lambda: batch_result(calls, snapshot(results), exceptions).to_tree())
     with progress_bar(len(starts), "problem") if progress else contextlib.nullcontext() as bar:
 
         def on_done(count: int) -> None:
             if bar is not None:
                 bar.update(count)
-            keeper.write_if_due()
+            writer.write_if_due()
 
         failure = None
         try:
@@ -189,7 +189,7 @@ def minimize_batch(
             else:
                 run_here(job, objective, engine, results, exceptions, on_done)
         finally:
-            keeper.write()
+            writer.write()
     result = batch_result(calls, results, exceptions)
     if failure is not None:
         raise IncompleteBatchError(result) from failure

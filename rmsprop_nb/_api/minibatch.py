@@ -23,9 +23,9 @@ from rmsprop_nb._core.validate import (
     check_jac,
     split_rows,
 )
-from rmsprop_nb._drivers.minibatch_options import Plan
+from rmsprop_nb._drivers.minibatch_options import MinibatchOptions
 from rmsprop_nb._drivers.minibatch_solve import first_state, local_targets, make_result, run, shared_targets
-from rmsprop_nb._drivers.ranks import Alone, Team, digest, state_digest
+from rmsprop_nb._drivers.ranks import Ranks, SingleProcess, digest, state_digest
 from rmsprop_nb._drivers.shards import parts_in_all
 from rmsprop_nb._objectives.problem import Problem
 
@@ -183,10 +183,10 @@ def minimize_minibatch(
     (True, array([ 1., -2.,  3.]))
     """
     alone = comm is None and not deterministic
-    with contextlib.nullcontext() if alone else Team(comm or Alone(), parts_in_all(deterministic)) as team:
+    with contextlib.nullcontext() if alone else Ranks(comm or SingleProcess(), parts_in_all(deterministic)) as ranks:
         check_callable("fun", fun)
         report = as_report(callback)
-        plan = Plan(
+        chosen = MinibatchOptions(
             learning_rate=learning_rate,
             batch_size=batch_size,
             epochs=epochs,
@@ -202,21 +202,21 @@ def minimize_minibatch(
             checkpoint_every=checkpoint_every,
             options=dict(options or {}),
         )
-        if team is not None and team.rank != 0:
-            plan = plan.quiet()
+        if ranks is not None and ranks.rank != 0:
+            chosen = chosen.quiet()
         x = as_start(x0)
-        problem = Problem(fun, check_jac(jac), as_args(args), *as_bounds(bounds, x), plan.rel_step)
+        problem = Problem(fun, check_jac(jac), as_args(args), *as_bounds(bounds, x), chosen.rel_step)
         rows = split_rows(as_data("data", data), validation)
         if patience is not None and rows[1] is None:
-            msg = f"patience={patience!r} needs validation data to look at; give validation=0.1 or arrays."
+            msg = f"patience={patience!r} needs validation data; give validation=0.1 or arrays."
             raise ValueError(msg)
         seed = np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64)
-        if team is None:
-            targets = local_targets(problem, rows, plan.batch_size, shuffle, seed)
+        if ranks is None:
+            targets = local_targets(problem, rows, chosen.batch_size, shuffle, seed)
         else:
             same = {"shuffle": bool(shuffle), "deterministic": bool(deterministic), "state": state_digest(state)}
-            same |= plan.shared() | {"x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
-            targets = shared_targets(team, problem, rows, plan.batch_size, x.size, seed, same)
-        current = first_state(plan, problem, x, targets, state)
-        trace = run(plan, current, targets, report)
-        return make_result(plan, current, targets, trace, final_evaluation)
+            same |= chosen.shared() | {"x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
+            targets = shared_targets(ranks, problem, rows, chosen.batch_size, x.size, seed, same)
+        current = first_state(chosen, problem, x, targets, state)
+        trace = run(chosen, current, targets, report)
+        return make_result(chosen, current, targets, trace, final_evaluation)

@@ -26,7 +26,7 @@ from rmsprop_nb._core.validate import (
     check_known,
 )
 from rmsprop_nb._drivers.loop import as_history
-from rmsprop_nb._drivers.ranks import Alone, Team
+from rmsprop_nb._drivers.ranks import Ranks, SingleProcess
 from rmsprop_nb._drivers.shards import RankShare, parts_in_all
 from rmsprop_nb._drivers.solve import AnyOptions, run, starting_state
 from rmsprop_nb._objectives.problem import Problem
@@ -155,8 +155,8 @@ def minimize(
         if data is not None:
             given = given._replace(args=(*as_data("data", data), *as_args(args)))
         return solve(given, METHODS[method], options, tol)
-    with Team(comm or Alone(), parts_in_all(deterministic)) as team:
-        return solve(given, METHODS[method], options, tol, RankShare(team, weight, data, deterministic))
+    with Ranks(comm or SingleProcess(), parts_in_all(deterministic)) as ranks:
+        return solve(given, METHODS[method], options, tol, RankShare(ranks, weight, data, deterministic))
 
 
 def _on_device(
@@ -173,7 +173,7 @@ def _on_device(
 
 
 class Arguments(NamedTuple):
-    """What both doors take, as the user gave it."""
+    """The arguments of `minimize` and of SciPy's door, as the user gave them."""
 
     fun: Any
     x0: Any
@@ -198,7 +198,7 @@ def solve(
     options.refuse(
         ("check_every",), "is for x0 on a CUDA device", "leave it out: on the host every iteration is tested"
     )
-    if share is not None and share.team.rank != 0:
+    if share is not None and share.ranks.rank != 0:
         options = options.quiet()
     check_callable("fun", given.fun)
     x = as_start(given.x0)
@@ -210,7 +210,7 @@ def solve(
         state, trace = run(problem, x, options, observe)
     else:
         state, trace = run(problem, x, options, observe, share.agree(x, problem, options))
-        state.progress.status = int(share.team.end(Status(int(state.progress.status))))
+        state.progress.status = int(share.ranks.end(Status(int(state.progress.status))))
     result = _result(problem, state)
     if options.stride:
         result["history"] = as_history(trace)

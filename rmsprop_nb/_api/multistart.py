@@ -1,4 +1,4 @@
-"""Global minima by minimizing from many starts: `multistart`."""
+"""The front end for global minima, by minimizing from many starts: `multistart`."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _as_box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _sobol(n: int, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """The first points of a scrambled Sobol sequence."""
+    """Draw the first points of a scrambled Sobol sequence."""
     seed = {"rng": generator} if "rng" in inspect.signature(qmc.Sobol).parameters else {"seed": generator}
     sampler = qmc.Sobol(n, **seed)
     points: NDArray[np.float64] = sampler.random_base2((count - 1).bit_length())
@@ -133,7 +133,7 @@ def _sobol(n: int, count: int, generator: np.random.Generator) -> NDArray[np.flo
 
 
 def _distinct(batch: OptimizeResult, sides: NDArray[np.float64], distance: float) -> list[int]:
-    """Indices of successful runs, lowest f first, that ended away from all before them."""
+    """Return the indices of successful runs, lowest f first, that ended away from all earlier ones."""
     kept: list[int] = []
     for k in np.argsort(batch.fun, kind="stable"):
         apart = (np.abs(batch.x[k] - batch.x[kept]) > distance * sides).any(axis=1)

@@ -1,4 +1,4 @@
-"""The methods as functions for SciPy's door: ``scipy.optimize.minimize(..., method=rmsprop_nb.rmsprop)``."""
+"""The methods as functions that SciPy calls: ``scipy.optimize.minimize(..., method=rmsprop_nb.rmsprop)``."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def _enter_from_scipy(
 
 
 def _unwrap_memoized(fun: Any, jac: Any) -> tuple[Any, Any]:
-    """Undo what SciPy does to ``jac=True``, so that a compiled fun is recognised as one."""
+    """Undo what SciPy does for ``jac=True``, so that a compiled fun is recognised as such."""
     memoized = getattr(jac, "__self__", None)
     if memoized is not None and memoized is fun and callable(getattr(fun, "fun", None)):
         return fun.fun, True

@@ -39,8 +39,8 @@ _ON_HOST_ONLY = (
 
 def minimize_on_device(given: Any, options: Options, deterministic: bool) -> Result:
     """Minimize from a device array, of which a copy is made; `given` are the Arguments of `minimize`."""
-    run = _Run(given, _checked(given, options), deterministic)
     observe = make_observer(given.callback)
+    run = _Run(given, _checked(given, options), deterministic)
     try:
         status = run.until_done(observe)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Mini-batches of rows that are spread over ranks: what of each batch is here, and the mean over all that are."""
+"""Mini-batches of rows that are spread over ranks: which rows of a batch are here, and means over all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._drivers.minibatch_loop import Target
-from rmsprop_nb._drivers.ranks import Piece, ReducedObjective, Team
+from rmsprop_nb._drivers.ranks import Piece, Ranks, ReducedObjective
 from rmsprop_nb._drivers.row_order import Order, Rows
 from rmsprop_nb._drivers.shards import Part
 from rmsprop_nb._objectives.interpreted import PythonObjective
@@ -17,18 +17,20 @@ from rmsprop_nb._objectives.problem import Problem
 
 
 class Shard(Order):
-    """One rank's part of data that are spread over ranks; order and batches are those of all the rows.
+    """One rank's shard of the data; the order and the batches are those of the rows of all ranks.
 
     Parameters
     ----------
     local : Rows
         The rows that are here.
     first : int
-        Place of the first of them among all.
+        Index of the first of them among all rows.
     n_rows : int
         Number of all rows.
+    batch_size : int
+        Number of rows in a batch, counted over all ranks.
     parts : list of Part
-        What is here.
+        The parts that are here.
     """
 
     def __init__(self, local: Rows, first: int, n_rows: int, batch_size: int, parts: list[Part]) -> None:
@@ -38,46 +40,46 @@ class Shard(Order):
         self._first = first
 
     def batch(self, seed: Any, epoch: int, batch: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        """Yield what is here of each part of a batch: the part's number, and the rows."""
+        """Yield the number of each part that has rows of the batch here, and these rows."""
         if self.shuffle:
-            places = self.drawn(seed, epoch, batch) - self._first
+            indices = self.drawn(seed, epoch, batch) - self._first
         else:
             begin, count = self.span(batch)
-            places = np.arange(begin, begin + count) - self._first
+            indices = np.arange(begin, begin + count) - self._first
         for part, begin, end in self.parts:
-            here = places[(places >= begin) & (places < end)]
+            here = indices[(indices >= begin) & (indices < end)]
             if here.size:
                 yield part, tuple(a[here] for a in self.local.data)
 
     def whole(self) -> Iterator[tuple[int, Rows]]:
-        """Yield each part, as rows to be passed over."""
+        """Yield each part's number and rows, for a pass in order."""
         for part, begin, end in self.parts:
             yield part, Rows(tuple(a[begin:end] for a in self.local.data), self.batch_size, shuffle=False)
 
 
 class SharedTarget(NamedTuple):
-    """What `Target` is, for data that are spread over ranks. The objective of this rank alone is `local`."""
+    """The counterpart of `Target` for rows on many ranks; `local` is the objective of this rank alone."""
 
     rows: Shard
     args: tuple[Any, ...]
     local: PythonObjective
-    team: Team
+    ranks: Ranks
     objective: ReducedObjective
     feed: None = None
 
     def load(self, seed: Any, epoch: int, batch: int) -> int:
-        """Put a batch before the objective and return the number of rows that it has everywhere."""
+        """Give a batch to the objective, and return its number of rows on all ranks."""
         parts = self.rows.batch(seed, epoch, batch)
         self.objective.pieces = [Piece(part, rows[0].shape[0], self._on(rows)) for part, rows in parts]
         return self.rows.span(batch)[1]
 
     def mean(self, x: NDArray[Any], with_gradient: bool) -> tuple[float, NDArray[Any]]:
-        """Mean over the rows of all ranks of f, and of the gradient if that is asked for."""
+        """Return the mean of f over the rows of all ranks, and that of the gradient if it is asked for."""
         for part, rows in self.rows.whole():
             f, g = Target(rows, self.args, self.local).mean(x, with_gradient)
-            self.team.put(part, rows.n_rows, f, g)
+            self.ranks.put(part, rows.n_rows, f, g)
         mean = np.empty(x.size if with_gradient else 0, x.dtype)
-        return self.team.mean(mean), mean
+        return self.ranks.mean(mean), mean
 
     def _on(self, rows: tuple[Any, ...]) -> Any:
         def evaluate(x: NDArray[Any], g: NDArray[Any]) -> float:
@@ -87,6 +89,6 @@ class SharedTarget(NamedTuple):
         return evaluate
 
 
-def make_shared_target(problem: Problem, shard: Shard, team: Team) -> SharedTarget:
+def make_shared_target(problem: Problem, shard: Shard, ranks: Ranks) -> SharedTarget:
     """Bind the objective to data that are spread over ranks."""
-    return SharedTarget(shard, problem.args, PythonObjective(problem), team, ReducedObjective(team))
+    return SharedTarget(shard, problem.args, PythonObjective(problem), ranks, ReducedObjective(ranks))

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.callbacks import Report, asks_to_stop
-from rmsprop_nb._core.progress import watching
+from rmsprop_nb._core.progress import checkpoints_and_progress
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.run_state import RunState
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._drivers.loop import TRACE_COLUMNS, Monitor, StopRun, as_history, run_chunks, taking_turns
 from rmsprop_nb._drivers.minibatch_loop import Target, make_advance, make_target
-from rmsprop_nb._drivers.minibatch_options import Plan, new_state, resumed_state
+from rmsprop_nb._drivers.minibatch_options import MinibatchOptions, new_state, resumed_state
 from rmsprop_nb._drivers.minibatch_shards import Shard, SharedTarget, make_shared_target
-from rmsprop_nb._drivers.ranks import Team
+from rmsprop_nb._drivers.ranks import Ranks
 from rmsprop_nb._drivers.row_order import Rows
 from rmsprop_nb._drivers.shards import parts_of
 from rmsprop_nb._objectives.problem import Problem
@@ -26,7 +26,7 @@ Data = tuple[Any, ...] | None
 
 
 class Targets(NamedTuple):
-    """The objective on the rows to learn from and, if there are any, on those to validate on; and what orders rows."""
+    """The objective on the rows to learn from and on those to validate on, if there are any; the seed orders rows."""
 
     training: AnyTarget
     validation: AnyTarget | None
@@ -46,7 +46,7 @@ def local_targets(
 
 
 def shared_targets(
-    team: Team,
+    ranks: Ranks,
     problem: Problem,
     rows: tuple[Data, Data],
     batch_size: int,
@@ -59,38 +59,40 @@ def shared_targets(
     The seed of rank 0 holds for all.
     """
     counts = [0 if data is None else data[0].shape[0] for data in rows]
-    found = team.agree(n, same | {"validation": rows[1] is not None}, (seed, *counts))
+    found = ranks.agree(n, same | {"validation": rows[1] is not None}, (seed, *counts))
 
     def target(k: int) -> Any:
         data = rows[k]
         if data is None:
             return None
         theirs = [own[1 + k] for own in found]
-        here = parts_of(team.rank, theirs, same["deterministic"])
+        here = parts_of(ranks.rank, theirs, same["deterministic"])
         local = Rows(data, batch_size, same["shuffle"])
-        shard = Shard(local, sum(theirs[: team.rank]), sum(theirs), batch_size, here)
-        return make_shared_target(problem, shard, team)
+        shard = Shard(local, sum(theirs[: ranks.rank]), sum(theirs), batch_size, here)
+        return make_shared_target(problem, shard, ranks)
 
     return Targets(target(0), target(1), found[0][0])
 
 
-def first_state(plan: Plan, problem: Problem, x: NDArray[Any], targets: Targets, state: RunState | None) -> RunState:
-    """Make the state of a new run from x, or copy that of the run to go on with."""
+def first_state(
+    options: MinibatchOptions, problem: Problem, x: NDArray[Any], targets: Targets, state: RunState | None
+) -> RunState:
+    """Make the state of a new run from x, or copy that of the run to resume."""
     rows = targets.training.rows
-    fresh = new_state(plan, x, problem.lower, problem.upper, plan.kind(rows.n_rows, rows.batches), targets.seed)
+    fresh = new_state(options, x, problem.lower, problem.upper, options.kind(rows.n_rows, rows.batches), targets.seed)
     return fresh if state is None else resumed_state(state, fresh)
 
 
-def run(plan: Plan, state: RunState, targets: Targets, report: Report | None) -> NDArray[np.float64]:
+def run(options: MinibatchOptions, state: RunState, targets: Targets, report: Report | None) -> NDArray[np.float64]:
     """Run until there is a status, which is left in the state; return the recorded rows."""
     target = targets.training
-    observer = _EpochObserver(state, plan, targets.validation, report)
-    settings = plan.settings(state.arrays.x, target.rows.batches)
-    algorithm = plan.algorithm(state.arrays.x)
+    observer = _EpochObserver(state, options, targets.validation, report)
+    settings = options.settings(state.arrays.x, target.rows.batches)
+    algorithm = options.algorithm(state.arrays.x)
     rows: list[NDArray[np.float64]] = []
-    with watching(state, plan, total=plan.epochs, unit="epoch") as on_chunk:
+    with checkpoints_and_progress(state, options, total=options.epochs, unit="epoch") as on_chunk:
         observe = observer.observe if observer.needed else None
-        monitor = Monitor(observe, plan.schedule, plan.seconds, plan.stride, on_chunk)
+        monitor = Monitor(observe, options.schedule, options.seconds, options.stride, on_chunk)
         try:
             advance = make_advance(algorithm, state, target)
             run_chunks(taking_turns(advance, target.objective, settings), state, settings, monitor, rows)
@@ -104,12 +106,14 @@ def run(plan: Plan, state: RunState, targets: Targets, report: Report | None) ->
 class _EpochObserver:
     """What happens after every epoch: f on the validation data, the best point so far, the user's callback."""
 
-    def __init__(self, state: RunState, plan: Plan, validation: AnyTarget | None, report: Report | None) -> None:
+    def __init__(
+        self, state: RunState, options: MinibatchOptions, validation: AnyTarget | None, report: Report | None
+    ) -> None:
         self._state = state
-        self._plan = plan
+        self._options = options
         self._validation = validation
         self._report = report
-        self._update_schedule = getattr(plan.schedule, "update", None)
+        self._update_schedule = getattr(options.schedule, "update", None)
 
     @property
     def needed(self) -> bool:
@@ -119,7 +123,7 @@ class _EpochObserver:
     def observe(self, x: NDArray[Any], f: float) -> bool:
         """Take in an epoch, and return whether the run is to end."""
         p, arrays = self._state.progress, self._state.arrays
-        if self._plan.averages:
+        if self._options.averages:
             x = arrays.x_avg.copy()
         loss, more = f, dict[str, Any](nit=int(p.nit))
         if self._validation is not None:
@@ -131,7 +135,7 @@ class _EpochObserver:
         return asks_to_stop(self._report, x, f, **more)
 
     def _keep_best(self, x: NDArray[Any], loss: float) -> None:
-        if self._plan.patience is None:
+        if self._options.patience is None:
             return
         p = self._state.progress
         if loss < p.f_best:
@@ -139,19 +143,19 @@ class _EpochObserver:
             self._state.arrays.x_best[:] = x
             return
         p.since_best += 1
-        if p.since_best >= self._plan.patience and p.status == Status.RUNNING:
+        if p.since_best >= self._options.patience and p.status == Status.RUNNING:
             p.status = int(Status.EARLY_STOP)
 
 
 def make_result(
-    plan: Plan, state: RunState, targets: Targets, trace: NDArray[np.float64], final_evaluation: bool
+    options: MinibatchOptions, state: RunState, targets: Targets, trace: NDArray[np.float64], final_evaluation: bool
 ) -> Result:
     """Make the result of a run that has ended, with one more pass over the data if that is asked for."""
-    p, arrays, team = state.progress, state.arrays, getattr(targets.training, "team", None)
-    if team is not None:
-        p.status = int(team.end(Status(int(p.status))))
+    p, arrays, ranks = state.progress, state.arrays, getattr(targets.training, "ranks", None)
+    if ranks is not None:
+        p.status = int(ranks.end(Status(int(p.status))))
     status = Status(int(p.status))
-    x = arrays.x_best if np.isfinite(p.f_best) else arrays.x_avg if plan.averages else arrays.x
+    x = arrays.x_best if np.isfinite(p.f_best) else arrays.x_avg if options.averages else arrays.x
     result = Result(x=x.copy(), fun=float(p.f), nit=int(p.nit))
     if final_evaluation and status is not Status.INTERRUPTED:
         result["fun"], result["jac"] = _mean_everywhere(targets.training, x, status)
@@ -161,17 +165,17 @@ def make_result(
     result["epoch_fun"] = arrays.epoch_fun[: p.nit].copy()
     if targets.validation is not None:
         result["validation_fun"] = arrays.validation_fun[: p.nit].copy()
-    if plan.stride:
+    if options.stride:
         result["history"] = as_history(trace)
     result["state"] = state
     return result
 
 
 def _mean_everywhere(target: AnyTarget, x: NDArray[Any], status: Status) -> tuple[float, NDArray[Any]]:
-    """The mean over all rows of f and its gradient, in a round of its own if there are ranks."""
+    """Return the means of f and its gradient over all rows; ranks take a round of their own for it."""
     if isinstance(target, Target):
         return target.mean(x, with_gradient=True)
-    target.team.go_on()
+    target.ranks.begin_again()
     mean = target.mean(x, with_gradient=True)
-    target.team.end(status)
+    target.ranks.end(status)
     return mean

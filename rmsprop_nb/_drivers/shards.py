@@ -1,8 +1,8 @@
-"""Data whose rows are spread over ranks: which rows are here, and to which part of the sums over ranks they belong.
+"""Data whose rows are spread over ranks: which rows are here, and to which part of the sum over ranks they belong.
 
-Results that have the same bits for any number of ranks need sums that do. So, where that is asked for, all rows are
-divided into BLOCKS blocks whatever the number of ranks, each is evaluated by itself, and the sums over blocks are added
-up in the order of the blocks (`Team` keeps them apart). A rank must hold whole blocks.
+Results that have the same bits for any number of ranks need sums that do. Where that is asked for, all rows are divided
+into PARTS parts, whatever the number of ranks. Each part is evaluated by itself, and `Ranks` adds the parts up in their
+order. So a rank must hold whole parts.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.validate import as_data, as_number
-from rmsprop_nb._drivers.ranks import Piece, ReducedObjective, Team, digest, state_digest
+from rmsprop_nb._drivers.ranks import Piece, Ranks, ReducedObjective, digest, state_digest
 from rmsprop_nb._objectives.problem import Problem
 
-BLOCKS = 48
-"""Number of blocks; the usual cuts, rank*rows//ranks, fall between blocks for every number of ranks that divides it."""
+PARTS = 48
+"""Number of parts; shards that begin at rank*rows//ranks hold whole parts for every number of ranks that divides it."""
 
 
 class Part(NamedTuple):
-    """A part of the sums over ranks, and the rows of it, which are all here, counted from the first one here."""
+    """A part of the sum over ranks and the range of its rows, which are all here, counted from the first row here."""
 
     number: int
     begin: int
@@ -34,35 +34,35 @@ class Part(NamedTuple):
 
 
 def parts_in_all(deterministic: bool) -> int:
-    """Number of parts that sums over ranks are kept in."""
-    return BLOCKS if deterministic else 1
+    """Return the number of parts of a sum over ranks."""
+    return PARTS if deterministic else 1
 
 
 def parts_of(rank: int, counts: list[int], deterministic: bool) -> list[Part]:
-    """What a rank has, where each has so many rows."""
+    """Return the parts that a rank holds; `counts` are the numbers of rows of all ranks."""
     if not deterministic:
         return [Part(0, 0, counts[rank])]
     ends = np.cumsum([0, *counts])
-    edges = np.arange(BLOCKS + 1) * int(ends[-1]) // BLOCKS
-    cut = np.flatnonzero(~np.isin(ends, edges))
-    if cut.size:
-        k = int(cut[0])
+    edges = np.arange(PARTS + 1) * int(ends[-1]) // PARTS
+    inside = np.flatnonzero(~np.isin(ends, edges))
+    if inside.size:
+        k = int(inside[0])
         near = np.searchsorted(edges, ends[k])
         msg = (
-            f"data must be cut between blocks of rows for deterministic=True, which is where i*{ends[-1]}//{BLOCKS} "
-            f"is for an integer i, got an end of rank {k - 1} at row {ends[k]} of all; {edges[near - 1]} and "
+            f"data must be whole parts of all rows on every rank for deterministic=True, where part i begins at row "
+            f"i*{ends[-1]}//{PARTS}, got an end of rank {k - 1} at row {ends[k]} of all; {edges[near - 1]} and "
             f"{edges[near]} would do."
         )
         raise ValueError(msg)
     first, last = ends[rank], ends[rank + 1]
-    blocks = enumerate(pairwise(edges))
-    return [Part(k, int(a - first), int(b - first)) for k, (a, b) in blocks if first <= a < b <= last]
+    ranges = enumerate(pairwise(edges))
+    return [Part(k, int(a - first), int(b - first)) for k, (a, b) in ranges if first <= a < b <= last]
 
 
 class RankShare(NamedTuple):
     """What this rank contributes to a problem that ranks share."""
 
-    team: Team
+    ranks: Ranks
     weight: float | None
     data: Any
     deterministic: bool
@@ -70,22 +70,22 @@ class RankShare(NamedTuple):
     def agree(
         self, x: NDArray[Any], problem: Problem, options: Options
     ) -> Callable[[Callable[[Problem], Any]], ReducedObjective]:
-        """Agree with the other ranks on what is to be run; return what makes the objective of all of them."""
+        """Agree with the other ranks on what to run; return a function that makes the objective of all ranks."""
         data = self._checked_data()
         same = {"state": state_digest(options.state), "x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
         same |= {"data": str(data is not None), "deterministic": str(bool(self.deterministic))}
-        counts = self.team.agree(x.size, options.shared() | same, 0 if data is None else data[0].shape[0])
-        parts = [] if data is None else parts_of(self.team.rank, counts, self.deterministic)
+        counts = self.ranks.agree(x.size, options.shared() | same, 0 if data is None else data[0].shape[0])
+        parts = [] if data is None else parts_of(self.ranks.rank, counts, self.deterministic)
 
         def objective(make: Callable[[Problem], Any]) -> ReducedObjective:
             if data is None:
-                return ReducedObjective(self.team, [Piece(0, self.weight or 1.0, make(problem))])
+                return ReducedObjective(self.ranks, [Piece(0, self.weight or 1.0, make(problem))])
             pieces = []
             for number, begin, end in parts:
                 rows = tuple(a[begin:end] for a in data)
                 local = make(dataclasses.replace(problem, args=(*rows, *problem.args)))
                 pieces.append(Piece(number, self.weight or end - begin, local))
-            return ReducedObjective(self.team, pieces)
+            return ReducedObjective(self.ranks, pieces)
 
         return objective
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.callbacks import Observe
 from rmsprop_nb._core.options import LbfgsOptions, RmspropOptions
-from rmsprop_nb._core.progress import watching
+from rmsprop_nb._core.progress import checkpoints_and_progress
 from rmsprop_nb._core.rates import scheduled_rates
 from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.run_state import RunState
@@ -56,7 +56,7 @@ def run(
         return compile_objective(problem, x.dtype) or PythonObjective(problem)
 
     objective = make(problem) if bind is None else bind(make)
-    with watching(state, options, total=_total(options.maxiter), unit="it") as on_chunk:
+    with checkpoints_and_progress(state, options, total=_total(options.maxiter), unit="it") as on_chunk:
         monitor = Monitor(observe, _schedule(options), options.seconds, options.stride, on_chunk)
         return state, drive(algorithm, state, objective, settings, monitor)
 
