@@ -60,6 +60,9 @@ def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, *
     if real not in (np.dtype(np.float32), np.dtype(np.float64)):
         msg = f"dtype must be float32 or float64, got {real}."
         raise ValueError(msg)
+    if "initial_accumulator" in options:
+        msg = "initial_accumulator is not for device_rule, which is given S; leave it out, and fill square_avg with it."
+        raise ValueError(msg)
     chosen = Rule(**options)
     from rmsprop_nb._cuda.native import require_compiler
     from rmsprop_nb._cuda.update import make_bound_rule

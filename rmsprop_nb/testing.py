@@ -1,4 +1,4 @@
-"""Problems with known minima, and RMSprop in plain NumPy: for the project's tests and for yours.
+"""Problems with known minima, and RMSprop in plain NumPy, for the tests of this project and for your own.
 
 The objectives are ordinary functions that Numba can compile: ``numba.njit(problem.fun)``.
 """
@@ -23,17 +23,17 @@ class TestProblem(NamedTuple):
     Attributes
     ----------
     name : str
-        Name, with the number of variables where that can vary.
+        The name, with the number of variables if that can vary.
     fun, jac : callable
         ``fun(x) -> float`` and ``jac(x) -> ndarray, shape (n,)``.
     x0 : tuple of float
         The usual starting point.
     fmin : float
-        The lowest value of fun, or that of the local minimum which descent from x0 leads to.
+        The lowest value of fun, or the value at the local minimum that descent from x0 leads to.
     minima : tuple of tuple of float
-        The points where fmin is attained; empty where there are too many to list.
+        The points where fmin is attained; empty if there are too many to list.
     source : str
-        Where the function and its minima are from.
+        The source of the function and its minima.
     """
 
     name: str
@@ -45,7 +45,7 @@ class TestProblem(NamedTuple):
     source: str
 
 
-TestProblem.__test__ = False  # type: ignore[attr-defined]  # not a test class, whatever its name says to pytest
+TestProblem.__test__ = False  # type: ignore[attr-defined]  # the name looks like a test class to pytest
 
 
 # -- reference --------------------------------------------------------------------------------------------------------

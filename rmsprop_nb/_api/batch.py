@@ -1,4 +1,4 @@
-"""Many problems at once: `minimize_batch`."""
+"""The front end for many problems at once: `minimize_batch`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmsprop_nb._api.minimize import FORMS
-from rmsprop_nb._core.progress import Keeper, progress_bar
+from rmsprop_nb._core.options import Options
+from rmsprop_nb._core.progress import CheckpointWriter, progress_bar
 from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
     as_args,
@@ -29,10 +29,21 @@ from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
 from rmsprop_nb._methods.registry import OPTIONS, option_names
 from rmsprop_nb._objectives.problem import Problem
 
-# Options that are about watching one run.
-_SINGLE_RUN_OPTIONS = (
-    "checkpoint", "checkpoint_every", "disp", "history", "maxtime", "parallel", "progress", "return_all", "state",
-)  # fmt: skip
+# Options that are about a single run, and what to do instead.
+_AS_ARGUMENT = "it is an argument of minimize_batch instead"
+_FOR_ONE_PROBLEM = "call minimize for the problem that you want to look at"
+_SINGLE_RUN_OPTIONS = {
+    "check_every": "it is for x0 on a CUDA device in minimize",
+    "checkpoint": _AS_ARGUMENT,
+    "checkpoint_every": _AS_ARGUMENT,
+    "disp": _FOR_ONE_PROBLEM,
+    "history": _FOR_ONE_PROBLEM,
+    "maxtime": "set maxiter or maxfev, which limit each problem",
+    "parallel": "problems run side by side with workers=-1",
+    "progress": _AS_ARGUMENT,
+    "return_all": _FOR_ONE_PROBLEM,
+    "state": _AS_ARGUMENT,
+}
 
 
 def minimize_batch(
@@ -76,7 +87,7 @@ def minimize_batch(
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
         Bounds that all problems share.
     tol : float, optional
-        The same as the option ``gtol``.
+        The same as the option `gtol`, which wins where both are given, as in SciPy.
     options : dict, optional
         Options of the method, but for those about one run: checkpoint, checkpoint_every, disp, history, maxtime,
         parallel, progress, return_all and state.
@@ -140,8 +151,7 @@ def minimize_batch(
         msg = f"method must be one of {', '.join(map(repr, OPTIONS))}, got {method!r}."
         raise ValueError(msg)
     chosen = dict(options or {})
-    known = tuple(name for name in option_names(method) if name not in _SINGLE_RUN_OPTIONS)
-    check_known(chosen, known, f"{method} (in a batch)")
+    _check_options(chosen, method)
     if tol is not None:
         chosen.setdefault("gtol", tol)
     parsed = OPTIONS[method](**chosen)
@@ -149,23 +159,23 @@ def minimize_batch(
     rows = _as_rows(batch_args, len(starts))
     lower, upper = as_bounds(bounds, starts[0])
     check_callable("fun", fun)
-    problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, parsed.rel_step)
+    problem = Problem(fun, check_jac(jac), as_args(args), lower, upper, parsed.rel_step)
     job = Job(problem, starts, rows, parsed)
     engine = workers if callable(workers) else as_workers(workers)
-    _check_device(device, engine)
+    _check_device(device, engine, parsed)
     calls = problem.calls_per_gradient(starts.shape[1])
     every = as_checkpoint_seconds(checkpoint_every, checkpoint)
     results, exceptions = earlier_results(state, starts)
     objective = None if callable(engine) or device == "cuda" else job.compiled()
     if objective is None and not callable(engine) and engine > 1:
         check_sendable(problem)
-    keeper = Keeper(checkpoint, every, lambda: batch_result(calls, snapshot(results), exceptions).to_tree())
+    writer = CheckpointWriter(checkpoint, every, lambda: batch_result(calls, snapshot(results), exceptions).to_tree())
     with progress_bar(len(starts), "problem") if progress else contextlib.nullcontext() as bar:
 
         def on_done(count: int) -> None:
             if bar is not None:
                 bar.update(count)
-            keeper.write_if_due()
+            writer.write_if_due()
 
         failure = None
         try:
@@ -179,20 +189,33 @@ def minimize_batch(
             else:
                 run_here(job, objective, engine, results, exceptions, on_done)
         finally:
-            keeper.write()
+            writer.write()
     result = batch_result(calls, results, exceptions)
     if failure is not None:
         raise IncompleteBatchError(result) from failure
     return result
 
 
-def _check_device(device: str, engine: Any) -> None:
+def _check_options(chosen: dict[str, Any], method: str) -> None:
+    """Raise for an option that the method does not have, or that is about a single run."""
+    known = option_names(method)
+    for name in chosen:
+        if name in known and name in _SINGLE_RUN_OPTIONS:
+            msg = f"Unknown option {name!r} for method {method!r} in a batch: {_SINGLE_RUN_OPTIONS[name]}."
+            raise ValueError(msg)
+    check_known(chosen, tuple(name for name in known if name not in _SINGLE_RUN_OPTIONS), f"{method} (in a batch)")
+
+
+def _check_device(device: str, engine: Any, options: Options) -> None:
     if device not in ("cpu", "cuda"):
         msg = f"device must be 'cpu' or 'cuda', got {device!r}."
         raise ValueError(msg)
-    if device == "cuda" and engine != 1:
+    if device != "cuda":
+        return
+    if engine != 1:
         msg = f"workers must be 1 with device='cuda', which runs all problems at once, got {engine!r}."
         raise ValueError(msg)
+    options.refuse(("finite_diff_rel_step",), "has no meaning with device='cuda', where fun fills the gradient")
 
 
 def _as_starts(X0: Any) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Saving and loading states and results: `save` and `load`."""
+"""The front end for files of states and results: `save` and `load`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rmsprop_nb._training.state import RMSpropState
 STATES: dict[str, Any] = {state.__name__: state for state in (RMSpropState, RunState)}
 """Classes of states that can be saved.
 
-Each has ``to_arrays() -> dict of arrays`` and a classmethod ``from_arrays``, which takes such a dict and raises
-ValueError for what `to_arrays` cannot have returned.
+Each has ``to_arrays() -> dict of arrays`` and a classmethod ``from_arrays``, which takes such a dict and raises a
+ValueError if `to_arrays` cannot have returned it.
 """
 
 
@@ -29,8 +29,8 @@ def save(path: str | os.PathLike[str], obj: Any) -> None:
     Parameters
     ----------
     path : str or path-like
-        The file, ``.npz`` by custom; the name is taken as it is. A file that is there is replaced when the new one is
-        complete, so that a crash leaves the one or the other.
+        The file, by convention ``.npz``; the name is used as it is. An existing file is replaced when the new one is
+        complete, so that a crash leaves one or the other.
     obj : RunState, RMSpropState or scipy.optimize.OptimizeResult
         The ``state`` of a result, the state of an `RMSprop` optimizer, or the result of `minimize`, `minimize_batch`,
         `multistart` or `minimize_minibatch`.
@@ -38,9 +38,9 @@ def save(path: str | os.PathLike[str], obj: Any) -> None:
     Raises
     ------
     TypeError, ValueError
-        If `obj` is, or holds, something else.
+        If `obj` is or holds anything else.
     OSError
-        If the file cannot be written; one that was there is unchanged.
+        If the file cannot be written; an existing one is unchanged.
 
     See Also
     --------
@@ -48,8 +48,8 @@ def save(path: str | os.PathLike[str], obj: Any) -> None:
 
     Notes
     -----
-    The file is a NumPy archive of plain arrays and a description in JSON: nothing is pickled, every bit is kept. The
-    exceptions of a batch become RuntimeError with the same text.
+    The file is a NumPy archive of plain arrays and a description in JSON: nothing is pickled, and every bit is kept.
+    The exceptions of a batch become instances of RuntimeError with the same text.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def save(path: str | os.PathLike[str], obj: Any) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read what `save` wrote.
+    """Read a state or a result from a file that `save` or a run with `checkpoint` has written.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     OSError
         If the file cannot be opened.
     ValueError
-        If it is not such a file, is damaged, or was written by a later version. Nothing in a file is ever executed,
-        and what a file says is checked before compiled code relies on it.
+        If it is not such a file, is damaged, or was written by a later version. Nothing in a file is ever executed, and
+        its contents are checked before compiled code relies on them.
 
     Examples
     --------
@@ -140,10 +140,10 @@ def _from_tree_if_known(value: Any) -> Any:
     return _from_tree(value) if isinstance(value, dict) and "class" in value else value
 
 
-def _batch_result(fields: dict[str, Any], told: dict[str, str]) -> BatchResult:
+def _batch_result(fields: dict[str, Any], texts: dict[str, str]) -> BatchResult:
     _check_batch_result(fields)
     messages = np.array([MESSAGES[Status(int(status))] for status in fields["status"]], dtype=object)
-    exceptions = {int(k): LoadedError(text) for k, text in told.items()}
+    exceptions = {int(k): LoadedError(text) for k, text in texts.items()}
     return BatchResult({**fields, "message": messages, "exceptions": exceptions})
 
 
@@ -158,11 +158,11 @@ _BATCH_KINDS = {"x": "f", "jac": "f", "fun": "f", "nit": "i", "nfev": "i", "njev
 
 
 def _check_result(result: OptimizeResult) -> None:
-    """Fields have their types, and arrays the shapes that go together."""
+    """Raise unless fields have their types, and arrays have shapes that fit together."""
     for field, expected in _TYPES.items():
         if field in result and not isinstance(result[field], expected):
             found = type(result[field]).__name__
-            msg = f"result.{field} must be {expected.__name__}, got {found}: it is no result of rmsprop_nb."
+            msg = f"result.{field} must be {expected.__name__}, got {found}: it is not a result of rmsprop_nb."
             raise ValueError(msg)
     x = result.get("x")
     if x is None or x.ndim != 1:
@@ -178,7 +178,7 @@ def _check_result(result: OptimizeResult) -> None:
 
 
 def _check_batch_result(fields: dict[str, Any]) -> None:
-    """Every field has a row for each problem."""
+    """Raise unless every field has a row for each problem."""
     if set(fields) != {*_BATCH_KINDS, "best"}:
         msg = f"it holds a BatchResult with other fields: {sorted(fields)}."
         raise ValueError(msg)

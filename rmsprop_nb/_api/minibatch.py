@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import scipy.sparse
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
-from rmsprop_nb._api.minimize import FORMS
-from rmsprop_nb._core.progress import watching
-from rmsprop_nb._core.result import Result
-from rmsprop_nb._core.settings import MinibatchSettings
-from rmsprop_nb._core.status import MESSAGES, Status
+from rmsprop_nb._core.callbacks import as_report
 from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
     as_args,
     as_bounds,
     as_data,
-    as_number,
     as_start,
     check_callable,
     check_jac,
+    split_rows,
 )
-from rmsprop_nb._drivers.loop import TRACE_COLUMNS, Monitor, StopRun, run_chunks, taking_turns
-from rmsprop_nb._drivers.minibatch_loop import Target, make_advance, make_target
-from rmsprop_nb._drivers.minibatch_options import Plan, new_state, resumed_state
-from rmsprop_nb._drivers.ranks import Alone, Team, digest, state_digest
-from rmsprop_nb._drivers.row_order import Rows
-from rmsprop_nb._drivers.shards import Shard, SharedTarget, make_shared_target, parts_in_all, parts_of
+from rmsprop_nb._drivers.minibatch_options import MinibatchOptions
+from rmsprop_nb._drivers.minibatch_solve import first_state, local_targets, make_result, run, shared_targets
+from rmsprop_nb._drivers.ranks import Ranks, SingleProcess, digest, state_digest
+from rmsprop_nb._drivers.shards import parts_in_all
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.problem import Problem
 
@@ -100,7 +92,7 @@ def minimize_minibatch(
         "auto-constant" lets it stay, for runs whose end is not known. A number, one number for each parameter, or a
         schedule ``step -> rate`` (see `schedules`) is the textbook rule.
     rng : None, int or numpy.random.Generator, optional
-        What the order of rows is drawn from.
+        What the order of rows is drawn from. Not used with ``shuffle=False`` or `state`.
     shuffle : bool, default True
         Whether every epoch has an order of its own; otherwise rows come as they stand.
     averaging : bool, optional
@@ -190,12 +182,11 @@ def minimize_minibatch(
     >>> result.success, result.x.round(3)
     (True, array([ 1., -2.,  3.]))
     """
-    check_callable("fun", fun)
-    if callback is not None:
-        check_callable("callback", callback, " or None")
     alone = comm is None and not deterministic
-    with contextlib.nullcontext() if alone else Team(comm or Alone(), parts_in_all(deterministic)) as team:
-        plan = Plan(
+    with contextlib.nullcontext() if alone else Ranks(comm or SingleProcess(), parts_in_all(deterministic)) as ranks:
+        check_callable("fun", fun)
+        report = as_report(callback)
+        chosen = MinibatchOptions(
             learning_rate=learning_rate,
             batch_size=batch_size,
             epochs=epochs,
@@ -211,166 +202,21 @@ def minimize_minibatch(
             checkpoint_every=checkpoint_every,
             options=dict(options or {}),
         )
-        if team is not None and team.rank != 0:
-            plan = plan.quiet()
+        if ranks is not None and ranks.rank != 0:
+            chosen = chosen.quiet()
         x = as_start(x0)
-        lower, upper = as_bounds(bounds, x)
-        problem = Problem(fun, check_jac(jac, FORMS), as_args(args), lower, upper, plan.rel_step)
-        learnt, held_out = _split(as_data("data", data), validation)
-        if patience is not None and held_out is None:
-            msg = f"patience={patience!r} needs validation data to look at; give validation=0.1 or arrays."
+        problem = Problem(fun, check_jac(jac), as_args(args), *as_bounds(bounds, x), chosen.rel_step)
+        rows = split_rows(as_data("data", data), validation)
+        if patience is not None and rows[1] is None:
+            msg = f"patience={patience!r} needs validation data; give validation=0.1 or arrays."
             raise ValueError(msg)
         seed = np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64)
-        if team is None:
-            given = _Given(seed, *(_alone(problem, part, batch_size, shuffle, x) for part in (learnt, held_out)))
+        if ranks is None:
+            targets = local_targets(problem, rows, chosen.batch_size, shuffle, seed)
         else:
             same = {"shuffle": bool(shuffle), "deterministic": bool(deterministic), "state": state_digest(state)}
-            same |= plan.shared() | {"x0": digest(x), "bounds": digest(lower, upper)}
-            given = _spread(team, same, problem, x.size, plan.batch_size, (learnt, held_out), seed)
-        rows = given.target.rows
-        current = new_state(plan, x, lower, upper, plan.kind(rows.n_rows, rows.batches), given.seed)
-        if state is not None:
-            current = resumed_state(state, current)
-        observer = _Observer(current, plan, given.examiner, callback)
-        trace = _drive(plan, current, given.target, plan.settings(x, rows.batches), observer)
-        return _result(current, plan, given, trace, final_evaluation)
-
-
-class _Given(NamedTuple):
-    """What is learnt from and, unless it is None, what is looked at after every epoch."""
-
-    seed: np.uint64
-    target: Target | SharedTarget
-    examiner: Target | SharedTarget | None
-
-
-def _alone(problem: Problem, data: Any, batch_size: int, shuffle: bool, x: NDArray[Any]) -> Any:
-    return None if data is None else make_target(problem, Rows(data, batch_size, shuffle), x.dtype)
-
-
-def _spread(
-    team: Team, same: dict[str, Any], problem: Problem, n: int, batch_size: int, parts: Any, seed: np.uint64
-) -> _Given:
-    """Agree with the other ranks on what is to be run; what rank 0 draws counts for all."""
-    counts = [0 if data is None else data[0].shape[0] for data in parts]
-    found = team.agree(n, same | {"validation": parts[1] is not None}, (seed, *counts))
-
-    def target(k: int) -> Any:
-        if parts[k] is None:
-            return None
-        theirs = [own[1 + k] for own in found]
-        here = parts_of(team.rank, theirs, same["deterministic"])
-        local = Rows(parts[k], batch_size, same["shuffle"])
-        shard = Shard(local, sum(theirs[: team.rank]), sum(theirs), batch_size, here)
-        return make_shared_target(problem, shard, team)
-
-    return _Given(found[0][0], target(0), target(1))
-
-
-def _split(data: tuple[Any, ...], validation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
-    """Data to learn from, and data to look at."""
-    if validation is None:
-        return data, None
-    if isinstance(validation, tuple) or np.ndim(validation) > 0 or scipy.sparse.issparse(validation):
-        held_out = as_data("validation", validation)
-        if [a.shape[1:] for a in held_out] != [a.shape[1:] for a in data]:
-            shapes = [a.shape for a in held_out]
-            msg = f"validation must be arrays whose rows are like those of data, got shapes {shapes}."
-            raise ValueError(msg)
-        return data, held_out
-    count = data[0].shape[0]
-    kept = round(as_number("validation", validation, 0.0, 1.0, open_low=True, open_high=True) * count)
-    if not 0 < kept < count:
-        msg = f"validation={validation!r} leaves {count - kept} of {count} rows to learn from and {kept} to look at."
-        raise ValueError(msg)
-    return tuple(a[: count - kept] for a in data), tuple(a[count - kept :] for a in data)
-
-
-class _Observer:
-    """What is done after every epoch: look at the validation data, keep the best point, call the user's callback."""
-
-    def __init__(self, state: RunState, plan: Plan, examiner: Target | SharedTarget | None, callback: Any) -> None:
-        self._state = state
-        self._plan = plan
-        self._examiner = examiner
-        self._report = callback
-        self._by_name = callback is not None and set(inspect.signature(callback).parameters) == {"intermediate_result"}
-        self._update_schedule = getattr(plan.schedule, "update", None)
-
-    @property
-    def needed(self) -> bool:
-        """Whether there is anything to do."""
-        return any(part is not None for part in (self._examiner, self._report, self._update_schedule))
-
-    def on_epoch(self, x: NDArray[Any], f: float) -> None:
-        """Take in an epoch; may raise StopIteration."""
-        p, arrays = self._state.progress, self._state.arrays
-        if self._plan.averages:
-            x = arrays.x_avg.copy()
-        seen = OptimizeResult(x=x, fun=f, nit=int(p.nit))
-        if self._examiner is not None:
-            f, _ = self._examiner.mean(x, with_gradient=False)
-            arrays.validation_fun[p.nit - 1] = seen["validation_fun"] = f
-            self._keep_best(x, f)
-        if self._update_schedule is not None:
-            self._update_schedule(f)
-        if self._report is not None:
-            self._report(intermediate_result=seen) if self._by_name else self._report(x)
-
-    def _keep_best(self, x: NDArray[Any], f: float) -> None:
-        if self._plan.patience is None:
-            return
-        p = self._state.progress
-        if f < p.f_best:
-            p.f_best, p.since_best = f, 0
-            self._state.arrays.x_best[:] = x
-            return
-        p.since_best += 1
-        if p.since_best >= self._plan.patience and p.status == Status.RUNNING:
-            p.status = int(Status.EARLY_STOP)
-
-
-def _drive(
-    plan: Plan, state: RunState, target: Target | SharedTarget, settings: MinibatchSettings, observer: _Observer
-) -> NDArray[np.float64]:
-    """Run until there is a status; return the recorded rows."""
-    algorithm = plan.algorithm(state.arrays.x)
-    on_epoch = observer.on_epoch if observer.needed else None
-    rows: list[NDArray[np.float64]] = []
-    with watching(state, plan, total=plan.epochs, unit="epoch") as on_chunk:
-        monitor = Monitor(on_epoch, plan.schedule, plan.seconds, plan.stride, on_chunk)
-        try:
-            advance = make_advance(algorithm, state, target)
-            run_chunks(taking_turns(advance, target.objective, settings), state, settings, monitor, rows)
-        except StopRun as stop:
-            state.progress.status = int(stop.status)
-        except KeyboardInterrupt:
-            state.progress.status = int(Status.INTERRUPTED)
-    return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
-
-
-def _result(state: RunState, plan: Plan, given: _Given, trace: NDArray[np.float64], evaluate: bool) -> OptimizeResult:
-    p, arrays, team = state.progress, state.arrays, getattr(given.target, "team", None)
-    if team is not None:
-        p.status = int(team.end(Status(int(p.status))))
-    x = arrays.x_avg if plan.averages else arrays.x
-    if np.isfinite(p.f_best):
-        x = arrays.x_best
-    status = Status(int(p.status))
-    result = Result(x=x.copy(), fun=float(p.f), nit=int(p.nit))
-    if evaluate and status is not Status.INTERRUPTED:
-        if team is not None:
-            team.go_on()
-        result["fun"], result["jac"] = given.target.mean(x, with_gradient=True)
-        if team is not None:
-            team.end(status)
-        if not np.isfinite(result.fun):
-            status = Status.NONFINITE
-    result.update(nfev=int(p.nfev), status=int(status), success=status.success, message=MESSAGES[status])
-    result["epoch_fun"] = arrays.epoch_fun[: p.nit].copy()
-    if given.examiner is not None:
-        result["validation_fun"] = arrays.validation_fun[: p.nit].copy()
-    if plan.stride:
-        result["history"] = dict(zip(TRACE_COLUMNS, trace.T, strict=True))
-    result["state"] = state
-    return result
+            same |= chosen.shared() | {"x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
+            targets = shared_targets(ranks, problem, rows, chosen.batch_size, x.size, seed, same)
+        current = first_state(chosen, problem, x, targets, state)
+        trace = run(chosen, current, targets, report)
+        return make_result(chosen, current, targets, trace, final_evaluation)

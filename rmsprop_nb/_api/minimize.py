@@ -1,41 +1,35 @@
-"""The front end: SciPy's contract on the outside, the loop on the inside."""
+"""The front end for one problem, with SciPy's contract: `minimize`."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import math
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
+from rmsprop_nb._core.callbacks import make_observer
 from rmsprop_nb._core.options import Options
-from rmsprop_nb._core.result import Result
+from rmsprop_nb._core.result import Result, print_summary
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import (
     as_args,
     as_bounds,
     as_data,
-    as_number,
     as_start,
     check_callable,
     check_jac,
     check_known,
 )
-from rmsprop_nb._drivers.loop import TRACE_COLUMNS
-from rmsprop_nb._drivers.ranks import Alone, Piece, ReducedObjective, Team, digest, state_digest
-from rmsprop_nb._drivers.shards import parts_in_all, parts_of
+from rmsprop_nb._drivers.loop import as_history
+from rmsprop_nb._drivers.ranks import Ranks, SingleProcess
+from rmsprop_nb._drivers.shards import RankShare, parts_in_all
 from rmsprop_nb._drivers.solve import outcome, run, starting_state
 from rmsprop_nb._methods.registry import OPTIONS, option_names
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb._training.arrays import is_on_device
-
-FORMS = ("2-point", "3-point", "cs", "inplace")
 
 
 def minimize(
@@ -81,7 +75,7 @@ def minimize(
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
         Bounds of each variable; None or infinity for no bound. Every evaluated point is within them.
     tol : float, optional
-        The same as the option ``gtol``.
+        The same as the option `gtol`, which wins where both are given, as in SciPy.
     callback : callable, optional
         Called after each iteration, ``callback(xk)`` or, if its only parameter is named so,
         ``callback(intermediate_result)`` with an `OptimizeResult` that holds ``x`` and ``fun``. It receives copies, and
@@ -92,7 +86,8 @@ def minimize(
         Ranks that share the problem, such as ``MPI.COMM_WORLD``. Each calls `minimize` with the same arguments but for
         its own part of the data; the objective is the mean of what theirs return. See Notes.
     weight : float, optional
-        What this rank counts with in that mean, above 0; by default the number of rows of `data`, otherwise 1.
+        What this rank counts with in that mean, above 0; by default the number of rows of `data`, otherwise 1. It
+        needs `comm`.
     data : tuple of ndarray or of scipy.sparse matrices, optional
         Arrays with the same number of rows, those of this rank; ``fun(x, *data, *args)`` should be a mean over them,
         plus terms that do not depend on them. A single array need not be wrapped.
@@ -153,11 +148,14 @@ def minimize(
     if is_on_device(x0):
         return _on_device(given, OPTIONS[method], options, tol, (comm, data, weight), deterministic)
     if comm is None and not deterministic:
+        if weight is not None:
+            msg = f"weight={weight!r} has no meaning without comm, whose ranks it compares; leave it out."
+            raise ValueError(msg)
         if data is not None:
             given = given._replace(args=(*as_data("data", data), *as_args(args)))
         return solve(given, OPTIONS[method], options, tol)
-    with Team(comm or Alone(), parts_in_all(deterministic)) as team:
-        return solve(given, OPTIONS[method], options, tol, Share(team, weight, data, deterministic))
+    with Ranks(comm or SingleProcess(), parts_in_all(deterministic)) as ranks:
+        return solve(given, OPTIONS[method], options, tol, RankShare(ranks, weight, data, deterministic))
 
 
 def _on_device(
@@ -174,7 +172,7 @@ def _on_device(
 
 
 class Arguments(NamedTuple):
-    """What both doors take, as the user gave it."""
+    """The arguments of `minimize` and of SciPy's door, as the user gave them."""
 
     fun: Any
     x0: Any
@@ -184,99 +182,37 @@ class Arguments(NamedTuple):
     callback: Any
 
 
-class Share(NamedTuple):
-    """This rank's part in a problem of many."""
-
-    team: Team
-    weight: float | None
-    data: Any
-    deterministic: bool
-
-    def agree(
-        self, x: NDArray[Any], problem: Problem, options: Options
-    ) -> Callable[[Callable[[Problem], Any]], ReducedObjective]:
-        """Agree with the other ranks on what is to be run; return what makes the objective of all of them."""
-        data = self._checked_data()
-        same = {"state": state_digest(options.state), "x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
-        same |= {"data": str(data is not None), "deterministic": str(bool(self.deterministic))}
-        counts = self.team.agree(x.size, options.shared() | same, 0 if data is None else data[0].shape[0])
-        parts = [] if data is None else parts_of(self.team.rank, counts, self.deterministic)
-
-        def objective(make: Callable[[Problem], Any]) -> ReducedObjective:
-            if data is None:
-                return ReducedObjective(self.team, [Piece(0, self.weight or 1.0, make(problem))])
-            pieces = []
-            for number, begin, end in parts:
-                rows = tuple(a[begin:end] for a in data)
-                local = make(dataclasses.replace(problem, args=(*rows, *problem.args)))
-                pieces.append(Piece(number, self.weight or end - begin, local))
-            return ReducedObjective(self.team, pieces)
-
-        return objective
-
-    def _checked_data(self) -> tuple[Any, ...] | None:
-        if self.weight is not None:
-            as_number("weight", self.weight, 0.0, math.inf, open_low=True, open_high=True)
-        if self.deterministic and (self.data is None or self.weight is not None):
-            given = "no data" if self.data is None else f"weight={self.weight!r}"
-            msg = f"deterministic=True needs data, whose rows are the weight, got {given}."
-            raise ValueError(msg)
-        return None if self.data is None else as_data("data", self.data)
-
-
 def solve(
-    given: Arguments, options_type: type[Options], chosen: dict[str, Any], tol: Any, share: Share | None = None
+    given: Arguments, options_type: type[Options], chosen: dict[str, Any], tol: Any, share: RankShare | None = None
 ) -> OptimizeResult:
     """Check everything, run, and make the result."""
     if tol is not None:
         chosen.setdefault("gtol", tol)
     options = options_type(**chosen)
-    if share is not None and share.team.rank != 0:
+    options.refuse(
+        ("check_every",), "is for x0 on a CUDA device", "leave it out: on the host every iteration is tested"
+    )
+    if share is not None and share.ranks.rank != 0:
         options = options.quiet()
     check_callable("fun", given.fun)
-    if given.callback is not None:
-        check_callable("callback", given.callback, " or None")
     x = as_start(given.x0)
     lower, upper = as_bounds(given.bounds, x)
-    problem = Problem(given.fun, check_jac(given.jac, FORMS), as_args(given.args), lower, upper, options.rel_step)
-    visited = [starting_state(problem, x, options).arrays.x] if options.return_all else None
-    observer = _observer(given.callback, visited)
+    problem = Problem(given.fun, check_jac(given.jac), as_args(given.args), lower, upper, options.rel_step)
+    iterates = [starting_state(problem, x, options).arrays.x] if options.return_all else None
+    observe = make_observer(given.callback, iterates)
     if share is None:
-        state, trace = run(problem, x, options, observer)
+        state, trace = run(problem, x, options, observe)
     else:
-        state, trace = run(problem, x, options, observer, share.agree(x, problem, options))
-        state.progress.status = int(share.team.end(Status(int(state.progress.status))))
+        state, trace = run(problem, x, options, observe, share.agree(x, problem, options))
+        state.progress.status = int(share.ranks.end(Status(int(state.progress.status))))
     result = _result(problem, state)
     if options.stride:
-        result["history"] = dict(zip(TRACE_COLUMNS, trace.T, strict=True))
-    if visited is not None:
-        result["allvecs"] = visited
+        result["history"] = as_history(trace)
+    if iterates is not None:
+        result["allvecs"] = iterates
     if options.disp:
-        _print_summary(result)
+        print_summary(result, float(np.max(np.abs(result.jac))))
     return result
-
-
-def _observer(callback: Any, visited: list[NDArray[Any]] | None) -> Callable[[NDArray[Any], float], None] | None:
-    """What is to be done after every iteration: keep x, call the user's callback."""
-    report = _callback_in_scipy_form(callback)
-    if visited is None:
-        return report
-
-    def on_iteration(x: NDArray[Any], f: float) -> None:
-        visited.append(x.copy())
-        if report is not None:
-            report(x, f)
-
-    return on_iteration
-
-
-def _callback_in_scipy_form(callback: Any) -> Callable[[NDArray[Any], float], None] | None:
-    """``callback(intermediate_result)`` is recognised, as in SciPy, by the name of its only parameter."""
-    if callback is None:
-        return None
-    if set(inspect.signature(callback).parameters) == {"intermediate_result"}:
-        return lambda x, f: callback(intermediate_result=OptimizeResult(x=x, fun=f))
-    return lambda x, f: callback(x)  # noqa: ARG005
 
 
 def _result(problem: Problem, state: RunState) -> OptimizeResult:
@@ -294,15 +230,3 @@ def _result(problem: Problem, state: RunState) -> OptimizeResult:
         message=MESSAGES[status],
         state=state,
     )
-
-
-def _print_summary(result: OptimizeResult) -> None:
-    lines = [
-        result.message,
-        f"         Current function value: {result.fun:.6g}",
-        f"         Gradient max-norm: {np.max(np.abs(result.jac)):.3g}",
-        f"         Iterations: {result.nit}",
-        f"         Function evaluations: {result.nfev}",
-        f"         Gradient evaluations: {result.njev}",
-    ]
-    sys.stdout.write("\n".join(lines) + "\n")

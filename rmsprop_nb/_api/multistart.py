@@ -1,8 +1,9 @@
-"""Global minima by minimizing from many starts: `multistart`."""
+"""The front end for global minima, by minimizing from many starts: `multistart`."""
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from scipy.stats import qmc
 
 from rmsprop_nb._api.batch import minimize_batch
 from rmsprop_nb._core.result import Result
-from rmsprop_nb._core.validate import as_bounds, as_count
+from rmsprop_nb._core.validate import as_bounds, as_count, as_number
 from rmsprop_nb._drivers.batch_processes import Engine
 
 
@@ -48,7 +49,7 @@ def multistart(
     jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
         As for `minimize`.
     tol : float, optional
-        The same as the option ``gtol``.
+        The same as the option `gtol`, which wins where both are given, as in SciPy.
     options : dict, optional
         As for `minimize_batch`.
     workers : int or map-like callable, default 1
@@ -84,6 +85,7 @@ def multistart(
     4
     """
     count = as_count("n_starts", n_starts, 1, least=1)
+    least = as_number("distance", distance, 0.0, math.inf)
     lower, upper = _as_box(bounds)
     generator = np.random.default_rng(rng)
     sides = upper - lower
@@ -92,7 +94,7 @@ def multistart(
         fun, starts, args, method=method, jac=jac, bounds=list(zip(lower, upper, strict=True)), tol=tol,
         options=options, workers=workers,
     )  # fmt: skip
-    kept = _distinct(batch, np.where(sides > 0.0, sides, 1.0), distance)
+    kept = _distinct(batch, np.where(sides > 0.0, sides, 1.0), least)
     best = batch.best
     return Result(
         x=batch.x[best],
@@ -111,6 +113,9 @@ def multistart(
 
 
 def _as_box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if bounds is None:
+        msg = "bounds must be a box that starts are drawn from, got None; give a pair (min, max) for each variable."
+        raise ValueError(msg)
     size = np.size(bounds.lb) if hasattr(bounds, "lb") else len(bounds)
     lower, upper = as_bounds(bounds, np.zeros(size))
     if lower.size == 0 or not (np.isfinite(lower).all() and np.isfinite(upper).all()):
@@ -120,7 +125,7 @@ def _as_box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _sobol(n: int, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """The first points of a scrambled Sobol sequence."""
+    """Draw the first points of a scrambled Sobol sequence."""
     seed = {"rng": generator} if "rng" in inspect.signature(qmc.Sobol).parameters else {"seed": generator}
     sampler = qmc.Sobol(n, **seed)
     points: NDArray[np.float64] = sampler.random_base2((count - 1).bit_length())
@@ -128,7 +133,7 @@ def _sobol(n: int, count: int, generator: np.random.Generator) -> NDArray[np.flo
 
 
 def _distinct(batch: OptimizeResult, sides: NDArray[np.float64], distance: float) -> list[int]:
-    """Indices of successful runs, lowest f first, that ended away from all before them."""
+    """Return the indices of successful runs, lowest f first, that ended away from all earlier ones."""
     kept: list[int] = []
     for k in np.argsort(batch.fun, kind="stable"):
         apart = (np.abs(batch.x[k] - batch.x[kept]) > distance * sides).any(axis=1)

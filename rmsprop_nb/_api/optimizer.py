@@ -77,7 +77,8 @@ class RMSprop(Rule):
         eighth of the time of a step in cache, a quarter beyond. Without it such a gradient makes the state useless from
         then on, as it does in other libraries.
     deterministic : bool, default False
-        On a CUDA device: round as the CPU does, for the same bits from the same gradients.
+        On a CUDA device: round as the CPU does, for the same bits from the same gradients. On the host this is always
+        so.
     per_block : mapping of str to mapping, optional
         Other options for some of the arrays, by name: ``{"b": {"weight_decay": 0.0}, "layers/0": {"eps": 1e-6}}``. The
         name of an array consists of the keys and positions that lead to it, joined by slashes, as in
@@ -328,6 +329,9 @@ class RMSprop(Rule):
         if self._accumulates:
             clipped_to = None  # sums are not clipped before they are complete
         if is_on_device(state._leaves[0].square_avg):
+            if self.workers != 1:
+                msg = f"workers must be 1 for arrays on a CUDA device, which has its own, got {self.workers!r}."
+                raise ValueError(msg)
             from rmsprop_nb._cuda.step import DeviceStep
 
             return DeviceStep(

@@ -1,4 +1,4 @@
-"""The methods as functions for SciPy's door: ``scipy.optimize.minimize(..., method=rmsprop_nb.rmsprop)``."""
+"""The methods as functions that SciPy calls: ``scipy.optimize.minimize(..., method=rmsprop_nb.rmsprop)``."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def rmsprop(
     bias_correction : bool, default False
         Divide the averages by 1 - beta**step.
     initial_accumulator : float, default 0.0
-        S at the start, at least 0. TensorFlow 1 starts from 1.
+        S at the start, at least 0. TensorFlow 1 starts from 1. Not used with `state`, which has an S.
     weight_decay : float, default 0.0
         Add weight_decay*x to the gradient. The objective reported, and the tests on it, do not include it.
     decoupled_weight_decay : bool, default False
-        Subtract learning_rate*weight_decay*x from x instead, as Keras does.
+        Subtract learning_rate*weight_decay*x from x instead, as Keras does, where there is any weight decay.
     lr_in_momentum : bool, default False
-        Multiply by the learning rate before the momentum instead of after it, as Keras and optax do; that matters only
-        when the learning rate changes.
+        Multiply by the learning rate before the momentum instead of after it, as Keras and optax do. That matters only
+        with momentum, and where the learning rate changes.
     gtol : float, default 1e-5
         Stop with success when the largest absolute component of the (projected) gradient is at most this.
     ftol : float, default 0.0
@@ -111,12 +111,12 @@ def rmsprop(
         Stop, without success, after this many iterations without a new lowest f.
     finite_diff_rel_step : float, optional
         Step of difference gradients relative to \\|x\\|. By default the square root (2-point) or cube root (3-point) of
-        the dtype's precision, relative to max(1, \\|x\\|).
+        the dtype's precision, relative to max(1, \\|x\\|). As in SciPy, it is ignored with any other `jac`.
     parallel : bool, default False
         Let all Numba threads share each update of 100,000 parameters or more. The result is the same.
     check_every : int, default 32
-        With x0 on a CUDA device: after how many iterations f and the gradient's max-norm are brought to the host and
-        tested. Elsewhere it has no meaning.
+        For x0 on a CUDA device only: after how many iterations f and the gradient's max-norm are brought to the host
+        and tested, and `callback` is called.
     history : bool or int, default False
         Record every iteration, or every history-th, in ``result.history``: a dict of arrays nit, nfev, fun, gnorm and
         learning_rate.
@@ -269,7 +269,7 @@ def _enter_from_scipy(
 
 
 def _unwrap_memoized(fun: Any, jac: Any) -> tuple[Any, Any]:
-    """Undo what SciPy does to ``jac=True``, so that a compiled fun is recognised as one."""
+    """Undo what SciPy does for ``jac=True``, so that a compiled fun is recognised as such."""
     memoized = getattr(jac, "__self__", None)
     if memoized is not None and memoized is fun and callable(getattr(fun, "fun", None)):
         return fun.fun, True

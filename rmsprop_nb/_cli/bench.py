@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._api.minimize import FORMS, minimize
+from rmsprop_nb._api.minimize import minimize
 from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._core.validate import as_args, as_start, check_callable, check_jac
 from rmsprop_nb._kernels.update import make_update
@@ -71,7 +71,7 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
     check_callable("fun", fun)
     x = as_start(x0)
     none = np.empty(0, x.dtype)
-    problem = Problem(fun, check_jac(jac, FORMS), as_args(args), none, none, None)
+    problem = Problem(fun, check_jac(jac), as_args(args), none, none, None)
     objective = compile_objective(problem, x.dtype) or PythonObjective(problem)
 
     def call(method: str, **options: Any) -> Any:

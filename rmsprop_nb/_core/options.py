@@ -1,24 +1,24 @@
-"""The options of the methods: their names and defaults, and what they turn into."""
+"""The options of the methods: their names and defaults, and what follows from them."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Self
 
 import numpy as np
 
-from rmsprop_nb._core.progress import Watched
+from rmsprop_nb._core.progress import RunOptions
 from rmsprop_nb._core.settings import Hyper, StoppingTests, Variant
 from rmsprop_nb._core.validate import as_count, as_number, as_rel_step, check_learning_rate
 
 _NEVER = np.iinfo(np.int64).max
 _DEFAULT_MAXITER = 15_000
-_BETA, _AUTO_BETA = 0.9, 0.99  # conjugate directions want a metric that changes slowly
-_LARGEST_RATIO = 1e3  # between the root of the largest number and the largest gradient taken
+_BETA, _AUTO_BETA = 0.9, 0.99  # conjugate directions need a metric that changes slowly
+_LARGEST_RATIO = 1e3  # of the root of the largest number to the largest usable gradient
 
-# What a learning rate that chooses itself leaves no room for.
+# Options that have no meaning with an automatic learning rate.
 _TEXTBOOK_ONLY = (
     "momentum",
     "nesterov",
@@ -34,8 +34,8 @@ _TEXTBOOK_ONLY = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(Watched):
-    """What every method has: when to stop, what to record. As the user gave it; `rmsprop` documents each."""
+class Options(RunOptions):
+    """Options of every method, as the user gave them: when to stop, and what to record."""
 
     gtol: float = 1e-5
     ftol: float = 0.0
@@ -79,7 +79,7 @@ class Options(Watched):
         return False
 
     def stopping_tests(self, dtype: Any) -> StoppingTests:
-        """The limits for compiled code."""
+        """Return the limits for compiled code."""
         ftol = as_number("ftol", self.ftol, 0.0, math.inf)
         xtol = as_number("xtol", self.xtol, 0.0, math.inf)
         target = -math.inf if self.f_target is None else self.f_target
@@ -96,17 +96,25 @@ class Options(Watched):
 
     @property
     def rel_step(self) -> float | None:
-        """Relative step of difference gradients."""
+        """The relative step of difference gradients."""
         return as_rel_step(self.finite_diff_rel_step)
 
     def quiet(self) -> Self:
-        """The same without what rank 0 does for all ranks of a run."""
+        """Return a copy without what rank 0 alone takes care of."""
         return dataclasses.replace(super().quiet(), disp=False)
+
+    def refuse(self, names: Collection[str], reason: str, remedy: str = "leave it out") -> None:
+        """Raise if one of these options, which would be ignored, is not what it is by default."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in names and value != field.default:
+                msg = f"{field.name} {reason}, got {value!r}; {remedy}."
+                raise ValueError(msg)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Numbers and switches of the textbook rule, but for the learning rate; `rmsprop` documents each."""
+    """Numbers and switches of the textbook rule, except for the learning rate."""
 
     beta: Any = _BETA
     eps: float = 1e-8
@@ -148,7 +156,7 @@ class Rule:
         )
 
     def hyper(self, dtype: Any) -> Hyper:
-        """The numbers of the rule, in the dtype of x."""
+        """Return the numbers of the rule, in the dtype of x."""
         return Hyper.of(dtype, self.beta, self.eps, self.momentum or 0.0, self.weight_decay)
 
 
@@ -160,7 +168,7 @@ class RmspropOptions(Rule, Options):
     beta: float | None = None
     momentum: float | None = None
     parallel: bool = False
-    check_every: int = 32
+    check_every: int | None = None
 
     def __post_init__(self) -> None:
         check_learning_rate(self.learning_rate)
@@ -173,7 +181,7 @@ class RmspropOptions(Rule, Options):
             value = getattr(self, name)
             if value != getattr(RmspropOptions, name):  # the default
                 msg = (
-                    f"{name}={value!r} has no meaning with learning_rate='auto', which chooses momentum itself; "
+                    f"{name}={value!r} has no meaning with learning_rate='auto', which chooses the momentum itself; "
                     "give learning_rate a number or a schedule for the textbook rule."
                 )
                 raise ValueError(msg)
@@ -181,7 +189,7 @@ class RmspropOptions(Rule, Options):
 
     @property
     def auto(self) -> bool:
-        """Whether learning rate and momentum choose themselves."""
+        """Whether learning rate and momentum are chosen automatically."""
         return isinstance(self.learning_rate, str)
 
     @property
@@ -216,5 +224,5 @@ def check_average(beta: float, eps: float) -> None:
 
 
 def largest_gradient(dtype: Any) -> float:
-    """The largest component of a gradient that is taken: its square is far from overflow."""
+    """Return the largest usable component of a gradient, whose square is far from overflow."""
     return math.sqrt(float(np.finfo(dtype).max)) / _LARGEST_RATIO

@@ -1,4 +1,4 @@
-"""What happens beside a long run: checkpoints on the disk and a progress bar, both between two chunks of the loop."""
+"""What accompanies a long run: checkpoints and a progress bar, both between two chunks of the loop."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rmsprop_nb._core.validate import CHECKPOINT_SECONDS, as_checkpoint_seconds,
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Watched:
-    """What every run has that goes on for long: a limit of time, what to record, where to keep the state."""
+class RunOptions:
+    """Options of every run that may take long: a time limit, what to record, and where to save the state."""
 
     maxtime: float | None = None
     history: bool | int = False
@@ -28,36 +28,36 @@ class Watched:
 
     @property
     def seconds(self) -> float:
-        """The time limit."""
+        """The time limit in seconds."""
         return math.inf if self.maxtime is None else as_number("maxtime", self.maxtime, 0.0, math.inf)
 
     @property
     def checkpoint_seconds(self) -> float:
-        """Time between two checkpoints."""
+        """The seconds between two checkpoints."""
         return as_checkpoint_seconds(self.checkpoint_every, self.checkpoint)
 
     @property
     def stride(self) -> int:
-        """Every which iteration or batch is recorded; 0 for none."""
+        """The number of iterations or batches from one record to the next; 0 records none."""
         return as_count("history", int(self.history), 0)
 
     def quiet(self) -> Self:
-        """The same without what rank 0 does for all ranks of a run: it keeps the checkpoints and shows the progress."""
+        """Return a copy without checkpoints and progress, which rank 0 alone takes care of."""
         return dataclasses.replace(self, progress=False, checkpoint=None, checkpoint_every=CHECKPOINT_SECONDS)
 
     def shared(self) -> dict[str, str]:
-        """What ranks that share a run must have in common, as text."""
-        own = {field.name for field in dataclasses.fields(Watched)} | {"disp", "return_all", "state"}
-        return {f.name: _as_text(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in own}
+        """Return the options that must be the same on all ranks of a run, as text."""
+        free = {field.name for field in dataclasses.fields(RunOptions)} | {"disp", "return_all", "state"}
+        return {f.name: _as_text(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in free}
 
 
 def _as_text(value: Any) -> str:
-    """The text of a value; that of a function does not say where it stands in memory."""
+    """Return a value as text; a function as its name, because its address differs from rank to rank."""
     return getattr(value, "__qualname__", type(value).__name__) if callable(value) else repr(value)
 
 
 def progress_bar(total: int | None, unit: str) -> Any:
-    """Make a bar of tqdm; None for an unknown total."""
+    """Make a progress bar of tqdm; the total is None if it is not known."""
     try:
         from tqdm.auto import tqdm
     except ImportError:
@@ -66,10 +66,10 @@ def progress_bar(total: int | None, unit: str) -> Any:
     return tqdm(total=total, unit=unit)
 
 
-class Keeper:
-    """Writes what `make_tree` returns to a file: now, when it is due, and at the end. Without a path it does nothing.
+class CheckpointWriter:
+    """Writes what `make_tree` returns to a file: at once, when it is due, and when asked to; without a path, nothing.
 
-    That a later file cannot be written never ends the run: the disk may have room again.
+    A later checkpoint that cannot be written is a warning and does not end the run, because the next one may succeed.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Keeper:
         self._every = every
         self._make_tree = make_tree
         if self._path is not None:
-            archive.write(self._path, make_tree())  # a path that cannot be written is found out at once
+            archive.write(self._path, make_tree())  # raises now if the path cannot be written
         self._written = time.monotonic()
 
     def write(self) -> None:
@@ -94,35 +94,37 @@ class Keeper:
         self._written = time.monotonic()
 
     def write_if_due(self) -> None:
-        """Write if the last time is long enough ago."""
+        """Write if the last checkpoint is old enough."""
         if self._path is not None and time.monotonic() - self._written >= self._every:
             self.write()
 
 
 @contextlib.contextmanager
-def watching(state: Any, options: Watched, *, total: int | None, unit: str) -> Iterator[Callable[[], None] | None]:
-    """Give the function to call between chunks, or None if nothing is to be done.
+def checkpoints_and_progress(
+    state: Any, options: RunOptions, *, total: int | None, unit: str
+) -> Iterator[Callable[[], None] | None]:
+    """Yield the function to call between chunks, or None if there is nothing to do.
 
-    The state is saved at the start, every so many seconds, and at the end, whatever ends the run.
+    The state is saved at the start, every `checkpoint_every` seconds, and at the end, whatever ends the run.
     """
     every = options.checkpoint_seconds
     if not options.progress and options.checkpoint is None:
         yield None
         return
     p = state.progress
-    keeper = Keeper(options.checkpoint, every, lambda: archive.as_tree(state))
+    writer = CheckpointWriter(options.checkpoint, every, lambda: archive.as_tree(state))
     bar = progress_bar(total, unit) if options.progress else None
 
     def on_chunk() -> None:
         if bar is not None:
             bar.update(int(p.nit) - bar.n)
             bar.set_postfix(f=f"{float(p.f):.6g}", refresh=False)
-        keeper.write_if_due()
+        writer.write_if_due()
 
     try:
         yield on_chunk
     finally:
-        keeper.write()
+        writer.write()
         if bar is not None:
             bar.update(int(p.nit) - bar.n)
             bar.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import sys
 from typing import Any
 
 import numpy as np
@@ -38,3 +39,16 @@ def _as_text(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return np.array2string(value, precision=6, threshold=8, edgeitems=3)
     return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def print_summary(result: OptimizeResult, gradient_norm: float) -> None:
+    """Print how a run ended, in the form of SciPy's methods; the gradient itself may be on a device."""
+    lines = [
+        result.message,
+        f"         Current function value: {result.fun:.6g}",
+        f"         Gradient max-norm: {gradient_norm:.3g}",
+        f"         Iterations: {result.nit}",
+        f"         Function evaluations: {result.nfev}",
+        f"         Gradient evaluations: {result.njev}",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")

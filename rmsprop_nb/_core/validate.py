@@ -1,6 +1,6 @@
-"""The door: what users pass, turned into clean values or a clear error before anything is computed.
+"""What users pass, turned into valid values or a clear error before anything is computed.
 
-Errors name the argument, the rule, the value and the remedy.
+An error names the argument, the rule, the value and the remedy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 CHECKPOINT_SECONDS = 60.0
-"""Time between two checkpoints by default."""
+"""The seconds between two checkpoints, by default."""
+
+GRADIENT_FORMS = ("2-point", "3-point", "cs", "inplace")
+"""What `jac` may be besides a callable, True and None."""
 
 
 def as_start(x0: Any) -> NDArray[Any]:
@@ -63,7 +66,7 @@ def as_args(args: Any) -> tuple[Any, ...]:
 
 
 def as_data(name: str, data: Any) -> tuple[Any, ...]:
-    """Return the arrays, checked; nothing is copied but what is no array yet."""
+    """Return the arrays, checked and without copies of what is an array already."""
     parts = data if isinstance(data, tuple) else (data,)
     arrays = tuple(part.tocsr() if scipy.sparse.issparse(part) else np.asarray(part) for part in parts)
     lengths = [a.shape[0] if a.ndim else None for a in arrays]
@@ -73,13 +76,35 @@ def as_data(name: str, data: Any) -> tuple[Any, ...]:
     return arrays
 
 
-def check_jac(jac: Any, allowed: tuple[str, ...]) -> Any:
+def split_rows(data: tuple[Any, ...], validation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
+    """Return the data to learn from, and those to validate on, which are other arrays or the last rows of `data`."""
+    if validation is None:
+        return data, None
+    if isinstance(validation, tuple) or np.ndim(validation) > 0 or scipy.sparse.issparse(validation):
+        held_out = as_data("validation", validation)
+        if [a.shape[1:] for a in held_out] != [a.shape[1:] for a in data]:
+            shapes = [a.shape for a in held_out]
+            msg = f"validation must be arrays whose rows are like those of data, got shapes {shapes}."
+            raise ValueError(msg)
+        return data, held_out
+    count = data[0].shape[0]
+    kept = round(as_number("validation", validation, 0.0, 1.0, open_low=True, open_high=True) * count)
+    if not 0 < kept < count:
+        msg = (
+            f"validation={validation!r} leaves {count - kept} of {count} rows to learn from and {kept} to validate on; "
+            "give another fraction, or arrays."
+        )
+        raise ValueError(msg)
+    return tuple(a[: count - kept] for a in data), tuple(a[count - kept :] for a in data)
+
+
+def check_jac(jac: Any) -> Any:
     """Return `jac` in its canonical form."""
     if jac is None or jac is False:
         return "2-point"
-    if jac is True or callable(jac) or (isinstance(jac, str) and jac in allowed):
+    if jac is True or callable(jac) or (isinstance(jac, str) and jac in GRADIENT_FORMS):
         return jac
-    known = ", ".join(map(repr, allowed))
+    known = ", ".join(map(repr, GRADIENT_FORMS))
     msg = f"jac must be a callable, True, None or one of {known}, got {jac!r}."
     raise ValueError(msg)
 
@@ -129,7 +154,7 @@ def _from_pairs(bounds: Any, n: int) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def _round_into(bound: NDArray[np.float64], dtype: Any, inward: float) -> NDArray[Any]:
-    """Cast bounds; what float32 cannot hold is rounded into the box, so that no iterate leaves the user's bounds."""
+    """Cast bounds, and round them into the box, so that no iterate of float32 leaves the user's bounds."""
     with np.errstate(over="ignore"):
         cast = bound.astype(dtype)
     outside = cast < bound if inward > 0 else cast > bound
@@ -154,7 +179,7 @@ def as_number(
 
 
 def as_count(name: str, value: Any, default: int, least: int = 0) -> int:
-    """Return `value` as an int; None is `default`, and infinity a limit that is never reached."""
+    """Return `value` as an int; None and infinity, a limit that is never reached, are `default`."""
     if value is None or value == math.inf:
         return default
     try:
@@ -168,19 +193,19 @@ def as_count(name: str, value: Any, default: int, least: int = 0) -> int:
 
 
 def as_rel_step(value: Any) -> float | None:
-    """Return the relative step of difference gradients; None leaves it to them."""
+    """Return the relative step of difference gradients; None chooses it automatically."""
     return None if value is None else as_number("finite_diff_rel_step", value, 0.0, 1.0, open_low=True)
 
 
 def as_workers(value: Any) -> int:
-    """Return a number of workers; -1 is one for each processor."""
+    """Return a number of workers; -1 means one for each processor."""
     if value == -1:
         return os.cpu_count() or 1
     return as_count("workers", value, 1, least=1)
 
 
 def as_checkpoint_seconds(every: Any, path: Any) -> float:
-    """Return the time between two checkpoints, which only has a meaning with a file."""
+    """Return the seconds between two checkpoints, which have a meaning only with a file."""
     seconds = as_number("checkpoint_every", every, 0.0, math.inf)
     if path is None and seconds != CHECKPOINT_SECONDS:
         msg = f"checkpoint_every={every!r} has no meaning without checkpoint; give the path of a file as checkpoint."
@@ -197,7 +222,7 @@ def check_known(options: Mapping[str, Any], known: tuple[str, ...], method: str)
 
 
 def check_learning_rate(value: Any, *, auto: bool = True) -> None:
-    """Raise unless `value` is a positive number, a callable or, where that has a meaning, "auto"."""
+    """Raise unless `value` is a positive number, a callable or, if `auto` is set, "auto"."""
     if callable(value) or (auto and isinstance(value, str) and value == "auto"):
         return
     try:

@@ -1,7 +1,7 @@
 """One problem whose vectors are on a CUDA device: textbook RMSprop, around an objective that launches its own kernels.
 
-The host only looks every so many iterations, because a look waits for all kernels before it. What it looks at are f and
-the largest component of the gradient; the best point so far is the best of those looked at.
+The host tests f and the gradient's max-norm only every so many iterations, because a test waits for all kernels before
+it. The best point so far is the best of those that were tested.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from rmsprop_nb._core.callbacks import Observe, make_observer
 from rmsprop_nb._core.options import Options, RmspropOptions, largest_gradient
-from rmsprop_nb._core.result import Result
+from rmsprop_nb._core.rates import scheduled_rate
+from rmsprop_nb._core.result import Result, print_summary
 from rmsprop_nb._core.settings import StoppingTests
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import as_args, as_count, check_callable
@@ -28,29 +29,35 @@ from rmsprop_nb._kernels.update import bias_after
 from rmsprop_nb._methods.points import returns_best
 from rmsprop_nb._numba.decorators import plain
 
-# Options that would need a look at every iteration, or that keep something on the host.
+CHECK_EVERY = 32
+"""Iterations between two tests, unless the user says otherwise."""
+
+# Options that need a test at every iteration, keep something on the host, or are about differences.
 _ON_HOST_ONLY = (
-    "ftol", "xtol", "patience", "history", "return_all", "state", "checkpoint", "progress", "parallel",
+    "ftol", "xtol", "patience", "finite_diff_rel_step", "history", "return_all", "state", "checkpoint",
+    "checkpoint_every", "progress", "parallel",
 )  # fmt: skip
 
 
 def minimize_on_device(given: Any, options: Options, deterministic: bool) -> Result:
     """Minimize from a device array, of which a copy is made; `given` are the Arguments of `minimize`."""
+    observe = make_observer(given.callback)
     run = _Run(given, _checked(given, options), deterministic)
     try:
-        status = run.until_done(given.callback)
+        status = run.until_done(observe)
     except KeyboardInterrupt:
-        if not math.isfinite(run.f_best):
+        if not math.isfinite(run.best.f):
             raise
         status = Status.INTERRUPTED
-    return run.result(status)
+    result, gradient_norm = run.result(status)
+    if options.disp:
+        print_summary(result, gradient_norm)
+    return result
 
 
 def _checked(given: Any, options: Options) -> RmspropOptions:
-    """The options, if they and the arguments are for a device."""
+    """Return the options, if they and the arguments are for a device."""
     check_callable("fun", given.fun)
-    if given.callback is not None:
-        check_callable("callback", given.callback, " or None")
     if given.jac != "inplace":
         msg = f"jac must be 'inplace' with x0 on a device: fun(x, grad, *args) fills grad there; got {given.jac!r}."
         raise ValueError(msg)
@@ -60,15 +67,21 @@ def _checked(given: Any, options: Options) -> RmspropOptions:
     if not isinstance(options, RmspropOptions) or options.auto:
         msg = (
             "x0 on a device needs method='rmsprop' with a learning_rate that is a number or a schedule, because "
-            "nothing searches there; give options={'learning_rate': 1e-3}, say."
+            "no line search runs there; give options={'learning_rate': 1e-3}, say."
         )
         raise ValueError(msg)
-    default = {field.name: field.default for field in dataclasses.fields(options)}
-    for name in _ON_HOST_ONLY:
-        if getattr(options, name) != default[name]:
-            msg = f"{name} is not for x0 on a device, got {getattr(options, name)!r}; leave it out."
-            raise ValueError(msg)
+    options.refuse(_ON_HOST_ONLY, "is not for x0 on a device", "leave it out, or copy x0 to the host")
     return options
+
+
+@dataclasses.dataclass
+class _Point:
+    """A point where f and the gradient were brought to the host; its vectors are of the library of x0."""
+
+    x: Any
+    g: Any
+    f: float = math.nan
+    gradient_norm: float = math.nan
 
 
 class _Run:
@@ -84,8 +97,9 @@ class _Run:
         self.stream = stream_of(found)
         self.options, self.deterministic = options, deterministic
         self.fun, self.args = given.fun, as_args(given.args)
-        self.x, self.grad, self.x_best, self.g_best = (copy_like(x0) for _ in range(4))  # of the library of x0
-        self._x, self._g = device_array(self.x, "x0"), device_array(self.grad, "x0")
+        self.now = _Point(copy_like(x0), copy_like(x0))
+        self.best = _Point(copy_like(x0), copy_like(x0), f=math.inf)
+        self._x, self._g = device_array(self.now.x, "x0"), device_array(self.now.g, "x0")
         variant, size = options.variant, found.size
         self.averages = tuple(
             device_zeros(size if used else 0, self.dtype, self.stream)
@@ -98,20 +112,18 @@ class _Run:
         self._table = ArrayTable([size], self.dtype)
         self._table.set_addresses([self._row], self.stream)
         self.nit = self.nfev = 0
-        self.f_best, self.f, self.gnorm = math.inf, math.nan, math.nan
 
-    def until_done(self, callback: Callable[..., Any] | None) -> Status:
+    def until_done(self, observe: Observe | None) -> Status:
         """Iterate until a test is met."""
         tests, start = self.options.stopping_tests(self.dtype), time.perf_counter()
-        every = as_count("check_every", self.options.check_every, 0, least=1)
-        rate, maxfev = self.options.learning_rate, tests.maxfev
+        every = as_count("check_every", self.options.check_every, CHECK_EVERY, least=1)
         for self.nit in itertools.count():
-            f = self.fun(self.x, self.grad, *self.args)
+            f = self.fun(self.now.x, self.now.g, *self.args)
             self.nfev += 1
-            last = self.nit >= tests.maxiter or self.nfev >= maxfev
+            last = self.nit >= tests.maxiter or self.nfev >= tests.maxfev
             if last or self.nit % every == 0:
-                status = self._look(f, tests)
-                if status is None and callback is not None and self._stops(callback):
+                status = self._test(f, tests)
+                if status is None and observe is not None and observe(copy_like(self.now.x), self.now.f):
                     status = Status.CALLBACK_STOP
                 if status is None and time.perf_counter() - start >= self.options.seconds:
                     status = Status.MAXTIME
@@ -119,33 +131,28 @@ class _Run:
                     status = Status.MAXITER if self.nit >= tests.maxiter else Status.MAXFEV
                 if status is not None:
                     return status
-            self._step(rate(self.nit) if callable(rate) else float(rate))
+            self._step()
         raise AssertionError
 
-    def _look(self, f: Any, tests: StoppingTests) -> Status | None:
-        """Bring f and the largest component of the gradient to the host, and keep the best point."""
+    def _test(self, f: Any, tests: StoppingTests) -> Status | None:
+        """Bring f and the gradient's max-norm to the host, keep the best point, and return the status of a met test."""
+        now, best = self.now, self.best
         # first, because it waits for the stream on which f is computed
-        self.gnorm = self._table.largest(self.dtype.name, self.stream)[0]
-        self.f = float(f.copy_to_host().item() if hasattr(f, "copy_to_host") else f)
-        if not (math.isfinite(self.f) and self.gnorm <= largest_gradient(self.dtype)):
+        now.gradient_norm = self._table.largest(self.dtype.name, self.stream)[0]
+        now.f = float(f.copy_to_host().item() if hasattr(f, "copy_to_host") else f)
+        if not (math.isfinite(now.f) and now.gradient_norm <= largest_gradient(self.dtype)):
             return Status.NONFINITE
-        if self.f < self.f_best:
-            self.f_best = self.f
-            device_array(self.x_best, "x").copy_to_device(self._x, stream=self.stream)
-            device_array(self.g_best, "x").copy_to_device(self._g, stream=self.stream)
-        if self.gnorm <= tests.gtol:
+        if now.f < best.f:
+            best.f, best.gradient_norm = now.f, now.gradient_norm
+            device_array(best.x, "x").copy_to_device(self._x, stream=self.stream)
+            device_array(best.g, "x").copy_to_device(self._g, stream=self.stream)
+        if now.gradient_norm <= tests.gtol:
             return Status.GTOL
-        return Status.F_TARGET if self.f <= tests.f_target else None
+        return Status.F_TARGET if now.f <= tests.f_target else None
 
-    def _stops(self, callback: Callable[..., Any]) -> bool:
-        try:
-            callback(copy_like(self.x))
-        except StopIteration:
-            return True
-        return False
-
-    def _step(self, rate: float) -> None:
-        options = self.options
+    def _step(self) -> None:
+        options, chosen = self.options, self.options.learning_rate
+        rate = scheduled_rate(chosen, self.nit) if callable(chosen) else float(chosen)
         hyper = options.hyper(self.dtype)
         correction = bias_after(float(hyper.beta), self.nit + 1) if options.bias_correction else 1.0
         launch_update(
@@ -157,13 +164,13 @@ class _Run:
             deterministic=self.deterministic,
         )
 
-    def result(self, status: Status) -> Result:
-        """The point that met the test on the gradient, otherwise the best of those looked at."""
-        best = plain(returns_best)(status, self.f_best)
-        return Result(
-            x=self.x_best if best else self.x,
-            fun=self.f_best if best else self.f,
-            jac=self.g_best if best else self.grad,
+    def result(self, status: Status) -> tuple[Result, float]:
+        """Return the result and its gradient's max-norm, at the point that met gtol or else the best one tested."""
+        found = self.best if plain(returns_best)(status, self.best.f) else self.now
+        result = Result(
+            x=found.x,
+            fun=found.f,
+            jac=found.g,
             nit=self.nit,
             nfev=self.nfev,
             njev=self.nfev,
@@ -171,3 +178,4 @@ class _Run:
             success=status.success,
             message=MESSAGES[status],
         )
+        return result, found.gradient_norm

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.callbacks import Observe
+from rmsprop_nb._core.rates import Schedule, scheduled_rates
 from rmsprop_nb._core.settings import Settings
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._methods.method import Algorithm
@@ -41,15 +43,15 @@ Evaluate = Callable[[NDArray[Any], NDArray[Any]], float]
 
 
 class Monitor(NamedTuple):
-    """What happens beside a run.
+    """What accompanies a run.
 
-    ``on_iteration(x, f)`` is called after every iteration and may raise StopIteration; ``schedule(step)`` gives the
-    learning rate where it is not constant; ``stride`` > 0 records every stride-th iteration; ``on_chunk()`` is called
-    whenever the loop is in Python, a few tens of times a second.
+    ``observe(x, f)`` is called after every iteration and returns whether the run is to end; ``schedule(step)`` gives
+    the learning rate where it is not constant; ``stride`` > 0 records every stride-th iteration; ``on_chunk()`` is
+    called whenever the loop is in Python, a few tens of times a second.
     """
 
-    on_iteration: Callable[[NDArray[Any], float], None] | None = None
-    schedule: Callable[[int], float] | None = None
+    observe: Observe | None = None
+    schedule: Schedule | None = None
     maxtime: float = math.inf
     stride: int = 0
     on_chunk: Callable[[], None] | None = None
@@ -99,7 +101,7 @@ def run_chunks(
     """Call `advance` until the state has a status; append what it recorded to `rows`."""
     p = state.record[0]
     start = time.perf_counter()
-    pause = monitor.on_iteration is not None
+    pause = monitor.observe is not None
     largest = LARGEST_RECORDED_CHUNK if monitor.stride or monitor.schedule else LARGEST_CHUNK
     budget = 1  # the time of an evaluation is not known yet
     while p["status"] == _RUNNING:
@@ -107,23 +109,25 @@ def run_chunks(
         nit = p["nit"]
         if monitor.schedule is not None:
             settings = settings._replace(
-                rates=next_rates(monitor.schedule, p["step"], 1 if pause else budget, settings.rates.dtype)
+                rates=scheduled_rates(monitor.schedule, p["step"], 1 if pause else budget, settings.rates.dtype)
             )
         trace = np.empty((budget // monitor.stride + 1 if monitor.stride else 0, len(TRACE_COLUMNS)))
         recorded = advance(settings, budget, pause, trace, monitor.stride)
         if recorded:
             rows.append(trace[:recorded])
-        if monitor.on_iteration is not None and p["nit"] > nit:
-            try:
-                monitor.on_iteration(state.arrays.x.copy(), float(p["f"]))
-            except StopIteration:
-                p["status"] = int(Status.CALLBACK_STOP)
+        if monitor.observe is not None and p["nit"] > nit and monitor.observe(state.arrays.x.copy(), float(p["f"])):
+            p["status"] = int(Status.CALLBACK_STOP)
         if monitor.on_chunk is not None:
             monitor.on_chunk()
         now = time.perf_counter()
         if p["status"] == _RUNNING and now - start >= monitor.maxtime:
             p["status"] = int(Status.MAXTIME)
         budget = next_budget(budget, now - chunk_start, largest)
+
+
+def as_history(trace: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return the recorded rows as ``result.history``: an array for each column."""
+    return dict(zip(TRACE_COLUMNS, trace.T, strict=True))
 
 
 def taking_turns(advance: Advance, objective: Any, settings: Any) -> Advance:
@@ -146,16 +150,6 @@ def next_budget(budget: int, seconds: float, largest: int) -> int:
     """Return the number of evaluations that take about CHUNK_SECONDS, at most eight times as many as before."""
     fitting = budget * CHUNK_SECONDS / max(seconds, 1e-9)
     return max(1, min(int(fitting), 8 * budget, largest))
-
-
-def next_rates(schedule: Callable[[int], float], step: int, count: int, dtype: Any) -> NDArray[Any]:
-    """Return `count` learning rates from `step` on; raise if one is invalid."""
-    rates = np.array([schedule(k) for k in range(step, step + count)], dtype=np.float64)
-    if not (np.isfinite(rates).all() and (rates >= 0.0).all()):
-        k = int(np.flatnonzero(~(np.isfinite(rates) & (rates >= 0.0)))[0])
-        msg = f"learning_rate(step) must be finite and not negative, got {rates[k]} at step {step + k}."
-        raise ValueError(msg)
-    return rates.astype(dtype)
 
 
 def _interpreted(algorithm: Algorithm, state: RunState, objective: Evaluate) -> Advance:

@@ -1,4 +1,4 @@
-"""What a run over mini-batches was asked to do: its options, checked, and what compiled code is given from them."""
+"""The options of runs over mini-batches, what compiled code gets from them, and the states of such runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Rule, largest_gradient
-from rmsprop_nb._core.progress import Watched
+from rmsprop_nb._core.progress import RunOptions
 from rmsprop_nb._core.records import MINIBATCH_DTYPE, MinibatchArrays
 from rmsprop_nb._core.settings import MinibatchSettings
 from rmsprop_nb._core.status import Status
@@ -30,8 +30,8 @@ _TEXTBOOK_OPTIONS = (*(field.name for field in dataclasses.fields(Rule)), "finit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan(Watched):
-    """The options of `minimize_minibatch`, as the user gave them, and what they turn into."""
+class MinibatchOptions(RunOptions):
+    """The options of `minimize_minibatch`, as the user gave them, and what follows from them."""
 
     learning_rate: Any
     batch_size: int
@@ -44,45 +44,59 @@ class Plan(Watched):
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
-        known = _AUTO_OPTIONS if self.auto else _TEXTBOOK_OPTIONS
-        check_known(self.options, known, f"minimize_minibatch with learning_rate={self.learning_rate!r}")
+        self._check_options()
         if not self.auto and np.ndim(self.learning_rate) == 0:
             check_learning_rate(self.learning_rate)
         for name in ("batch_size", "epochs", "accumulate"):
-            if not 1 <= as_count(name, getattr(self, name), 0) < np.iinfo(np.int64).max:
+            count = as_count(name, getattr(self, name), 0)
+            if not 1 <= count < np.iinfo(np.int64).max:
                 msg = f"{name} must be an integer of at least 1, got {getattr(self, name)!r}."
                 raise ValueError(msg)
+            object.__setattr__(self, name, count)
         as_count("patience", self.patience, 0, least=1)
         for name in ("clip_value", "clip_norm"):
             self._limit(name)
         _ = self.rule, self.rel_step, self.first_distance, self.seconds, self.stride, self.checkpoint_seconds
 
+    def _check_options(self) -> None:
+        """Raise for an option that does not exist, or that has no meaning with this learning rate."""
+        known, other = (_AUTO_OPTIONS, _TEXTBOOK_OPTIONS) if self.auto else (_TEXTBOOK_OPTIONS, _AUTO_OPTIONS)
+        for name in self.options:
+            if name in other and name not in known:
+                remedy = "a number or a schedule" if self.auto else " or ".join(map(repr, AUTO))
+                msg = (
+                    f"Unknown option {name!r} for minimize_minibatch with learning_rate={self.learning_rate!r}: "
+                    f"it needs a learning_rate that is {remedy}."
+                )
+                raise ValueError(msg)
+        check_known(self.options, known, "minimize_minibatch")
+
     @property
     def auto(self) -> bool:
-        """Whether the learning rate chooses itself."""
+        """Whether the learning rate is chosen automatically."""
         return isinstance(self.learning_rate, str) and self.learning_rate in AUTO
 
     @functools.cached_property
     def rule(self) -> Rule:
-        """Constants and switches of the rule."""
+        """The numbers and switches of the rule."""
         defaults = {"beta": prodigy.BETA} if self.auto else {}
         fields = {field.name for field in dataclasses.fields(Rule)}
         return Rule(**{**defaults, **{name: value for name, value in self.options.items() if name in fields}})
 
     @property
     def rel_step(self) -> float | None:
-        """Relative step of difference gradients."""
+        """The relative step of difference gradients."""
         return as_rel_step(self.options.get("finite_diff_rel_step"))
 
     @property
     def first_distance(self) -> float:
-        """The distance to the minimum that an automatic rate begins with: far too small for anything but its growth."""
+        """The first estimate of the distance to the minimum, far too small on purpose: the estimate only grows."""
         value = self.options.get("first_distance", prodigy.FIRST_DISTANCE)
         return as_number("first_distance", value, 0.0, math.inf, open_low=True, open_high=True)
 
     @property
     def averages(self) -> bool:
-        """Whether an average of the iterates is returned: unless told, where the rate never falls."""
+        """Whether an average of the iterates is returned; by default only if the rate never falls."""
         if self.averaging is not None:
             return bool(self.averaging)
         return self.learning_rate != "auto" if self.auto else not callable(self.learning_rate)
@@ -97,7 +111,7 @@ class Plan(Watched):
         return math.inf if value is None else as_number(name, value, 0.0, math.inf, open_low=True)
 
     def scale(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Learning rate of each parameter, of size 0 if all have the same."""
+        """Return the learning rate of each parameter, of size 0 if all have the same."""
         if self.auto or callable(self.learning_rate) or np.ndim(self.learning_rate) == 0:
             return np.empty(0, x.dtype)
         rates = np.array(self.learning_rate, dtype=x.dtype)
@@ -110,21 +124,21 @@ class Plan(Watched):
         return rates
 
     def settings(self, x: NDArray[Any], batches: int) -> MinibatchSettings:
-        """What compiled code is given besides the state."""
+        """Return what compiled code is given besides the state."""
         one_rate = not (self.auto or callable(self.learning_rate)) and np.ndim(self.learning_rate) == 0
         clips = self.clip_value is not None or self.clip_norm is not None
         steps = self.epochs * -(-batches // self.accumulate)
         return MinibatchSettings(
             hyper=self.rule.hyper(x.dtype),
             rates=np.array([self.learning_rate if one_rate else 1.0], dtype=x.dtype),
-            # What is clipped may be as large as it likes.
+            # a gradient that is clipped may be of any finite size
             largest_gradient=float(np.finfo(x.dtype).max) if clips else largest_gradient(x.dtype),
             clip_value=self._limit("clip_value"),
             clip_norm=self._limit("clip_norm"),
-            accumulate=int(self.accumulate),
+            accumulate=self.accumulate,
             batches=batches,
-            epochs=int(self.epochs),
-            horizon=steps if self.learning_rate == "auto" else 0,
+            epochs=self.epochs,
+            horizon=steps if self.auto and self.learning_rate == "auto" else 0,
             averaging=self.averages,
             pieces=usable_threads() if self._parallel(x) else 1,
         )
@@ -134,11 +148,11 @@ class Plan(Watched):
         return wanted and usable_threads() > 1
 
     def algorithm(self, x: NDArray[Any]) -> MinibatchAlgorithm:
-        """The compiled step, and its name."""
+        """Return the compiled step, and its name."""
         return _make_algorithm(None if self.auto else self.rule.variant, self._parallel(x), self.scale(x).size > 0)
 
     def kind(self, rows: int, batches: int) -> tuple[Any, ...]:
-        """What a state must have in common with a run that goes on from it."""
+        """Return what a state must have in common with a run that resumes it."""
         return "minibatch", "auto" if self.auto else self.rule.variant, rows, batches
 
 
@@ -151,53 +165,58 @@ def _make_algorithm(variant: Any, parallel: bool, scaled: bool) -> MinibatchAlgo
 
 
 def new_state(
-    plan: Plan, x: NDArray[Any], lower: NDArray[Any], upper: NDArray[Any], kind: tuple[Any, ...], seed: np.uint64
+    options: MinibatchOptions,
+    x: NDArray[Any],
+    lower: NDArray[Any],
+    upper: NDArray[Any],
+    kind: tuple[Any, ...],
+    seed: np.uint64,
 ) -> RunState:
-    """Make the state of a run that has not begun."""
+    """Make the state of a new run."""
     start = x.copy()
     if lower.size:
         np.clip(start, lower, upper, out=start)
-    variant = plan.rule.variant
+    variant = options.rule.variant
 
     def vector(needed: bool = True, value: float = 0.0) -> NDArray[Any]:
         return np.full(x.size if needed else 0, value, x.dtype)
 
     arrays = MinibatchArrays(
         x=start,
-        g=vector(plan.accumulate > 1),
+        g=vector(options.accumulate > 1),
         x_eval=vector(),
-        g_eval=vector(value=np.nan),  # an element that the objective never fills is seen
-        x_avg=start.copy() if plan.averages else vector(False),
-        x_best=start.copy() if plan.patience is not None else vector(False),
-        square_avg=vector(value=plan.rule.initial_accumulator),
-        grad_avg=vector(variant.centered or plan.auto),
+        g_eval=vector(value=np.nan),  # shows an element that the objective never fills
+        x_avg=start.copy() if options.averages else vector(False),
+        x_best=start.copy() if options.patience is not None else vector(False),
+        square_avg=vector(value=options.rule.initial_accumulator),
+        grad_avg=vector(variant.centered or options.auto),
         momentum_buffer=vector(variant.momentum),
-        start=start.copy() if plan.auto else vector(False),
-        inner_avg=vector(plan.auto),
-        own_distance=vector(plan.auto, plan.first_distance),
+        start=start.copy() if options.auto else vector(False),
+        inner_avg=vector(options.auto),
+        own_distance=vector(options.auto, options.first_distance),
         lower=lower,
         upper=upper,
-        scale=plan.scale(x),
-        epoch_fun=np.full(plan.epochs, np.nan),
-        validation_fun=np.full(plan.epochs, np.nan),
+        scale=options.scale(x),
+        epoch_fun=np.full(options.epochs, np.nan),
+        validation_fun=np.full(options.epochs, np.nan),
     )
     state = RunState(kind, arrays, np.zeros(1, MINIBATCH_DTYPE))
     p = state.progress
     p.seed, p.status = seed, int(Status.RUNNING)
     p.f, p.f_best = np.nan, np.inf
-    p.distance = p.distance_before = plan.first_distance
+    p.distance = p.distance_before = options.first_distance
     return state
 
 
 def resumed_state(state: Any, fresh: RunState) -> RunState:
-    """Copy the state of another run, after checking that it is sound and that these arguments go on with it."""
+    """Copy the state of another run, after checking that it is sound and fits these arguments."""
     if not isinstance(state, RunState):
         msg = f"state must be the state of an earlier result, got {type(state).__name__}."
         raise TypeError(msg)
     if state.kind != fresh.kind:
         msg = (
-            f"state is of a run of {state.kind}, these arguments ask for {fresh.kind}; resume with the data and "
-            "arguments it began with."
+            f"state is of a run of {state.kind}, and these arguments ask for {fresh.kind}; resume with the data and "
+            "arguments that it began with."
         )
         raise ValueError(msg)
     copied = state.checked_copy()
@@ -214,17 +233,17 @@ def _check_arrays(found: Any, expected: MinibatchArrays) -> None:
         if old.dtype != new.dtype or (old.shape != new.shape and not name.endswith("_fun")):
             msg = (
                 f"state.arrays.{name} must have shape {new.shape} and dtype {new.dtype}, as the run left it; resume "
-                "with the x0 and options it began with."
+                "with the x0 and options that it began with."
             )
             raise ValueError(msg)
     for name in ("lower", "upper", "scale"):
         if not np.array_equal(getattr(found, name), getattr(expected, name)):
-            msg = "state was made with other bounds or learning rates of parameters; resume with those it began with."
+            msg = "state was made with other bounds or learning rates; resume with those that it began with."
             raise ValueError(msg)
 
 
 def _of_length(arrays: MinibatchArrays, epochs: int) -> dict[str, NDArray[np.float64]]:
-    """The records of epochs, cut or lengthened: a run may be given more epochs than it was begun with."""
+    """Return the records of epochs, cut or lengthened: a resumed run may have another number of epochs."""
     records = {}
     for name in ("epoch_fun", "validation_fun"):
         old = getattr(arrays, name)

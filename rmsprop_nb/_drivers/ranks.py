@@ -1,8 +1,8 @@
-"""One problem on many ranks: each holds a shard of the rows, and all take the same steps from sums that all have.
+"""One problem on many ranks: each holds a shard of the rows, and all take the same steps, from sums that all know.
 
-The communicator is the user's, of mpi4py or anything with its ``Get_rank``, ``Allreduce`` and ``allgather``;
-nothing here imports MPI. There is one Allreduce an evaluation. Its first number counts the ranks that
-are leaving, so whoever leaves, for whatever reason, takes part in one last Allreduce and nobody waits for ever.
+The communicator is the user's, of mpi4py or anything else with ``Get_rank``, ``Allreduce`` and ``allgather``; nothing
+here imports MPI. There is one Allreduce per evaluation. Its first number counts the ranks that are leaving: a rank that
+leaves, for whatever reason, takes part in one last Allreduce, so that no other rank waits for it forever.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rmsprop_nb._drivers.loop import StopRun
 from rmsprop_nb._methods.run_state import RunState
 
 _METHODS = ("Get_rank", "Allreduce", "allgather")
-_WEIGHT, _F = range(2)  # what stands before the gradient in each sum
+_WEIGHT, _F = range(2)  # the numbers before the gradient in each part of the sum
 
 
 class RankError(RuntimeError):
@@ -29,7 +29,7 @@ class RankError(RuntimeError):
 
 
 def digest(*arrays: NDArray[Any]) -> str:
-    """A few characters that tell arrays apart."""
+    """Return a short text that differs for arrays that differ."""
     found = hashlib.sha256()
     for a in arrays:
         found.update(repr((a.shape, a.dtype.str)).encode() + np.ascontiguousarray(a).tobytes())
@@ -37,36 +37,39 @@ def digest(*arrays: NDArray[Any]) -> str:
 
 
 def state_digest(state: Any) -> str | None:
-    """That of a state, but for the point to be evaluated next: when a run is stopped, not all ranks have chosen it."""
+    """Return the digest of a state without the point to evaluate next.
+
+    When a run is stopped, not all ranks have chosen that point yet.
+    """
     if not isinstance(state, RunState):
         return None
     return digest(*state.arrays._replace(x_eval=np.empty(0)))
 
 
-class Alone:
-    """The communicator of a single process."""
+class SingleProcess:
+    """The communicator of a process that shares its problem with no other."""
 
     def Get_rank(self) -> int:
-        """Return the number of this process."""
+        """Return the rank of this process."""
         return 0
 
     def Allreduce(self, sent: NDArray[Any], received: NDArray[Any]) -> None:
-        """Sum over all processes."""
+        """Put the sum over all processes into `received`."""
         received[:] = sent
 
     def allgather(self, value: Any) -> list[Any]:
-        """Return what each process has."""
+        """Return the values of all processes."""
         return [value]
 
 
-class Team:
-    """The ranks that run one problem, as a context in which all of it happens.
+class Ranks:
+    """The ranks that share a problem, as a context in which the whole run happens.
 
-    However the block ends on one rank, it ends on all: an exception is raised unchanged where it arose, and as a
-    RankError elsewhere. Ctrl-C on one rank is answered at the next evaluation, by all.
+    However the context ends on one rank, it ends on all: an exception is raised unchanged where it arose, and as a
+    RankError elsewhere. After Ctrl-C on one rank, all stop at the next evaluation.
 
-    The sum over ranks is kept in `parts` parts. Where only one rank fills a part, adding up the zeros of the others
-    leaves its bits as they are, and the parts are then added up in the same order everywhere.
+    The sum over ranks consists of `parts` parts. Where only one rank contributes to a part, adding the zeros of the
+    others does not change its bits, and the parts are then added up in the same order everywhere.
     """
 
     def __init__(self, comm: Any, parts: int = 1) -> None:
@@ -95,7 +98,10 @@ class Team:
                 signal.signal(signal.SIGINT, self._handler)
 
     def agree(self, n: int, same: dict[str, Any], own: Any = None) -> list[Any]:
-        """Check that all ranks were asked for the same, and return what each has of its `own`."""
+        """Raise unless `same` is the same on all ranks; return what each rank gave as `own`.
+
+        `n` is the number of variables.
+        """
         found = self._comm.allgather((None, same, own))
         self._agreed = True
         self._sent, self._received = np.zeros((2, 1 + self._parts * (2 + n)))
@@ -112,35 +118,35 @@ class Team:
         return [theirs for _, _, theirs in found]
 
     def put(self, part: int, weight: float, f: float, gradient: NDArray[Any]) -> None:
-        """Set what this rank adds to a part of the sum."""
+        """Set what this rank contributes to a part of the sum."""
         sums = self._sums(self._sent)[part]
         sums[_WEIGHT], sums[_F] = weight, weight * f
         np.multiply(gradient, weight, out=sums[2 : 2 + gradient.size])
 
     def mean(self, out: NDArray[Any]) -> float:
-        """The weighted mean over ranks of the f that were put, which is returned, and of the gradients."""
+        """Put the weighted mean of all gradients into `out`, and return that of all f."""
         self._comm.Allreduce(self._sent, self._received)
         self._sent[:] = 0.0
         if self._received[0] > 0.0:
             self._raise_for(self._comm.allgather(None))
-        sums = self._sums(self._received).sum(axis=0) + 0.0  # no -0.0, which a sum over ranks would not keep
+        sums = self._sums(self._received).sum(axis=0) + 0.0  # turns -0.0 into 0.0, as a sum over ranks does
         out[:] = sums[2 : 2 + out.size] / sums[_WEIGHT]
         return float(sums[_F] / sums[_WEIGHT])
 
     def _sums(self, buffer: NDArray[Any]) -> NDArray[Any]:
-        """The parts of what is sent or received; before them stands the number of ranks that are leaving."""
+        """Return the parts of a buffer, a row each; the first number of a buffer counts the ranks that are leaving."""
         return buffer[1:].reshape(self._parts, -1)
 
     def end(self, status: Status) -> Status:
-        """Tell the others that the run is over here, and return the status for all."""
+        """Tell the other ranks that the run is over here, and return the status that holds for all."""
         try:
             self._leave(status)
         except StopRun as stop:
             return stop.status
         return status
 
-    def go_on(self) -> None:
-        """Begin another round of evaluations, after all have ended the last one."""
+    def begin_again(self) -> None:
+        """Begin another round of evaluations, after all ranks have ended the last one."""
         self._left = False
 
     def raise_if_interrupted(self) -> None:
@@ -150,11 +156,11 @@ class Team:
 
     def _on_interrupt(self, *_: Any) -> None:
         if self._interrupted:
-            raise KeyboardInterrupt  # the second one does not wait
+            raise KeyboardInterrupt  # a second Ctrl-C does not wait for the other ranks
         self._interrupted = True
 
     def _leave(self, reason: BaseException | Status) -> None:
-        """Go, and say why; raise if others have a reason that counts more."""
+        """Leave the run and tell the others why; raise if their reason takes precedence."""
         if self._left:
             return
         self._left = True
@@ -169,7 +175,7 @@ class Team:
             self._raise_for(found)
 
     def _raise_for(self, reasons: list[Any]) -> None:
-        """Raise for what others left for: an exception, Ctrl-C, or a status that only one of them could know."""
+        """Raise for why ranks have left: an exception, Ctrl-C, or a status that only one rank could know."""
         self._left = self._left or any(reason is not None for reason in reasons)
         texts = {rank: reason for rank, reason in enumerate(reasons) if isinstance(reason, str)}
         errors = {rank: text for rank, text in texts.items() if text != "KeyboardInterrupt"}
@@ -190,7 +196,7 @@ def _text(reason: Any) -> str:
 
 
 class Piece(NamedTuple):
-    """Some of this rank's rows: which part of the sum they belong to, what they count, and how they are evaluated."""
+    """Some of this rank's rows: the part of the sum that they belong to, their weight, and their objective."""
 
     part: int
     weight: float
@@ -198,27 +204,27 @@ class Piece(NamedTuple):
 
 
 class ReducedObjective:
-    """The objective of all ranks: the mean of theirs, each with its weight.
+    """The objective of all ranks: the weighted mean of theirs.
 
     Parameters
     ----------
-    team : Team
-        The ranks.
+    ranks : Ranks
+        The ranks that share the problem.
     pieces : sequence of Piece, optional
-        What is here; may be set anew between two evaluations.
+        The rows of this rank; they may be replaced between two evaluations.
     """
 
-    def __init__(self, team: Team, pieces: Sequence[Piece] = ()) -> None:
+    def __init__(self, ranks: Ranks, pieces: Sequence[Piece] = ()) -> None:
         self.pieces = pieces
-        self._team = team
-        self._gradient: NDArray[Any] | None = None  # this rank's, so that g is untouched if the run ends here
+        self._ranks = ranks
+        self._gradient: NDArray[Any] | None = None  # of this rank alone: g is unchanged if the run ends here
 
     def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         """Fill g with the gradient at x and return f."""
-        self._team.raise_if_interrupted()
+        self._ranks.raise_if_interrupted()
         if self._gradient is None:
-            self._gradient = np.full_like(g, np.nan)  # an element that fun never fills is seen
+            self._gradient = np.full_like(g, np.nan)  # shows an element that fun never fills
         for part, weight, evaluate in self.pieces:
             f = evaluate(x.copy(), self._gradient)
-            self._team.put(part, weight, f, self._gradient)
-        return self._team.mean(g)
+            self._ranks.put(part, weight, f, self._gradient)
+        return self._ranks.mean(g)

@@ -1,31 +1,32 @@
-"""Data whose rows are spread over ranks: what of them is here, and to which part of the sums over ranks it belongs.
+"""Data whose rows are spread over ranks: which rows are here, and to which part of the sum over ranks they belong.
 
-Numbers that are the same bits for any number of ranks need sums that are. So, where that is asked for, all rows are
-divided into BLOCKS blocks whatever the number of ranks, each is evaluated by itself, and the sums over blocks are added
-up in the order of the blocks (`Team` keeps them apart). A rank must hold whole blocks.
+Results that have the same bits for any number of ranks need sums that do. Where that is asked for, all rows are divided
+into PARTS parts, whatever the number of ranks. Each part is evaluated by itself, and `Ranks` adds the parts up in their
+order. So a rank must hold whole parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._drivers.minibatch_loop import Target
-from rmsprop_nb._drivers.ranks import Piece, ReducedObjective, Team
-from rmsprop_nb._drivers.row_order import Order, Rows
-from rmsprop_nb._objectives.interpreted import PythonObjective
+from rmsprop_nb._core.options import Options
+from rmsprop_nb._core.validate import as_data, as_number
+from rmsprop_nb._drivers.ranks import Piece, Ranks, ReducedObjective, digest, state_digest
 from rmsprop_nb._objectives.problem import Problem
 
-BLOCKS = 48
-"""Number of blocks; the usual cuts, rank*rows//ranks, fall between blocks for every number of ranks that divides it."""
+PARTS = 48
+"""Number of parts; shards that begin at rank*rows//ranks hold whole parts for every number of ranks that divides it."""
 
 
 class Part(NamedTuple):
-    """A part of the sums over ranks, and the rows of it, which are all here, counted from the first one here."""
+    """A part of the sum over ranks and the range of its rows, which are all here, counted from the first row here."""
 
     number: int
     begin: int
@@ -33,102 +34,66 @@ class Part(NamedTuple):
 
 
 def parts_in_all(deterministic: bool) -> int:
-    """Number of parts that sums over ranks are kept in."""
-    return BLOCKS if deterministic else 1
+    """Return the number of parts of a sum over ranks."""
+    return PARTS if deterministic else 1
 
 
 def parts_of(rank: int, counts: list[int], deterministic: bool) -> list[Part]:
-    """What a rank has, where each has so many rows."""
+    """Return the parts that a rank holds; `counts` are the numbers of rows of all ranks."""
     if not deterministic:
         return [Part(0, 0, counts[rank])]
     ends = np.cumsum([0, *counts])
-    edges = np.arange(BLOCKS + 1) * int(ends[-1]) // BLOCKS
-    cut = np.flatnonzero(~np.isin(ends, edges))
-    if cut.size:
-        k = int(cut[0])
+    edges = np.arange(PARTS + 1) * int(ends[-1]) // PARTS
+    inside = np.flatnonzero(~np.isin(ends, edges))
+    if inside.size:
+        k = int(inside[0])
         near = np.searchsorted(edges, ends[k])
         msg = (
-            f"data must be cut between blocks of rows for deterministic=True, which is where i*{ends[-1]}//{BLOCKS} "
-            f"is for an integer i, got an end of rank {k - 1} at row {ends[k]} of all; {edges[near - 1]} and "
+            f"data must be whole parts of all rows on every rank for deterministic=True, where part i begins at row "
+            f"i*{ends[-1]}//{PARTS}, got an end of rank {k - 1} at row {ends[k]} of all; {edges[near - 1]} and "
             f"{edges[near]} would do."
         )
         raise ValueError(msg)
     first, last = ends[rank], ends[rank + 1]
-    blocks = enumerate(pairwise(edges))
-    return [Part(k, int(a - first), int(b - first)) for k, (a, b) in blocks if first <= a < b <= last]
+    ranges = enumerate(pairwise(edges))
+    return [Part(k, int(a - first), int(b - first)) for k, (a, b) in ranges if first <= a < b <= last]
 
 
-class Shard(Order):
-    """One rank's part of data that are spread over ranks; order and batches are those of all the rows.
+class RankShare(NamedTuple):
+    """What this rank contributes to a problem that ranks share."""
 
-    Parameters
-    ----------
-    local : Rows
-        The rows that are here.
-    first : int
-        Place of the first of them among all.
-    n_rows : int
-        Number of all rows.
-    parts : list of Part
-        What is here.
-    """
+    ranks: Ranks
+    weight: float | None
+    data: Any
+    deterministic: bool
 
-    def __init__(self, local: Rows, first: int, n_rows: int, batch_size: int, parts: list[Part]) -> None:
-        super().__init__(n_rows, batch_size, local.shuffle)
-        self.local = local
-        self.parts = parts
-        self._first = first
+    def agree(
+        self, x: NDArray[Any], problem: Problem, options: Options
+    ) -> Callable[[Callable[[Problem], Any]], ReducedObjective]:
+        """Agree with the other ranks on what to run; return a function that makes the objective of all ranks."""
+        data = self._checked_data()
+        same = {"state": state_digest(options.state), "x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
+        same |= {"data": str(data is not None), "deterministic": str(bool(self.deterministic))}
+        counts = self.ranks.agree(x.size, options.shared() | same, 0 if data is None else data[0].shape[0])
+        parts = [] if data is None else parts_of(self.ranks.rank, counts, self.deterministic)
 
-    def batch(self, seed: Any, epoch: int, batch: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        """Yield what is here of each part of a batch: the part's number, and the rows."""
-        if self.shuffle:
-            places = self.drawn(seed, epoch, batch) - self._first
-        else:
-            begin, count = self.span(batch)
-            places = np.arange(begin, begin + count) - self._first
-        for part, begin, end in self.parts:
-            here = places[(places >= begin) & (places < end)]
-            if here.size:
-                yield part, tuple(a[here] for a in self.local.data)
+        def objective(make: Callable[[Problem], Any]) -> ReducedObjective:
+            if data is None:
+                return ReducedObjective(self.ranks, [Piece(0, self.weight or 1.0, make(problem))])
+            pieces = []
+            for number, begin, end in parts:
+                rows = tuple(a[begin:end] for a in data)
+                local = make(dataclasses.replace(problem, args=(*rows, *problem.args)))
+                pieces.append(Piece(number, self.weight or end - begin, local))
+            return ReducedObjective(self.ranks, pieces)
 
-    def whole(self) -> Iterator[tuple[int, Rows]]:
-        """Yield each part, as rows to be passed over."""
-        for part, begin, end in self.parts:
-            yield part, Rows(tuple(a[begin:end] for a in self.local.data), self.batch_size, shuffle=False)
+        return objective
 
-
-class SharedTarget(NamedTuple):
-    """What `Target` is, for data that are spread over ranks. The objective of this rank alone is `local`."""
-
-    rows: Shard
-    args: tuple[Any, ...]
-    local: PythonObjective
-    team: Team
-    objective: ReducedObjective
-    feed: None = None
-
-    def load(self, seed: Any, epoch: int, batch: int) -> int:
-        """Put a batch before the objective and return the number of rows that it has everywhere."""
-        parts = self.rows.batch(seed, epoch, batch)
-        self.objective.pieces = [Piece(part, rows[0].shape[0], self._on(rows)) for part, rows in parts]
-        return self.rows.span(batch)[1]
-
-    def mean(self, x: NDArray[Any], with_gradient: bool) -> tuple[float, NDArray[Any]]:
-        """Mean over the rows of all ranks of f, and of the gradient if that is asked for."""
-        for part, rows in self.rows.whole():
-            f, g = Target(rows, self.args, self.local).mean(x, with_gradient)
-            self.team.put(part, rows.n_rows, f, g)
-        mean = np.empty(x.size if with_gradient else 0, x.dtype)
-        return self.team.mean(mean), mean
-
-    def _on(self, rows: tuple[Any, ...]) -> Any:
-        def evaluate(x: NDArray[Any], g: NDArray[Any]) -> float:
-            self.local.args = (*rows, *self.args)
-            return self.local(x, g)
-
-        return evaluate
-
-
-def make_shared_target(problem: Problem, shard: Shard, team: Team) -> SharedTarget:
-    """Bind the objective to data that are spread over ranks."""
-    return SharedTarget(shard, problem.args, PythonObjective(problem), team, ReducedObjective(team))
+    def _checked_data(self) -> tuple[Any, ...] | None:
+        if self.weight is not None:
+            as_number("weight", self.weight, 0.0, math.inf, open_low=True, open_high=True)
+        if self.deterministic and (self.data is None or self.weight is not None):
+            given = "no data" if self.data is None else f"weight={self.weight!r}"
+            msg = f"deterministic=True needs data, whose rows are the weight, got {given}."
+            raise ValueError(msg)
+        return None if self.data is None else as_data("data", self.data)

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.callbacks import Observe
 from rmsprop_nb._core.options import Options
-from rmsprop_nb._core.progress import watching
+from rmsprop_nb._core.progress import checkpoints_and_progress
+from rmsprop_nb._core.rates import scheduled_rates
 from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.settings import Settings
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._drivers.loop import Monitor, drive, next_rates
+from rmsprop_nb._drivers.loop import Monitor, drive
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE
 from rmsprop_nb._methods.method import Algorithm
 from rmsprop_nb._methods.points import point_found
@@ -33,7 +35,7 @@ def run(
     problem: Problem,
     x: NDArray[Any],
     options: Options,
-    on_iteration: Callable[[NDArray[Any], float], None] | None,
+    observe: Observe | None,
     bind: Callable[[Callable[[Problem], Any]], Any] | None = None,
 ) -> tuple[RunState, NDArray[np.float64]]:
     """Run to the end, compiled if possible and otherwise interpreted; return the final state and the recorded rows.
@@ -48,8 +50,8 @@ def run(
         return compile_objective(problem, x.dtype) or PythonObjective(problem)
 
     objective = make(problem) if bind is None else bind(make)
-    with watching(state, options, total=_total(options.maxiter), unit="it") as on_chunk:
-        monitor = Monitor(on_iteration, options.schedule, options.seconds, options.stride, on_chunk)
+    with checkpoints_and_progress(state, options, total=_total(options.maxiter), unit="it") as on_chunk:
+        monitor = Monitor(observe, options.schedule, options.seconds, options.stride, on_chunk)
         return state, drive(algorithm, state, objective, settings, monitor)
 
 
@@ -67,8 +69,8 @@ def _new_state(problem: Problem, x: NDArray[Any], options: Options) -> RunState:
     kind = options.kind
     vectors = method_of(options).layout(*kind[1:]).zeros(x.size, x.dtype)
     vectors |= {"x": start, "x_best": start.copy(), "lower": problem.lower, "upper": problem.upper}
-    vectors["g_eval"] += np.nan  # an element that the objective never fills is seen
-    vectors["square_avg"] += x.dtype.type(options.first_square_avg)
+    vectors["g_eval"].fill(np.nan)  # an element that the objective never fills is seen
+    vectors["square_avg"].fill(options.first_square_avg)
     state = RunState(kind, Arrays(**vectors))
     state.record["f"], state.record["f_best"] = np.nan, np.inf
     return state
@@ -99,7 +101,7 @@ def batch_settings(options: Options, x: NDArray[Any]) -> Settings:
     if settings.tests.maxiter > LONGEST_TABLE:
         msg = f"in a batch a schedule needs maxiter of at most {LONGEST_TABLE}, got {options.maxiter}."
         raise ValueError(msg)
-    return settings._replace(rates=next_rates(schedule, 0, max(settings.tests.maxiter, 1), x.dtype))
+    return settings._replace(rates=scheduled_rates(schedule, 0, max(settings.tests.maxiter, 1), x.dtype))
 
 
 def _total(maxiter: Any) -> int | None:

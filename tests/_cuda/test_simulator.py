@@ -12,7 +12,7 @@ from processes import run_python
 import rmsprop_nb
 from rmsprop_nb import RMSprop, minimize, minimize_batch
 
-SIMULATED = ("simulated_batch.py", "simulated_many_arrays.py", "simulated_minimize.py", "simulated_steps.py")
+SIMULATED = [f"simulated_{name}.py" for name in ("batch", "callbacks", "many_arrays", "minimize", "options", "steps")]
 TESTS = [str(Path(__file__).with_name(name)) for name in (*SIMULATED, "test_on_device.py")]
 TESTS.append(str(Path(__file__).parents[1] / "_training" / "test_step_on_host_and_device.py"))
 

@@ -8,7 +8,7 @@ import scipy.sparse
 from minibatch_runs import python_ridge
 
 from rmsprop_nb import minimize, minimize_minibatch
-from rmsprop_nb._drivers.shards import BLOCKS, parts_of
+from rmsprop_nb._drivers.shards import PARTS, parts_of
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(101, 3))
@@ -58,7 +58,7 @@ def test_usual_cuts_fall_between_blocks(rows, ranks):
     assert sum(part.end - part.begin for here in parts for part in here) == rows
     numbers = [part.number for here in parts for part in here]
     assert numbers == sorted(set(numbers))
-    assert len(numbers) == min(rows, BLOCKS)
+    assert len(numbers) == min(rows, PARTS)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""What a schedule returns, checked: the one place where any run asks a user's function for learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Schedule = Callable[[int], float]
+
+
+def scheduled_rate(schedule: Schedule, step: int) -> float:
+    """Return the learning rate of one step; raise if it is invalid."""
+    return float(_checked([schedule(step)], step)[0])
+
+
+def scheduled_rates(schedule: Schedule, step: int, count: int, dtype: Any) -> NDArray[Any]:
+    """Return `count` learning rates from `step` on, in a dtype; raise if one is invalid."""
+    return _checked([schedule(k) for k in range(step, step + count)], step).astype(dtype)
+
+
+def _checked(values: Sequence[Any], first: int) -> NDArray[np.float64]:
+    rates = _as_numbers(values)
+    valid = np.isfinite(rates) & (rates >= 0.0)
+    if not valid.all():
+        k = int(np.argmin(valid))
+        msg = f"learning_rate(step) must be finite and not negative, got {values[k]!r} at step {first + k}."
+        raise ValueError(msg)
+    return rates
+
+
+def _as_numbers(values: Sequence[Any]) -> NDArray[np.float64]:
+    """Return the values as a vector, with NaN in the place of what is not a number."""
+    try:
+        rates = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        rates = np.empty(0)
+    if rates.shape == (len(values),):
+        return rates
+    return np.array([_as_number(value) for value in values])
+
+
+def _as_number(value: Any) -> float:
+    try:
+        return float(value) if np.ndim(value) == 0 else np.nan
+    except (TypeError, ValueError):
+        return np.nan

@@ -1,0 +1,181 @@
+"""From checked options and data to the result of a run over mini-batches."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop_nb._core.callbacks import Report, asks_to_stop
+from rmsprop_nb._core.progress import checkpoints_and_progress
+from rmsprop_nb._core.result import Result
+from rmsprop_nb._core.status import MESSAGES, Status
+from rmsprop_nb._drivers.loop import TRACE_COLUMNS, Monitor, StopRun, as_history, run_chunks, taking_turns
+from rmsprop_nb._drivers.minibatch_loop import Target, make_advance, make_target
+from rmsprop_nb._drivers.minibatch_options import MinibatchOptions, new_state, resumed_state
+from rmsprop_nb._drivers.minibatch_shards import Shard, SharedTarget, make_shared_target
+from rmsprop_nb._drivers.ranks import Ranks
+from rmsprop_nb._drivers.row_order import Rows
+from rmsprop_nb._drivers.shards import parts_of
+from rmsprop_nb._methods.run_state import RunState
+from rmsprop_nb._objectives.problem import Problem
+
+AnyTarget = Target | SharedTarget
+Data = tuple[Any, ...] | None
+
+
+class Targets(NamedTuple):
+    """The objective on the rows to learn from and on those to validate on, if there are any; the seed orders rows."""
+
+    training: AnyTarget
+    validation: AnyTarget | None
+    seed: np.uint64
+
+
+def local_targets(
+    problem: Problem, rows: tuple[Data, Data], batch_size: int, shuffle: bool, seed: np.uint64
+) -> Targets:
+    """Bind the objective to the rows of this process: `rows` are those to learn from and those to validate on."""
+
+    def target(data: Data) -> Any:
+        return None if data is None else make_target(problem, Rows(data, batch_size, shuffle), problem.lower.dtype)
+
+    training, validation = map(target, rows)
+    return Targets(training, validation, seed)
+
+
+def shared_targets(
+    ranks: Ranks,
+    problem: Problem,
+    rows: tuple[Data, Data],
+    batch_size: int,
+    n: int,
+    seed: np.uint64,
+    same: dict[str, Any],
+) -> Targets:
+    """Bind the objective to the rows of all ranks, once they have agreed that `same` is the same on all of them.
+
+    The seed of rank 0 holds for all.
+    """
+    counts = [0 if data is None else data[0].shape[0] for data in rows]
+    found = ranks.agree(n, same | {"validation": rows[1] is not None}, (seed, *counts))
+
+    def target(k: int) -> Any:
+        data = rows[k]
+        if data is None:
+            return None
+        theirs = [own[1 + k] for own in found]
+        here = parts_of(ranks.rank, theirs, same["deterministic"])
+        local = Rows(data, batch_size, same["shuffle"])
+        shard = Shard(local, sum(theirs[: ranks.rank]), sum(theirs), batch_size, here)
+        return make_shared_target(problem, shard, ranks)
+
+    return Targets(target(0), target(1), found[0][0])
+
+
+def first_state(
+    options: MinibatchOptions, problem: Problem, x: NDArray[Any], targets: Targets, state: RunState | None
+) -> RunState:
+    """Make the state of a new run from x, or copy that of the run to resume."""
+    rows = targets.training.rows
+    fresh = new_state(options, x, problem.lower, problem.upper, options.kind(rows.n_rows, rows.batches), targets.seed)
+    return fresh if state is None else resumed_state(state, fresh)
+
+
+def run(options: MinibatchOptions, state: RunState, targets: Targets, report: Report | None) -> NDArray[np.float64]:
+    """Run until there is a status, which is left in the state; return the recorded rows."""
+    target = targets.training
+    observer = _EpochObserver(state, options, targets.validation, report)
+    settings = options.settings(state.arrays.x, target.rows.batches)
+    algorithm = options.algorithm(state.arrays.x)
+    rows: list[NDArray[np.float64]] = []
+    with checkpoints_and_progress(state, options, total=options.epochs, unit="epoch") as on_chunk:
+        observe = observer.observe if observer.needed else None
+        monitor = Monitor(observe, options.schedule, options.seconds, options.stride, on_chunk)
+        try:
+            advance = make_advance(algorithm, state, target)
+            run_chunks(taking_turns(advance, target.objective, settings), state, settings, monitor, rows)
+        except StopRun as stop:
+            state.progress.status = int(stop.status)
+        except KeyboardInterrupt:
+            state.progress.status = int(Status.INTERRUPTED)
+    return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
+
+
+class _EpochObserver:
+    """What happens after every epoch: f on the validation data, the best point so far, the user's callback."""
+
+    def __init__(
+        self, state: RunState, options: MinibatchOptions, validation: AnyTarget | None, report: Report | None
+    ) -> None:
+        self._state = state
+        self._options = options
+        self._validation = validation
+        self._report = report
+        self._update_schedule = getattr(options.schedule, "update", None)
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to do."""
+        return any(part is not None for part in (self._validation, self._report, self._update_schedule))
+
+    def observe(self, x: NDArray[Any], f: float) -> bool:
+        """Take in an epoch, and return whether the run is to end."""
+        p, arrays = self._state.progress, self._state.arrays
+        if self._options.averages:
+            x = arrays.x_avg.copy()
+        loss, more = f, dict[str, Any](nit=int(p.nit))
+        if self._validation is not None:
+            loss, _ = self._validation.mean(x, with_gradient=False)
+            arrays.validation_fun[p.nit - 1] = more["validation_fun"] = loss
+            self._keep_best(x, loss)
+        if self._update_schedule is not None:
+            self._update_schedule(loss)
+        return asks_to_stop(self._report, x, f, **more)
+
+    def _keep_best(self, x: NDArray[Any], loss: float) -> None:
+        if self._options.patience is None:
+            return
+        p = self._state.progress
+        if loss < p.f_best:
+            p.f_best, p.since_best = loss, 0
+            self._state.arrays.x_best[:] = x
+            return
+        p.since_best += 1
+        if p.since_best >= self._options.patience and p.status == Status.RUNNING:
+            p.status = int(Status.EARLY_STOP)
+
+
+def make_result(
+    options: MinibatchOptions, state: RunState, targets: Targets, trace: NDArray[np.float64], final_evaluation: bool
+) -> Result:
+    """Make the result of a run that has ended, with one more pass over the data if that is asked for."""
+    p, arrays, ranks = state.progress, state.arrays, getattr(targets.training, "ranks", None)
+    if ranks is not None:
+        p.status = int(ranks.end(Status(int(p.status))))
+    status = Status(int(p.status))
+    x = arrays.x_best if np.isfinite(p.f_best) else arrays.x_avg if options.averages else arrays.x
+    result = Result(x=x.copy(), fun=float(p.f), nit=int(p.nit))
+    if final_evaluation and status is not Status.INTERRUPTED:
+        result["fun"], result["jac"] = _mean_everywhere(targets.training, x, status)
+        if not np.isfinite(result.fun):
+            status = Status.NONFINITE
+    result.update(nfev=int(p.nfev), status=int(status), success=status.success, message=MESSAGES[status])
+    result["epoch_fun"] = arrays.epoch_fun[: p.nit].copy()
+    if targets.validation is not None:
+        result["validation_fun"] = arrays.validation_fun[: p.nit].copy()
+    if options.stride:
+        result["history"] = as_history(trace)
+    result["state"] = state
+    return result
+
+
+def _mean_everywhere(target: AnyTarget, x: NDArray[Any], status: Status) -> tuple[float, NDArray[Any]]:
+    """Return the means of f and its gradient over all rows; ranks take a round of their own for it."""
+    if isinstance(target, Target):
+        return target.mean(x, with_gradient=True)
+    target.ranks.begin_again()
+    mean = target.mean(x, with_gradient=True)
+    target.ranks.end(status)
+    return mean
