@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Rule
 from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._kernels.thread_team import Team, team_sum
@@ -14,6 +15,7 @@ from rmsprop_nb._kernels.thread_team import Team, team_sum
 __all__ = ["Team", "device_rule", "team_sum"]
 
 
+@with_option_docs
 def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, **options: Any) -> Any:
     """Make the rule for one element, a device function to be called in ``numba.cuda`` kernels.
 
@@ -25,9 +27,7 @@ def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, *
     deterministic : bool, default False
         Round as the CPU does, for the same bits. Otherwise products and sums may be fused, which is as accurate.
     **options
-        ``beta``, ``eps``, ``momentum``, ``nesterov``, ``centered``, ``eps_inside_sqrt``, ``bias_correction``,
-        ``weight_decay``, ``decoupled_weight_decay`` and ``lr_in_momentum``, as for `rmsprop_nb.RMSprop`. They are
-        constants of the compiled code.
+        The options listed below, which are constants of the compiled code.
 
     Returns
     -------
@@ -35,6 +35,10 @@ def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, *
         ``rule(x, g, square_avg, grad_avg, momentum_buffer, rate, correction)`` returns the new ``(x, square_avg,
         grad_avg, momentum_buffer)`` of one element. What the options do not use is handed through; `correction` is
         ``1 - beta**step`` and is used with ``bias_correction`` only.
+
+    Other Parameters
+    ----------------
+    %(rule_in_kernels)s
 
     Raises
     ------

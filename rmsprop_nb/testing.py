@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmsprop_nb._core.option_docs import with_option_docs
+
 __all__ = ["PROBLEMS", "TestProblem", "reference_rmsprop"]
 
 Vector = NDArray[np.float64]
@@ -51,6 +53,7 @@ TestProblem.__test__ = False  # type: ignore[attr-defined]  # the name looks lik
 # -- reference --------------------------------------------------------------------------------------------------------
 
 
+@with_option_docs
 def reference_rmsprop(
     x0: ArrayLike,
     gradients: Any,
@@ -73,14 +76,12 @@ def reference_rmsprop(
     Parameters
     ----------
     x0 : array_like, shape (n,)
-        Where to start; its dtype, float32 or float64, is that of all arithmetic.
+        The starting point; its dtype, float32 or float64, is that of all arithmetic.
     gradients : iterable of array_like, or callable
-        The gradient of each step, shape (n,), or ``gradient(x)``, which makes the iterator endless.
+        The gradient of each step, of shape (n,), or a function ``gradient(x)``, with which the iterator never ends.
     learning_rate : float or sequence of float
         The rate, or one rate for each step.
-    beta, eps, momentum, nesterov, centered, eps_inside_sqrt, bias_correction, initial_accumulator, weight_decay, \
-decoupled_weight_decay, lr_in_momentum
-        As for `rmsprop_nb.rmsprop`.
+    %(rule)s
 
     Yields
     ------

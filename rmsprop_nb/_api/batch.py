@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.progress import CheckpointWriter, progress_bar
 from rmsprop_nb._core.validate import (
@@ -46,6 +47,7 @@ _SINGLE_RUN_OPTIONS = {
 }
 
 
+@with_option_docs
 def minimize_batch(
     fun: Callable[..., Any],
     X0: ArrayLike,
@@ -67,55 +69,52 @@ def minimize_batch(
     """Minimize many small problems that share an objective, each from its own start and with its own data.
 
     Problem b minimizes ``fun(x, *args, *rows)`` from ``X0[b]``, where the rows are ``a[b]`` for each array of
-    `batch_args`. With a compiled objective everything runs in compiled code on `workers` threads; each problem gets the
-    same bits as `minimize` gives it alone, whatever the number of workers.
+    `batch_args`. With a compiled objective everything runs in compiled code on `workers` threads. Each problem gets the
+    same bits as from `minimize` alone, whatever the number of workers.
 
     Parameters
     ----------
     fun : callable
         The objective, in one of the forms that `jac` selects, as for `minimize`.
     X0 : array_like, shape (B, n)
-        A start for each problem. float32 is kept. It is copied.
+        The starting point of each problem. float32 is kept. It is copied.
     args : tuple, optional
         Arguments that all problems share. They are not copied.
     batch_args : tuple of ndarray, optional
-        Arrays whose first axis has length B; problem b is given row b of each, a number if the array has one axis.
+        Arrays whose first axis has length B; problem b is given row b of each, which is a number if the array has one
+        axis.
     method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
         As for `minimize`.
     jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
         As for `minimize`.
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
         Bounds that all problems share.
-    tol : float, optional
-        The same as the option `gtol`, which wins where both are given, as in SciPy.
+    %(tol)s
     options : dict, optional
-        Options of the method, but for those about one run: checkpoint, checkpoint_every, disp, history, maxtime,
-        parallel, progress, return_all and state.
+        Options of the method, except for those about a single run: check_every, checkpoint, checkpoint_every, disp,
+        history, maxtime, parallel, progress, return_all and state.
     workers : int or map-like callable, default 1
-        A number means threads for a compiled objective and processes for a Python one; -1 is as many as there are
-        processors. Otherwise something that is called as ``map(function, iterable)``, such as the ``map`` of a
+        A number of threads for a compiled objective, or of processes for a Python one; -1 means as many as there are
+        processors. Otherwise a function that is called as ``map(function, iterable)``, such as the ``map`` of a
         `concurrent.futures.ProcessPoolExecutor` or of MPI's or Dask's executors; it is not closed.
     device : {"cpu", "cuda"}, default "cpu"
-        Where to run. On a CUDA device each thread minimizes a problem, all in one launch; `fun` has to have the form
-        ``jac="inplace"`` and compile for the device. A block of threads shares each problem if the first of `args` is
-        a `rmsprop_nb.cuda.Team`. See docs/cuda.md.
-    progress : bool, default False
-        Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
-    checkpoint : str or path-like, optional
-        File in which the problems that have ended are kept: every `checkpoint_every` seconds and at the end.
-    checkpoint_every : float, default 60
-        Seconds between two checkpoints.
+        Where to run. On a CUDA device each thread minimizes a problem, all in one launch; `fun` must have the form
+        ``jac="inplace"`` and compile for the device. If the first of `args` is a `rmsprop_nb.cuda.Team`, each problem
+        is shared by a block of threads. See docs/cuda.md.
+    %(progress)s
+    %(checkpoint)s
+    %(checkpoint_every)s
     state : BatchResult, optional
-        A result of the same call that was interrupted, or ``rmsprop_nb.load(path)`` of its checkpoint: problems that
-        had ended are taken from it, the others are run.
+        The result of the same call when it was interrupted, or ``rmsprop_nb.load(path)`` of its checkpoint. Problems
+        that had ended are taken from it, and the others are run.
 
     Returns
     -------
     result : BatchResult
         An OptimizeResult with ``x`` and ``jac`` of shape (B, n); ``fun``, ``nit``, ``nfev``, ``njev``, ``status``,
         ``success`` and ``message`` of shape (B,); ``best``, the index of the lowest f; and ``exceptions``, a dict from
-        the index of a problem whose objective raised (status 8) to the exception, for the first ten. A compiled
-        problem is run again to see what it raised: nothing, if the objective is another one by then.
+        the index of a problem whose objective raised (status 8) to the exception, for the first ten such problems. A
+        compiled problem is run again to find its exception; there is none if the objective has changed by then.
 
     Raises
     ------
@@ -126,12 +125,12 @@ def minimize_batch(
 
     Notes
     -----
-    Results are the same bits from every engine. Processes are new ones, so a script that uses them needs
-    ``if __name__ == "__main__":``, and compiled code is compiled again in each: threads are far quicker where they will
-    do. A map-like is given at most 256 parts of the batch, each with a copy of `args`.
+    All engines give the same bits. Processes are started anew, so a script that uses them needs
+    ``if __name__ == "__main__":``, and each process compiles the objective again: threads are far quicker where they
+    can be used. A map-like is given at most 256 parts of the batch, each with a copy of `args`.
 
-    A NaN, an exception or slow convergence of one problem does not disturb the others. Ctrl-C ends the run; problems
-    that had not earlier_results have status 98 and NaN for x.
+    A NaN, an exception or slow convergence of one problem does not affect the others. Ctrl-C ends the run; problems
+    that had not begun have status 98 and NaN for x.
 
     Examples
     --------

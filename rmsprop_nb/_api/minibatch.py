@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._core.callbacks import as_report
+from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
     as_args,
@@ -30,6 +31,7 @@ from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.problem import Problem
 
 
+@with_option_docs
 def minimize_minibatch(
     fun: Callable[..., Any],
     x0: ArrayLike,
@@ -65,92 +67,80 @@ def minimize_minibatch(
 
     ``fun(x, *batch, *args)`` is the function that ``minimize(fun, x0, (*data, *args))`` takes: a batch holds some rows
     of each array. It should be a mean over its rows, plus terms that do not depend on them. When it is compiled with
-    ``numba.njit`` the whole loop runs compiled, shuffling included; a Python function is given the same batches.
+    ``numba.njit`` the whole loop runs compiled, including the shuffling; a Python function is given the same batches.
 
     Parameters
     ----------
     fun : callable
         The objective, in one of the forms that `jac` selects, as for `minimize`.
     x0 : array_like, shape (n,)
-        Where to start. float32 is kept. It is copied.
+        The starting point. float32 is kept. It is copied.
     data : tuple of ndarray or of scipy.sparse matrices
-        Arrays with the same number of rows N; `fun` is given the same rows of each. Nothing is copied but one batch at
-        a time, so memory-mapped arrays may be larger than memory. Sparse matrices are for Python functions and become
-        CSR. A single array need not be wrapped.
+        Arrays with the same number of rows N; `fun` is given the same rows of each. Only one batch at a time is copied,
+        so memory-mapped arrays may be larger than memory. Sparse matrices need a Python function and become CSR. A
+        single array need not be wrapped.
     args : tuple, optional
         Further arguments of `fun` and `jac`, the same for every batch.
     batch_size : int, default 128
         Rows in a batch; the last one of an epoch may be smaller.
     epochs : int, default 10
-        Passes over the data, those of a resumed run included.
+        Passes over the data, including those of a run that is resumed.
     jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
         As for `minimize`; a callable is given the same arguments as `fun`.
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
         x is projected onto them after every step.
     learning_rate : "auto", "auto-constant", float, array_like of shape (n,), or callable, default "auto"
-        "auto" estimates the rate as it goes, and lets it fall linearly to 0 at the end of the last epoch;
-        "auto-constant" lets it stay, for runs whose end is not known. A number, one number for each parameter, or a
-        schedule ``step -> rate`` (see `schedules`) is the textbook rule.
+        "auto" estimates the rate during the run, and lets it fall linearly to 0 at the end of the last epoch;
+        "auto-constant" does not let it fall, for runs whose end is not known. A number, one number for each parameter,
+        or a schedule ``step -> rate`` (see `schedules`) is the textbook rule.
     rng : None, int or numpy.random.Generator, optional
-        What the order of rows is drawn from. Not used with ``shuffle=False`` or `state`.
+        The source of the order of rows. Not used with ``shuffle=False`` or `state`.
     shuffle : bool, default True
-        Whether every epoch has an order of its own; otherwise rows come as they stand.
+        Whether every epoch has its own random order of rows; otherwise rows come in the order of the data.
     averaging : bool, optional
-        Whether to return an average of the iterates, late ones weighing more, instead of the last. By default only
-        where the rate does not decay: for a constant number and "auto-constant".
+        Whether to return an average of the iterates, with more weight on later ones, instead of the last iterate. By
+        default only where the rate does not decay: with a constant number and with "auto-constant".
     validation : float or tuple of ndarray, optional
-        Data that are not learnt from: arrays like `data`, or the fraction of its rows to keep apart, those at the end.
-        `fun` is evaluated on them after every epoch.
+        Data that are not learnt from: arrays like `data`, or the fraction of its rows, at the end, to keep apart. `fun`
+        is evaluated on them after every epoch.
     patience : int, optional
         Stop after this many epochs without a new lowest value on the validation data, and return the point that had it.
     clip_value, clip_norm : float, optional
-        Clip each component of a gradient to [-clip_value, clip_value]; before that, scale a gradient whose 2-norm
-        exceeds clip_norm down to it.
+        Scale a gradient whose 2-norm exceeds clip_norm down to it; then clip each component to
+        [-clip_value, clip_value].
     accumulate : int, default 1
-        Batches whose gradients are averaged, weighted by rows, to one step.
+        Number of batches whose gradients are averaged, weighted by rows, for one step.
     callback : callable, optional
-        Called after every epoch, ``callback(xk)`` or, if its only parameter is named so,
+        Called after every epoch, as ``callback(xk)`` or, if its only parameter has this name, as
         ``callback(intermediate_result)`` with ``x``, ``fun`` (the mean over the epoch's batches), ``nit`` and, if there
         are validation data, ``validation_fun``. It ends the run by raising StopIteration.
-    maxtime : float, optional
-        Seconds after which the run ends.
-    history : bool or int, default False
-        Record every batch, or every so many batches.
+    %(maxtime)s
+    %(history)s
     final_evaluation : bool, default True
-        Whether to evaluate `fun` and its gradient on all the data at the point returned: one more pass.
-    progress : bool, default False
-        Show a progress bar; needs tqdm (``pip install 'rmsprop_nb[progress]'``).
-    checkpoint : str or path-like, optional
-        File in which the state is kept: at the start, every `checkpoint_every` seconds and at the end. If the process
-        dies, ``state=rmsprop_nb.load(path)`` goes on from there, bit for bit. A path that cannot be written is an error
-        at the start, and a warning later on.
-    checkpoint_every : float, default 60
-        Seconds between two checkpoints.
-    state : RunState, optional
-        ``result.state`` of an earlier run with the same data and arguments, to go on where it ended: the numbers are
-        those of a run that was not interrupted. `x0` gives only the shape then, and `rng` is not used.
+        Whether to evaluate `fun` and its gradient on all the data at the point returned, which takes one more pass.
+    %(progress)s
+    %(checkpoint)s
+    %(checkpoint_every)s
+    %(state)s
     options : dict, optional
-        Constants of the rule: ``beta`` and ``eps``; for an automatic rate also ``first_distance``, 1e-4, which should
-        be well below the distance from x0 to the minimum; for the textbook rule also ``momentum``, ``nesterov``,
-        ``centered``, ``eps_inside_sqrt``, ``bias_correction``, ``initial_accumulator``, ``weight_decay``,
-        ``decoupled_weight_decay``, ``lr_in_momentum`` and ``parallel`` (see `rmsprop`); and ``finite_diff_rel_step``.
+        The options listed below.
     comm : communicator of mpi4py, optional
-        Ranks that share the data, such as ``MPI.COMM_WORLD``: each gives its own rows, as many as it likes but at least
-        one, as `data` and, if they are arrays, `validation`. Batches are those of all the rows in the order of the
-        ranks, however many ranks there are, and `batch_size` counts the rows of all; `rng` is that of rank 0. For the
-        rest see the Notes of `minimize`. `fun` is called from Python.
+        The ranks that share the data, such as ``MPI.COMM_WORLD``. Each rank gives its own rows, any number but at least
+        one, as `data` and, if they are arrays, `validation`. Batches are drawn from the rows of all ranks, in the order
+        of the ranks, and do not depend on the number of ranks; `batch_size` counts the rows of all, and `rng` is that
+        of rank 0. For the rest see the Notes of `minimize`. `fun` is called from Python.
     deterministic : bool, default False
-        Return the same bits for any number of ranks, one process without `comm` included. The rows are divided into 48
-        blocks as in `minimize`, and `fun` is called with the rows that a batch has in each: up to 48 times a batch.
+        Return the same bits for any number of ranks, including one process without `comm`. The rows are divided into 48
+        parts as in `minimize`, and `fun` is called with the rows that a batch has in each: up to 48 times per batch.
 
     Returns
     -------
     result : scipy.optimize.OptimizeResult
         With ``x``; ``fun`` and ``jac``, the mean over all rows at x (with ``final_evaluation=False``, or after Ctrl-C,
-        ``fun`` is the mean over the last full epoch's batches and ``jac`` is not there); ``nit``, the epochs;
-        ``nfev``, the evaluations on batches learnt from; ``status``, ``success``, ``message``; ``state``;
+        ``fun`` is the mean over the last full epoch's batches and there is no ``jac``); ``nit``, the epochs; ``nfev``,
+        the evaluations on batches that were learnt from; ``status``, ``success``, ``message``; ``state``;
         ``epoch_fun``, the mean over each epoch's batches; ``validation_fun``, if there are validation data; and
-        ``history``, if it was asked for. Success says that the run went as planned and every value was finite: noise
+        ``history``, if it was asked for. Success means that the run went as planned and every value was finite: noise
         leaves no test of convergence.
 
     Raises
@@ -159,6 +149,21 @@ def minimize_minibatch(
         If an argument is not as described; nothing has been computed then.
     RankError
         If another rank failed.
+
+    Other Parameters
+    ----------------
+    first_distance : float, default 1e-4
+        With an automatic learning rate: the first estimate of the distance from x0 to the minimum. It should be far
+        below that distance, because the estimate only grows.
+    %(rule)s
+    %(parallel)s
+    %(finite_diff_rel_step)s
+
+    Notes
+    -----
+    With an automatic learning rate, beta is 0.99 by default, eps is relative to the largest component of the gradient,
+    and the options from `momentum` to `parallel` are errors. The distance to the minimum is estimated as in Prodigy
+    [1]_. The average of the iterates is that of [2]_.
 
     References
     ----------

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._core.callbacks import make_observer
+from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.result import Result, print_summary
 from rmsprop_nb._core.status import MESSAGES, Status
@@ -32,6 +33,7 @@ from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb._training.arrays import is_on_device
 
 
+@with_option_docs
 def minimize(
     fun: Callable[..., Any],
     x0: ArrayLike,
@@ -51,18 +53,19 @@ def minimize(
     """Minimize a function of one or more variables with RMSprop.
 
     The contract is that of `scipy.optimize.minimize`. When `fun` (and `jac`, if it is a function) are compiled with
-    ``numba.njit``, the whole loop runs compiled; ordinary Python functions give the same numbers, slower.
+    ``numba.njit``, the whole loop runs compiled; ordinary Python functions give the same numbers, more slowly.
 
     Parameters
     ----------
     fun : callable
         The objective, in one of the forms that `jac` selects. x has shape (n,) and the dtype of `x0`.
     x0 : array_like, shape (n,)
-        Where to start. float32 is kept and all vectors stay float32; other real dtypes become float64. It is copied.
-        With an array on a CUDA device (of Numba, CuPy, PyTorch or any library that has ``__cuda_array_interface__``)
-        all vectors are on that device, and of that library where `fun` gets them; see docs/cuda.md.
+        The starting point. float32 is kept, and all vectors are float32 then; other real dtypes become float64. It is
+        copied. If it is an array on a CUDA device (of Numba, CuPy, PyTorch or any library with
+        ``__cuda_array_interface__``), all vectors are on that device, and those that `fun` is given are of that
+        library; see docs/cuda.md.
     args : tuple, optional
-        Further arguments of `fun` and `jac`. Arrays are passed by reference to compiled functions.
+        Further arguments of `fun` and `jac`. Compiled functions are given arrays by reference.
     method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
         See `rmsprop` and `rmsprop_lbfgs` for what they do and for their options.
     jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
@@ -73,37 +76,37 @@ def minimize(
         * "inplace": ``fun(x, grad, *args) -> float`` fills `grad`, without allocation
         * "2-point" (or None), "3-point", "cs": differences or complex steps of ``fun(x, *args) -> float``
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
-        Bounds of each variable; None or infinity for no bound. Every evaluated point is within them.
-    tol : float, optional
-        The same as the option `gtol`, which wins where both are given, as in SciPy.
+        Bounds of each variable; None or infinity for no bound. The objective is never evaluated outside of them.
+    %(tol)s
     callback : callable, optional
-        Called after each iteration, ``callback(xk)`` or, if its only parameter is named so,
-        ``callback(intermediate_result)`` with an `OptimizeResult` that holds ``x`` and ``fun``. It receives copies, and
-        ends the run by raising StopIteration.
+        Called after each iteration, as ``callback(xk)`` or, if its only parameter has this name, as
+        ``callback(intermediate_result)`` with an `OptimizeResult` that holds ``x`` and ``fun``. x is a copy. It ends
+        the run by raising StopIteration. On a CUDA device it is called every `check_every` iterations, and x is there.
     options : dict, optional
         Options of the method.
     comm : communicator of mpi4py, optional
-        Ranks that share the problem, such as ``MPI.COMM_WORLD``. Each calls `minimize` with the same arguments but for
-        its own part of the data; the objective is the mean of what theirs return. See Notes.
+        The ranks that share the problem, such as ``MPI.COMM_WORLD``. Each rank calls `minimize` with the same
+        arguments, except for its own data; the objective is the weighted mean of what `fun` returns on the ranks. See
+        Notes.
     weight : float, optional
-        What this rank counts with in that mean, above 0; by default the number of rows of `data`, otherwise 1. It
+        The weight of this rank in that mean, above 0; by default the number of rows of `data`, or 1 without `data`. It
         needs `comm`.
     data : tuple of ndarray or of scipy.sparse matrices, optional
         Arrays with the same number of rows, those of this rank; ``fun(x, *data, *args)`` should be a mean over them,
         plus terms that do not depend on them. A single array need not be wrapped.
     deterministic : bool, default False
-        Return the same bits for any number of ranks, one process without `comm` included. It needs `data`: their rows,
-        all N together in the order of the ranks, are divided into 48 blocks, row i*N//48 being the first of block i,
-        and the mean is that over blocks. Ranks must hold whole blocks, as they do if rank k of P holds the rows from
-        k*N//P to (k + 1)*N//P and P divides 48. An Allreduce is 48 times as long. On a CUDA device: round as the CPU
-        does, for the same bits from the same gradients.
+        Return the same bits for any number of ranks, including one process without `comm`. It needs `data`: the rows of
+        all ranks, N together and in the order of the ranks, are divided into 48 parts, of which part i begins at row
+        i*N//48, and the mean is taken over the parts. Each rank must hold whole parts, as it does if rank k of P holds
+        the rows from k*N//P to (k + 1)*N//P and P divides 48. An Allreduce is 48 times as long. On a CUDA device: round
+        as the CPU does, for the same bits from the same gradients.
 
     Returns
     -------
     result : scipy.optimize.OptimizeResult
         With ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``njev``, ``status`` (a `Status`), ``success``, ``message`` and
-        ``state``, with which ``options={"state": result.state}`` goes on where this run ended. If a test on the
-        gradient was met, x is the point that met it; otherwise it is the point of the lowest f evaluated.
+        ``state``; ``options={"state": result.state}`` goes on where this run ended. If a test on the gradient was met,
+        x is the point that met it; otherwise it is the point with the lowest f that was evaluated.
 
     Raises
     ------
@@ -114,12 +117,12 @@ def minimize(
 
     Notes
     -----
-    With `comm` there is one Allreduce an evaluation, and every rank gets the same result, bit for bit. x0, bounds and
-    options that differ between ranks are an error on all of them before the first evaluation. An exception on one rank
-    is raised there, and as a `RankError` that names it on the others. Time limits, Ctrl-C and a callback that stops the
-    run on one rank end it on all. Rank 0 alone writes checkpoints, prints and shows progress. A compiled objective runs
-    compiled, the loop around it does not. Run scripts with ``mpiexec -n 4 python -m mpi4py script.py``: under plain
-    ``python`` an exception outside of `minimize` leaves the other ranks waiting.
+    With `comm` there is one Allreduce per evaluation, and every rank gets the same result, bit for bit. If x0, bounds
+    or options differ between ranks, all ranks raise an error before the first evaluation. An exception on one rank is
+    raised there, and the other ranks raise a `RankError` that names it. Time limits, Ctrl-C and a callback that stops
+    the run on one rank end it on all. Only rank 0 writes checkpoints, prints and shows progress. A compiled objective
+    runs compiled, the loop around it does not. Start scripts with ``mpiexec -n 4 python -m mpi4py script.py``: under
+    plain ``python``, an exception outside of `minimize` leaves the other ranks waiting.
 
     Exceptions of `fun`, `jac` and `callback` are passed on. Ctrl-C ends the run with status 98 and the best point so
     far.

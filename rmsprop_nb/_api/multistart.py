@@ -13,11 +13,13 @@ from scipy.optimize import OptimizeResult
 from scipy.stats import qmc
 
 from rmsprop_nb._api.batch import minimize_batch
+from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.validate import as_bounds, as_count, as_number
 from rmsprop_nb._drivers.batch_processes import Engine
 
 
+@with_option_docs
 def multistart(
     fun: Callable[..., Any],
     bounds: Any,
@@ -32,39 +34,38 @@ def multistart(
     rng: Any = None,
     distance: float = 1e-4,
 ) -> OptimizeResult:
-    """Search for a global minimum by minimizing from many starts spread over a box.
+    """Search for a global minimum by minimizing from many starting points in a box.
 
     Parameters
     ----------
     fun : callable
         The objective, as for `minimize`.
     bounds : sequence of (min, max) or scipy.optimize.Bounds
-        The box, finite on all sides: starts are drawn from it and minima looked for within it.
+        The box, finite on all sides. Starting points are drawn from it, and minima are sought within it.
     n_starts : int
-        Number of starts; a power of two spreads them best.
+        Number of starting points; a power of two spreads them best.
     args : tuple, optional
         Further arguments of `fun` and `jac`.
     method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
         As for `minimize`.
     jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
         As for `minimize`.
-    tol : float, optional
-        The same as the option `gtol`, which wins where both are given, as in SciPy.
+    %(tol)s
     options : dict, optional
         As for `minimize_batch`.
     workers : int or map-like callable, default 1
         As for `minimize_batch`.
     rng : int, numpy.random.Generator or None, default None
-        Where the starts are drawn from; the same generator state gives the same result.
+        The source of the starting points; the same state of a generator gives the same result.
     distance : float, default 1e-4
-        Minima nearer than this, relative to the sides of the box, count as one.
+        Minima that are closer than this, relative to the sides of the box, count as one.
 
     Returns
     -------
     result : scipy.optimize.OptimizeResult
         ``x``, ``fun``, ``jac``, ``status``, ``success`` and ``message`` of the best run; ``nfev``, ``nit`` and ``njev``
-        summed over all; ``minima`` and ``minima_fun``, the distinct minima of successful runs from the lowest up; and
-        ``batch``, the result of `minimize_batch`.
+        summed over all runs; ``minima`` and ``minima_fun``, the distinct minima of successful runs from the lowest up;
+        and ``batch``, the result of `minimize_batch`.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def multistart(
 
     Notes
     -----
-    The starts are a scrambled Sobol sequence (`scipy.stats.qmc.Sobol`).
+    The starting points are a scrambled Sobol sequence (`scipy.stats.qmc.Sobol`).
 
     Examples
     --------

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Rule
 from rmsprop_nb._core.validate import as_count, as_number, as_workers, check_learning_rate
 from rmsprop_nb._training.arrays import NamedArray, check_array, check_no_overlap, is_on_device
@@ -24,6 +25,7 @@ _RULE = tuple(field.name for field in dataclasses.fields(Rule))
 _ARRAY_OPTIONS = ("learning_rate", *_RULE)
 
 
+@with_option_docs
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RMSprop(Rule):
     """RMSprop for a training loop of your own, on arrays that are updated in place.
@@ -37,53 +39,30 @@ class RMSprop(Rule):
     learning_rate : float, callable or array_like, default 0.01
         A positive number; a schedule ``step -> rate`` with step counted from 0, see `rmsprop_nb.schedules`; or one rate
         for each element, an array of the shape of the parameters.
-    beta : float, default 0.9
-        Decay of the average of squared gradients, in [0, 1). Called alpha in PyTorch, rho in Keras, decay in optax.
-    eps : float, default 1e-8
-        Keeps the division safe.
-    momentum : float, default 0.0
-        Heavy-ball momentum, in [0, 1).
-    nesterov : bool, default False
-        Look-ahead form of the momentum.
-    centered : bool, default False
-        Divide by the root of the estimated variance of the gradient instead of its mean square.
-    eps_inside_sqrt : bool, default False
-        Divide by sqrt(S + eps), as Keras, optax and TensorFlow do, instead of sqrt(S) + eps, as PyTorch does.
-    bias_correction : bool, default False
-        Divide the averages by 1 - beta**step.
-    initial_accumulator : float, default 0.0
-        S at the start, at least 0. TensorFlow 1 starts from 1.
-    weight_decay : float, default 0.0
-        Add weight_decay*x to the gradient.
-    decoupled_weight_decay : bool, default False
-        Subtract learning_rate*weight_decay*x from x instead, as Keras does.
-    lr_in_momentum : bool, default False
-        Multiply by the learning rate before the momentum instead of after it, as Keras and optax do.
+    %(rule)s
     maximize : bool, default False
-        Go up instead of down.
+        Maximize the objective instead of minimizing it.
     workers : int, default 1
-        Threads that share arrays of 100,000 elements or more, at most Numba's ``NUMBA_NUM_THREADS``; -1 is one for each
-        processor. The result is the same.
+        Number of threads that share arrays of 100,000 elements or more, at most Numba's ``NUMBA_NUM_THREADS``; -1 means
+        one for each processor. The result is the same. For arrays on a CUDA device it must be 1.
     clip_value : float, optional
         Clip each element of the gradients to [-clip_value, clip_value].
     clip_norm : float, optional
         Scale the gradients of all arrays together so that their Euclidean norm is at most clip_norm.
     accumulate_steps : int, default 1
-        Update only at every accumulate_steps-th call of `step`, with the mean of the gradients given since the last
-        update.
+        Update only in every accumulate_steps-th call of `step`, with the mean of the gradients since the last update.
     check_finite : bool, default True
-        Look at all gradients before anything is written, and raise if one is NaN, infinite, or so large that its square
-        is infinite. To be able to leave everything as it is, this reads all gradients before the update does: an
-        eighth of the time of a step in cache, a quarter beyond. Without it such a gradient makes the state useless from
-        then on, as it does in other libraries.
+        Check all gradients before anything is written, and raise if one is NaN, infinite, or so large that its square
+        is infinite. This reads the gradients once more before the update: an eighth of the time of a step in cache, a
+        quarter beyond. Without it such a gradient makes the state useless from then on, as it does in other libraries.
     deterministic : bool, default False
         On a CUDA device: round as the CPU does, for the same bits from the same gradients. On the host this is always
         so.
     per_block : mapping of str to mapping, optional
         Other options for some of the arrays, by name: ``{"b": {"weight_decay": 0.0}, "layers/0": {"eps": 1e-6}}``. The
-        name of an array consists of the keys and positions that lead to it, joined by slashes, as in
-        `RMSpropState.to_arrays`; that of a container stands for all arrays within it, and the longer name wins. Options
-        are learning_rate to lr_in_momentum.
+        name of an array is its path, keys and positions joined by slashes, as in `RMSpropState.to_arrays`; the name of
+        a container stands for all arrays in it, and a longer name takes precedence. The options are those from
+        learning_rate to lr_in_momentum.
 
     Raises
     ------

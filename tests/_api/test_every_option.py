@@ -162,11 +162,13 @@ def test_every_option_of_a_method_has_a_row(kind):
     assert set(OPTIONS[kind]) == {field.name for field in dataclasses.fields(METHODS[METHOD_OF[kind]])}
 
 
+ONLY_WITH_MOMENTUM = "It matters only with momentum and a learning rate that changes."
+NINE_STEPS = {"learning_rate": DECAYING, "maxiter": 9}
 IGNORED = {
     "finite_diff_rel_step": Ignored(1e-2, "As in SciPy, it is ignored with any other `jac`."),
-    "initial_accumulator": Ignored(1.0, "Not used with `state`", {"learning_rate": 0.1, "maxiter": 3, "state": STATE}),
-    "lr_in_momentum": Ignored(True, "matters only with momentum", {"learning_rate": DECAYING, "maxiter": 9}),
-    "decoupled_weight_decay": Ignored(True, "as Keras does, where there is any", {"learning_rate": 0.1, "maxiter": 9}),
+    "initial_accumulator": Ignored(1.0, "`initial_accumulator` is not used", {**NINE_STEPS, "state": STATE}),
+    "lr_in_momentum": Ignored(True, ONLY_WITH_MOMENTUM, NINE_STEPS),
+    "decoupled_weight_decay": Ignored(True, "Without weight_decay it changes nothing.", NINE_STEPS),
 }
 
 
