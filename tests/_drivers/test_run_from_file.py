@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from objectives import distance_from_mean
+from objectives import distance_from_mean, uncompiled
 from processes import PATIENCE, command_of, variables
 from small_runs import assert_equal, batches, bowl, names_in, single
 
@@ -143,19 +143,19 @@ def test_checkpoint_stays_where_it_was_begun(tmp_path, monkeypatch):
 KILLED = """
     import os, sys
     import numpy as np
-    from objectives import distance_from_mean
+    from objectives import distance_from_mean, uncompiled
     from rmsprop_nb import load, minimize, minimize_minibatch
 
     path, kind = sys.argv[1:]
-    data = np.random.default_rng(0).normal(size=1000)
+    fun, data = uncompiled(distance_from_mean), np.random.default_rng(0).normal(size=1000)
     state = load(path) if os.path.exists(path) else None
     print("ready", flush=True)
     keep = {"state": state, "checkpoint": path, "checkpoint_every": 0.0}
     if kind == "minibatch":
-        minimize_minibatch(distance_from_mean, np.ones(50_000), data, jac="inplace", batch_size=10, epochs=10_000,
+        minimize_minibatch(fun, np.ones(50_000), data, jac="inplace", batch_size=10, epochs=10_000,
                            learning_rate=1e-5, rng=3, **keep)
     else:
-        minimize(distance_from_mean, np.ones(50_000), (data,), jac="inplace",
+        minimize(fun, np.ones(50_000), (data,), jac="inplace",
                  options={"learning_rate": 1e-9, "maxiter": 10**9, "gtol": 0, **keep})
 """
 
@@ -183,18 +183,18 @@ def test_killed_again_and_again_it_goes_on_from_its_file(tmp_path, kind):
         assert state.step >= step + 10
         step = state.step
     assert [name for name in names_in(tmp_path) if not name.endswith(".tmp")] == ["run.npz"]
-    data, x0 = np.random.default_rng(0).normal(size=1000), np.ones(50_000)
+    fun, data, x0 = uncompiled(distance_from_mean), np.random.default_rng(0).normal(size=1000), np.ones(50_000)
     if kind == "minibatch":
         kwargs = {"jac": "inplace", "batch_size": 10, "epochs": int(state.progress.nit) + 1, "learning_rate": 1e-5}
-        resumed = minimize_minibatch(distance_from_mean, x0, data, state=state, **kwargs)
-        whole = minimize_minibatch(distance_from_mean, x0, data, rng=3, **kwargs)
+        resumed = minimize_minibatch(fun, x0, data, state=state, **kwargs)
+        whole = minimize_minibatch(fun, x0, data, rng=3, **kwargs)
         assert_equal(resumed.epoch_fun, whole.epoch_fun)
     else:
         options = {"learning_rate": 1e-9, "gtol": 0.0}
         resumed = minimize(
             distance_from_mean, x0, (data,), jac="inplace", options={**options, "maxiter": 5, "state": state}
         )
-        whole = minimize(distance_from_mean, x0, (data,), jac="inplace", options={**options, "maxiter": step + 5})
+        whole = minimize(fun, x0, (data,), jac="inplace", options={**options, "maxiter": step + 5})
     assert_equal(resumed.x, whole.x)
     assert_equal(resumed.state.arrays.x, whole.state.arrays.x)
 
