@@ -20,17 +20,17 @@ STEPS = 30
 
 
 def bowl(x: NDArray[np.float64]) -> float:
-    """Flat along the first axis, steep along the second."""
+    """Return f of a bowl that is flat along the first axis and steep along the second."""
     return float(0.5 * x[0] ** 2 + 25.0 * x[1] ** 2)
 
 
 def slope(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The gradient of the bowl."""
+    """Return the gradient of the bowl."""
     return np.array([x[0], 50.0 * x[1]])
 
 
-def way(step: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]) -> OptimizeResult:
-    """The points that a rule visits; it is given the velocity and the gradient, and returns the new velocity."""
+def path(step: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]) -> OptimizeResult:
+    """Return the points that a rule visits; it takes the velocity and the gradient, and returns the new velocity."""
     x, velocity = START.copy(), np.zeros(2)
     points = [x]
     for _ in range(STEPS):
@@ -41,11 +41,11 @@ def way(step: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.fl
 
 
 def lecture() -> Figure:
-    """Gradient descent, momentum and RMSprop on the bowl."""
+    """Draw gradient descent, momentum and RMSprop on the bowl."""
     options = {"learning_rate": 0.4, "beta": 0.9, "maxiter": STEPS, "return_all": True}
-    ways = {
-        "gradient descent, alpha = 0.038": way(lambda _, g: -0.038 * g),
-        "momentum 0.8, alpha = 0.02": way(lambda v, g: 0.8 * v - 0.02 * g),
+    paths = {
+        "gradient descent, alpha = 0.038": path(lambda _, g: -0.038 * g),
+        "momentum 0.8, alpha = 0.02": path(lambda v, g: 0.8 * v - 0.02 * g),
         "RMSprop, alpha = 0.4": minimize(bowl, START, jac=slope, options=options),
     }
     figure = Figure(figsize=(8.0, 3.2), layout="constrained")

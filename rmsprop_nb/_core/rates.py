@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,10 @@ Schedule = Callable[[int], float]
 
 def scheduled_rate(schedule: Schedule, step: int) -> float:
     """Return the learning rate of one step; raise if it is invalid."""
-    return float(_checked([schedule(step)], step)[0])
+    rate: Any = schedule(step)
+    if isinstance(rate, float) and 0.0 <= rate < math.inf:  # nearly always, and a small step takes microseconds
+        return float(rate)
+    return float(_checked([rate], step)[0])
 
 
 def scheduled_rates(schedule: Schedule, step: int, count: int, dtype: Any) -> NDArray[Any]:

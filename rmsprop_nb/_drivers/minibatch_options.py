@@ -21,6 +21,7 @@ from rmsprop_nb._drivers.minibatch_loop import MinibatchAlgorithm
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE
 from rmsprop_nb._methods import prodigy
 from rmsprop_nb._methods.minibatch import make_tell, make_textbook_step
+from rmsprop_nb._methods.registry import kind_of
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._numba.thread_safety import usable_threads
 
@@ -176,30 +177,17 @@ def new_state(
     start = x.copy()
     if lower.size:
         np.clip(start, lower, upper, out=start)
-    variant = options.rule.variant
-
-    def vector(needed: bool = True, value: float = 0.0) -> NDArray[Any]:
-        return np.full(x.size if needed else 0, value, x.dtype)
-
-    arrays = MinibatchArrays(
-        x=start,
-        g=vector(options.accumulate > 1),
-        x_eval=vector(),
-        g_eval=vector(value=np.nan),  # shows an element that the objective never fills
-        x_avg=start.copy() if options.averages else vector(False),
-        x_best=start.copy() if options.patience is not None else vector(False),
-        square_avg=vector(value=options.rule.initial_accumulator),
-        grad_avg=vector(variant.centered or options.auto),
-        momentum_buffer=vector(variant.momentum),
-        start=start.copy() if options.auto else vector(False),
-        inner_avg=vector(options.auto),
-        own_distance=vector(options.auto, options.first_distance),
-        lower=lower,
-        upper=upper,
-        scale=options.scale(x),
-        epoch_fun=np.full(options.epochs, np.nan),
-        validation_fun=np.full(options.epochs, np.nan),
-    )
+    vectors = kind_of(kind).layout(*kind[1:]).zeros(x.size, x.dtype)
+    vectors |= {"x": start, "lower": lower, "upper": upper, "scale": options.scale(x)}
+    vectors |= {name: np.full(options.epochs, np.nan) for name in ("epoch_fun", "validation_fun")}
+    copies = {"start": options.auto, "x_avg": options.averages, "x_best": options.patience is not None}
+    vectors |= {name: start.copy() for name, used in copies.items() if used}
+    if options.accumulate > 1:
+        vectors["g"] = np.zeros_like(x)
+    vectors["g_eval"].fill(np.nan)  # shows an element that the objective never fills
+    vectors["square_avg"].fill(options.rule.initial_accumulator)
+    vectors["own_distance"].fill(options.first_distance)
+    arrays = MinibatchArrays(**vectors)
     state = RunState(kind, arrays, np.zeros(1, MINIBATCH_DTYPE))
     p = state.progress
     p.seed, p.status = seed, int(Status.RUNNING)

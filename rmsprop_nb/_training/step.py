@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Rule, largest_gradient
+from rmsprop_nb._core.rates import scheduled_rate
 from rmsprop_nb._training.state import VECTORS, LeafState
 
 Rate = float | Callable[[int], float] | NDArray[Any]
@@ -107,15 +108,7 @@ def schedules_of(leaves: Sequence[Leaf]) -> list[Callable[[int], float]]:
 
 def ask_schedules(schedules: Sequence[Callable[[int], float]], step: int) -> dict[int, float]:
     """Return the learning rate of this step from each schedule, by the schedule's id."""
-    return {id(schedule): _checked_rate(schedule(step), step) for schedule in schedules}
-
-
-def _checked_rate(rate: Any, step: int) -> float:
-    number = float(rate)
-    if not (math.isfinite(number) and number >= 0.0):
-        msg = f"learning_rate(step) must be finite and not negative, got {rate!r} at step {step}."
-        raise ValueError(msg)
-    return number
+    return {id(schedule): scheduled_rate(schedule, step) for schedule in schedules}
 
 
 # -- the state --------------------------------------------------------------------------------------------------------
