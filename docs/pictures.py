@@ -49,7 +49,7 @@ def lecture() -> Figure:
         "RMSprop, alpha = 0.4": minimize(bowl, START, jac=slope, options=options),
     }
     figure = Figure(figsize=(8.0, 3.2), layout="constrained")
-    axes = plot_trajectory(bowl, ways, bounds=[(-10.0, 3.0), (-2.0, 2.0)], ax=figure.subplots())
+    axes = plot_trajectory(bowl, paths, bounds=[(-10.0, 3.0), (-2.0, 2.0)], ax=figure.subplots())
     axes.set(xlabel="W", ylabel="b")
     return figure
 
