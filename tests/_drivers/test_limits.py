@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from driven_runs import run
@@ -34,10 +32,8 @@ def test_limits(python):
 
 @pytest.mark.parametrize("python", [False, True])
 def test_maxtime(python):
-    start = time.perf_counter()
-    result = run(python=python, learning_rate=0.05, maxiter=10**12, gtol=0.0, maxtime=0.2)
+    result = run(python=python, learning_rate=0.05, maxiter=10**12, gtol=0.0, maxtime=0.2)  # without, it lasts for days
     assert result.status == Status.MAXTIME
-    assert time.perf_counter() - start < 60.0  # a limit was obeyed; how fast is not for a test to say
 
 
 def test_best_point_is_returned():

@@ -37,8 +37,8 @@ def test_function_with_a_signature_of_its_own_gets_what_it_takes(n):
 
 
 def test_forgotten_adapters_are_made_again(monkeypatch):
-    few = functools.lru_cache(maxsize=2)(_objective._compile_adapter.__wrapped__)
-    monkeypatch.setattr(_objective, "_compile_adapter", few)
+    one = functools.lru_cache(maxsize=1)(_objective._compile_adapter.__wrapped__)
+    monkeypatch.setattr(_objective, "_compile_adapter", one)
 
     def make(k):
         @njit
@@ -48,13 +48,13 @@ def test_forgotten_adapters_are_made_again(monkeypatch):
 
         return towards_k
 
-    objectives = [make(float(k)) for k in range(4)]
+    objectives = [make(float(k)) for k in range(2)]
     first = minimize(objectives[0], [9.0], jac="inplace", options={"maxfev": 2})
     for _ in range(2):
         for k, objective in enumerate(objectives):
             assert minimize(objective, [9.0], jac="inplace").x == pytest.approx([k], abs=1e-5)
             gc.collect()  # what was forgotten is really gone
-    assert few.cache_info().misses > len(objectives)
+    assert one.cache_info().misses > len(objectives)
     rest = minimize(objectives[0], [9.0], jac="inplace", options={"state": first.state})
     assert rest.x == minimize(objectives[0], [9.0], jac="inplace").x
 
