@@ -152,7 +152,7 @@ def minimize(
         return _on_device(given, OPTIONS[method], options, tol, (comm, data, weight), deterministic)
     if comm is None and not deterministic:
         if weight is not None:
-            msg = f"weight={weight!r} has no meaning without comm, whose ranks it compares; leave it out."
+            msg = f"weight={weight!r} counts this rank among others and needs comm; leave it out."
             raise ValueError(msg)
         if data is not None:
             given = given._replace(args=(*as_data("data", data), *as_args(args)))
