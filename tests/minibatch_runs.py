@@ -12,34 +12,7 @@ from rmsprop_nb import minimize_minibatch, schedules
 
 @njit
 def ridge(x, A, b, l2):
-    r = A @ x - b
-    return 0.5 * np.sum(r * r) / b.size + 0.5 * l2 * np.sum(x * x)
-
-
-@njit
-def ridge_grad(x, A, b, l2):
-    return A.T @ (A @ x - b) / b.size + l2 * x
-
-
-@njit
-def ridge_joint(x, A, b, l2):
-    return ridge(x, A, b, l2), ridge_grad(x, A, b, l2)
-
-
-@njit
-def ridge_inplace(x, grad, A, b, l2):
-    grad[:] = ridge_grad(x, A, b, l2)
-    return ridge(x, A, b, l2)
-
-
-def python_ridge(x, A, b, l2):
-    """As `ridge_joint`; A may be sparse."""
-    r = A @ x - b
-    return 0.5 * np.mean(r**2) + 0.5 * l2 * np.sum(x**2), A.T @ r / b.size + l2 * x
-
-
-@njit
-def ridge_complex(x, A, b, l2):
+    """Works for complex x, too."""
     total = x[0] * 0.0
     for i in range(b.size):
         r = -b[i] + x[0] * 0.0
@@ -51,13 +24,49 @@ def ridge_complex(x, A, b, l2):
     return total
 
 
+@njit
+def ridge_inplace(x, grad, A, b, l2):
+    f = 0.0
+    for j in range(x.size):
+        grad[j] = l2 * x[j]
+        f += 0.5 * l2 * x[j] * x[j]
+    for i in range(b.size):
+        r = -b[i]
+        for j in range(x.size):
+            r += A[i, j] * x[j]
+        f += 0.5 * r * r / b.size
+        for j in range(x.size):
+            grad[j] += r * A[i, j] / b.size
+    return f
+
+
+@njit
+def ridge_grad(x, A, b, l2):
+    g = np.empty_like(x)
+    ridge_inplace(x, g, A, b, l2)
+    return g
+
+
+@njit
+def ridge_joint(x, A, b, l2):
+    g = np.empty_like(x)
+    f = ridge_inplace(x, g, A, b, l2)
+    return f, g
+
+
+def python_ridge(x, A, b, l2):
+    """As `ridge_joint`; A may be sparse."""
+    r = A @ x - b
+    return 0.5 * np.mean(r**2) + 0.5 * l2 * np.sum(x**2), A.T @ r / b.size + l2 * x
+
+
 FORMS = {
     "callable": (ridge, ridge_grad),
     "joint": (ridge_joint, True),
     "inplace": (ridge_inplace, "inplace"),
-    "2-point": (ridge_complex, "2-point"),
-    "3-point": (ridge_complex, "3-point"),
-    "cs": (ridge_complex, "cs"),
+    "2-point": (ridge, "2-point"),
+    "3-point": (ridge, "3-point"),
+    "cs": (ridge, "cs"),
 }
 N_ROWS, N = 103, 4
 RATES = {

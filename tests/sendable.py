@@ -37,5 +37,8 @@ def counting_bowl(x, grad, counts):
     counts[0] += 1
     if counts[0] == counts[1]:
         raise ValueError("on purpose")
-    grad[:] = np.arange(1.0, x.size + 1) * (x - 1.0)
-    return 0.5 * float(np.sum(grad * (x - 1.0)))
+    f = 0.0
+    for i in range(x.size):
+        grad[i] = (i + 1.0) * (x[i] - 1.0)
+        f += 0.5 * grad[i] * (x[i] - 1.0)
+    return f

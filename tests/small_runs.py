@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from minibatch_runs import ridge_inplace
 from numba import njit
 from scipy.optimize import OptimizeResult
 
@@ -20,18 +21,11 @@ def bowl(x, grad):
     return f
 
 
-@njit
-def mean_square(x, grad, A, b):
-    r = A @ x - b
-    grad[:] = A.T @ r / b.size
-    return 0.5 * np.mean(r * r)
-
-
 def batches(**kwargs):
     rng = np.random.default_rng(0)
     A = rng.normal(size=(50, 3))
     kwargs = {"epochs": 4, "batch_size": 8, "rng": 1, **kwargs}
-    return minimize_minibatch(mean_square, np.zeros(3), (A, A @ np.ones(3)), jac="inplace", **kwargs)
+    return minimize_minibatch(ridge_inplace, np.zeros(3), (A, A @ np.ones(3)), (0.0,), jac="inplace", **kwargs)
 
 
 def single(dtype=np.float64, bounds=None, method="rmsprop", **options):

@@ -148,7 +148,7 @@ def test_vectors_may_be_in_a_workspace(method):
 
 
 def test_blocks_may_share_a_problem():
-    starts = np.random.default_rng(0).normal(size=(2, 10))
+    starts = np.random.default_rng(0).normal(size=(2, 5))
     found = minimize_batch(shared_bowl, starts, (Team(),), jac="inplace", device="cuda")
     assert found.success.all()
     np.testing.assert_allclose(found.x, 0.0, atol=1e-5)

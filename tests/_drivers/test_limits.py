@@ -50,18 +50,20 @@ def test_best_point_is_returned():
         np.testing.assert_array_equal(result.jac, jac(result.x, *ARGS))
 
 
+@njit
+def bad_at_a_call(x, grad, counter, call, bad):
+    counter[0] += 1
+    for i in range(x.size):
+        grad[i] = x[i]
+    return bad if counter[0] == call else 0.5 * (x[0] * x[0] + x[1] * x[1])
+
+
 @pytest.mark.parametrize("call", [1, 2, 3, 7])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("python", [False, True])
 def test_textbook_stops_at_a_value_that_is_not_finite(call, bad, python):
-    @njit
-    def objective(x, grad, counter):
-        counter[0] += 1
-        grad[:] = x
-        return bad if counter[0] == call else 0.5 * np.sum(x * x)
-
-    function = as_python(objective) if python else objective
-    result = minimize(function, [3.0, 4.0], (np.zeros(1),), jac="inplace", options={"learning_rate": 0.1})
+    function = as_python(bad_at_a_call) if python else bad_at_a_call
+    result = minimize(function, [3.0, 4.0], (np.zeros(1), call, bad), jac="inplace", options={"learning_rate": 0.1})
     assert (result.status, result.success, result.nfev) == (Status.NONFINITE, False, call)
     assert np.isfinite(result.x).all()
     assert result.fun == 0.5 * np.sum(result.x**2) if call > 1 else not np.isfinite(result.fun)

@@ -50,7 +50,7 @@ def test_compiled_objective_has_the_same_bits_everywhere():
 
 def test_more_problems_than_parts():
     starts = np.random.default_rng(0).normal(size=(1000, 2))
-    run = {"jac": "inplace", "batch_args": (np.arange(1000.0),), "args": ()}
+    run = {"jac": "inplace", "batch_args": (np.arange(2000.0).reshape(1000, 2),)}
     same(minimize_batch(distance, starts, workers=map, **run), minimize_batch(distance, starts, **run))
 
 

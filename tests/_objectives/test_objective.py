@@ -126,23 +126,25 @@ def test_exceptions_of_python_functions_propagate(call, where):
     np.testing.assert_array_equal(x0, X0)
 
 
+@njit
+def failing(x, grad, counts):
+    """Raises at call ``counts[1]``."""
+    counts[0] += 1
+    if counts[0] == counts[1]:
+        raise ValueError("on purpose")
+    grad[:] = jac(x, 10.0, np.ones(3))
+    return fun(x, 10.0, np.ones(3))
+
+
 @needs_jit
 @pytest.mark.parametrize("call", range(1, 6))
 @pytest.mark.parametrize("options", [{}, {"learning_rate": 0.01}], ids=["auto", "textbook"])
 def test_exceptions_of_compiled_functions_propagate(call, options):
-    @njit
-    def failing(x, grad, counter):
-        counter[0] += 1
-        if counter[0] == call:
-            raise ValueError("on purpose")
-        grad[:] = jac(x, 10.0, np.ones(3))
-        return fun(x, 10.0, np.ones(3))
-
-    x0, counter = np.array(X0), np.zeros(1)
+    x0, counts = np.array(X0), np.array([0, call])
     for _ in range(2):
         with pytest.raises(ValueError, match="on purpose"):
-            minimize(failing, x0, (counter,), jac="inplace", options=options)
-        counter[0] = 0
+            minimize(failing, x0, (counts,), jac="inplace", options=options)
+        counts[0] = 0
         np.testing.assert_array_equal(x0, X0)
     assert minimize(fun, x0, ARGS, jac=jac).success
 
