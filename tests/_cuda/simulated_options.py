@@ -203,7 +203,7 @@ def test_option_in_a_batch(kind, name, tmp_path):
 
 
 def test_every_argument_of_minimize_batch_has_a_row():
-    """Options that a batch refuses before it knows of a device have theirs in test_every_option.py."""
+    """Options that a batch refuses before it knows of a device have theirs in test_every_batch_option.py."""
     assert set(BATCH) == set(inspect.signature(minimize_batch).parameters)
 
 
