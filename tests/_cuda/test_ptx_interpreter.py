@@ -13,7 +13,7 @@ from ptx_memory import address_in
 from ptx_text import PTXError
 
 from rmsprop_nb._core.settings import Hyper, Variant
-from rmsprop_nb._cuda.update import make_update
+from rmsprop_nb._cuda.update import Formats, make_update
 
 
 @cuda.jit
@@ -29,7 +29,7 @@ def test_access_out_of_bounds():
 
 
 def updated(change=lambda text: text, n=64, given=64):
-    text = ptx(make_update(Variant(), ("float32",) * 2, False, False), (*[uint64] * 6, *[float32] * 9))
+    text = ptx(make_update(Variant(), Formats("float32", "float32"), False, False), (*[uint64] * 6, *[float32] * 9))
     numbers = (*map(np.float32, (0.01, 1.0, 1.0, np.inf)), *Hyper.of("float32", 0.9, 1e-8))
     arrays = [np.ones(given, np.float32) for _ in range(3)]
     places = [*map(address_in, range(3)), 0, 0, n]
