@@ -55,7 +55,7 @@ class Launch(NamedTuple):
     team: int
 
 
-def plan_of(job: Job) -> Launch:
+def launch_of(job: Job) -> Launch:
     """Choose the kernel for a batch; raise if the device cannot run it."""
     _check(job)
     problem = job.problem
@@ -130,12 +130,12 @@ def _numbers(options: Options, x: NDArray[Any]) -> Numbers:
     return Numbers(settings.hyper, settings.tests, settings.rates, settings.curvature, square_avg)
 
 
-def workspace(plan: Launch, threads: int, empty: Callable[..., Any]) -> tuple[Any, ...]:
+def workspace(launch: Launch, threads: int, empty: Callable[..., Any]) -> tuple[Any, ...]:
     """Make the vectors of `threads` threads with `empty`; the threads of a team share theirs."""
-    shape, count = plan.shape, threads // (plan.team or 1)
+    shape, count = launch.shape, threads // (launch.team or 1)
     pairs = (shape.memory, shape.pair_length)
     sizes = (len(shape.layout.vectors), shape.n), pairs, pairs
-    vectors = tuple(empty((count, *size) if plan.team else (*size, count), shape.dtype) for size in sizes)
+    vectors = tuple(empty((count, *size) if launch.team else (*size, count), shape.dtype) for size in sizes)
     return (*vectors, empty((shape.memory, 2, threads), np.float64))
 
 
@@ -145,46 +145,46 @@ def workspace(plan: Launch, threads: int, empty: Callable[..., Any]) -> tuple[An
 def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None]) -> None:
     """Run the problems that have no result yet."""
     require_device()
-    plan = plan_of(job)
+    launch = launch_of(job)
     if not SIMULATED:
         check_objective(
-            job, "A" if plan.columns and not plan.team else "C", cuda.get_current_device().compute_capability
+            job, "A" if launch.columns and not launch.team else "C", cuda.get_current_device().compute_capability
         )
     todo = np.flatnonzero(results.status == _INTERRUPTED)
     on_done(len(job.starts) - len(todo))
     try:
         for begin in range(0, len(todo), LARGEST_LAUNCH):
-            _run_part(plan, job, results, todo[begin : begin + LARGEST_LAUNCH])
+            _run_part(launch, job, results, todo[begin : begin + LARGEST_LAUNCH])
             on_done(len(todo[begin : begin + LARGEST_LAUNCH]))
     except KeyboardInterrupt:
         pass
 
 
-def _run_part(plan: Launch, job: Job, results: BatchResults, which: NDArray[np.intp]) -> None:
+def _run_part(launch: Launch, job: Job, results: BatchResults, which: NDArray[np.intp]) -> None:
     """Run some of the problems; repeat those that were left over when the objective raised in their thread."""
     while which.size:
         part = BatchResults._make(a[which] for a in results)
         given = _to_device(arguments(job.part(which), part))
-        if plan.columns:
-            grid = _grid(plan, which.size)
-            _launch(plan.kernel, grid, (*given, workspace(plan, grid[0] * grid[1], cuda.device_array)))
+        if launch.columns:
+            grid = _grid(launch, which.size)
+            _launch(launch.kernel, grid, (*given, workspace(launch, grid[0] * grid[1], cuda.device_array)))
         else:
-            _launch(plan.kernel, (-(-which.size // BLOCK), BLOCK), given)
+            _launch(launch.kernel, (-(-which.size // BLOCK), BLOCK), given)
         for target, source in zip(results, given.results, strict=True):
             target[which] = np.moveaxis(source.copy_to_host(), -1, 0)
         which = which[results.status[which] == _INTERRUPTED]
 
 
-def _grid(plan: Launch, count: int) -> tuple[int, int]:
+def _grid(launch: Launch, count: int) -> tuple[int, int]:
     """Return as many blocks and threads as the device keeps busy and half of its free memory can hold."""
     free, _ = cuda.current_context().get_memory_info()
-    shape = plan.shape
-    at_work = int(min(count, resident_threads() // (plan.team or 1), free // 2 // shape.bytes))
+    shape = launch.shape
+    at_work = int(min(count, resident_threads() // (launch.team or 1), free // 2 // shape.bytes))
     if at_work == 0:
         msg = f"a problem of {shape.n} variables needs {shape.bytes} bytes of vectors, and the device has {free} free."
         raise MemoryError(msg)
-    if plan.team:
-        return at_work, plan.team
+    if launch.team:
+        return at_work, launch.team
     return (1, at_work) if at_work < BLOCK else (-(-at_work // BLOCK), BLOCK)
 
 

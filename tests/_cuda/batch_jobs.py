@@ -45,16 +45,16 @@ def planned(job, threads, form=None):
     with pytest.MonkeyPatch.context() as patch:
         if form is not None:
             patch.setattr(_cuda_batch, "LOCAL_SIZE", FORMS[form])
-        plan = _cuda_batch.plan_of(job)
+        launch = _cuda_batch.launch_of(job)
     arguments = _cuda_batch.arguments(job, BatchResults.empty(job.starts))
-    if plan.columns:
-        arguments = (*arguments, _cuda_batch.workspace(plan, threads, np.zeros))
-    return plan, arguments
+    if launch.columns:
+        arguments = (*arguments, _cuda_batch.workspace(launch, threads, np.zeros))
+    return launch, arguments
 
 
 def compiled(job, threads, form=None):
-    plan, arguments = planned(job, threads, form)
-    return text_of(plan.kernel, tuple(map(typeof, arguments))), arguments
+    launch, arguments = planned(job, threads, form)
+    return text_of(launch.kernel, tuple(map(typeof, arguments))), arguments
 
 
 @functools.cache

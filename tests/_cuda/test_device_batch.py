@@ -168,9 +168,9 @@ def test_team_finds_what_one_thread_finds():
     """Without races, and with them when there are no barriers."""
     starts, target = np.ones((2, 9)), np.random.default_rng(0).normal(size=(2, 9))
     job = team_job(chain, starts, (target,), RmspropOptions(maxiter=4))
-    plan, arguments = planned(job, 8)
-    assert plan.team == 8  # the largest power of two that leaves every thread a variable
-    text = text_of(plan.kernel, tuple(map(typeof, arguments)))
+    launch, arguments = planned(job, 8)
+    assert launch.team == 8  # the largest power of two that leaves every thread a variable
+    text = text_of(launch.kernel, tuple(map(typeof, arguments)))
     run(text, 1, 8, arguments)
     found = found_by(arguments)
     expected = minimize_batch(chain, starts, (Team(),), batch_args=(target,), jac="inplace", options={"maxiter": 4})
@@ -186,12 +186,12 @@ def test_team_in_which_one_raises_ends():
     starts = np.ones((3, 4))
     starts[1, 2] = -1.0
     job = team_job(raises_in_one_thread, starts, (), TEXTBOOK)
-    plan, arguments = planned(job, 4)
-    run(text_of(plan.kernel, tuple(map(typeof, arguments))), 1, 4, arguments)
+    launch, arguments = planned(job, 4)
+    run(text_of(launch.kernel, tuple(map(typeof, arguments))), 1, 4, arguments)
     found = found_by(arguments)
     np.testing.assert_array_equal(found.status, [Status.MAXITER, Status.EXCEPTION, Status.INTERRUPTED])
     np.testing.assert_array_equal(np.isnan(found.x).any(1), [False, True, True])
-    code = machine_code(plan.kernel, tuple(map(typeof, arguments)), (9, 0))
+    code = machine_code(launch.kernel, tuple(map(typeof, arguments)), (9, 0))
     assert code.spilled == code.stack == 0
 
 
@@ -213,11 +213,11 @@ KERNELS = [
 def test_no_kernel_spills(capability, of):
     """At the sizes where the form of the vectors changes."""
     name, n, dtype = of
-    plan, arguments = planned(bowls(n, OPTIONS[name], dtype), 128)
-    assert plan.columns == (n == 33)
-    code = machine_code(plan.kernel, tuple(map(typeof, arguments)), capability)
+    launch, arguments = planned(bowls(n, OPTIONS[name], dtype), 128)
+    assert launch.columns == (n == 33)
+    code = machine_code(launch.kernel, tuple(map(typeof, arguments)), capability)
     assert code.spilled == 0
-    if plan.columns or n == 16:
+    if launch.columns or n == 16:
         assert code.stack == 0  # nothing is in local memory
     else:
-        assert code.stack <= plan.shape.bytes + 512  # the vectors, and what else has an index
+        assert code.stack <= launch.shape.bytes + 512  # the vectors, and what else has an index

@@ -12,7 +12,7 @@ from numba import njit
 from rmsprop_nb import load, minimize, minimize_batch, save
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.settings import Hyper
-from rmsprop_nb._cuda.batch import plan_of
+from rmsprop_nb._cuda.batch import launch_of
 from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._methods import registry
 from rmsprop_nb._methods.descent import average_squares, first_step, make_tell, moved_to, search_method, set_metric
@@ -90,8 +90,8 @@ def test_record_is_all_that_a_method_needs(steepest, tmp_path):
 
     none = np.empty(0)
     problem = Problem(ellipse, "inplace", (1.0,), none, none, None)
-    plan = plan_of(Job(problem, np.zeros((4, 2)), (), SteepestOptions()))
-    assert plan.shape.layout.vectors == (*COMMON, "direction", "metric")
+    launch = launch_of(Job(problem, np.zeros((4, 2)), (), SteepestOptions()))
+    assert launch.shape.layout.vectors == (*COMMON, "direction", "metric")
 
 
 def test_unknown_option_of_it_is_refused(steepest):
