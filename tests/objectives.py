@@ -67,11 +67,6 @@ FORMS = {
 }
 
 
-def uncompiled(function):
-    """The function that was compiled, for processes that are to begin at once."""
-    return getattr(function, "py_func", function)
-
-
 def as_python(function):
     """Hide from the library that a function is compiled: the same arithmetic through the interpreted driver."""
     return (lambda *args: function(*args)) if callable(function) else function

@@ -18,6 +18,13 @@ def bowl(x, target):
     return np.sum((x - target) ** 2), 2.0 * (x - target)
 
 
+def distance_from_mean(x, grad, a):
+    """The squared distance of every variable from the mean of some data."""
+    d = x - np.mean(a)
+    grad[:] = 2.0 * d
+    return np.sum(d * d)
+
+
 def sometimes_raises(x, target):
     if target == 2.0:
         raise ValueError("on purpose")
