@@ -17,6 +17,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from rmsprop_nb import schedules
 from rmsprop_nb._core import archive
 
 
@@ -113,3 +114,20 @@ def comparable(value: Any) -> Any:
 def say(what: Any) -> None:
     """Print something, by which a call can be seen."""
     sys.stdout.write(f"{what}\n")
+
+
+# The options of the rule, which several front ends have.
+DECAYING = schedules.exponential_decay(0.1, 2, 0.5)
+RULE = {
+    "beta": Works(0.5),
+    "eps": Works(0.1),
+    "momentum": Works(0.5),
+    "nesterov": Works(True, {"momentum": 0.5}),
+    "centered": Works(True),
+    "eps_inside_sqrt": Works(True, {"eps": 0.1}),
+    "bias_correction": Works(True),
+    "initial_accumulator": Works(1.0),
+    "weight_decay": Works(0.1),
+    "decoupled_weight_decay": Works(True, {"weight_decay": 0.1}),
+    "lr_in_momentum": Works(True, {"momentum": 0.5, "learning_rate": DECAYING}),
+}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 import pytest
-from option_table import FILE, STATE, Refused, Works, say
-
-from rmsprop_nb import schedules
+from option_table import FILE, RULE, STATE, Refused, Works, say
 
 NEEDS_THREADS = pytest.mark.skipif(numba.get_num_threads() < 2, reason="there is one thread")
 LARGE = np.full(100_000, 0.5)
@@ -45,7 +43,6 @@ def printing_map(function, parts):
 
 NO_USE = "has no meaning with learning_rate='auto'"
 DIFFERENCES = {"jac": "3-point"}
-DECAYING = schedules.exponential_decay(0.1, 2, 0.5)
 LIMITS = {
     "gtol": Works(1e3),
     "ftol": Works(0.99),
@@ -64,19 +61,6 @@ ONE_RUN = {
     "checkpoint": Works(FILE),
     "checkpoint_every": Works(0.0, {"checkpoint": FILE}),
     "state": Works(STATE),
-}
-RULE = {
-    "beta": Works(0.5),
-    "eps": Works(0.1),
-    "momentum": Works(0.5),
-    "nesterov": Works(True, {"momentum": 0.5}),
-    "centered": Works(True),
-    "eps_inside_sqrt": Works(True, {"eps": 0.1}),
-    "bias_correction": Works(True),
-    "initial_accumulator": Works(1.0),
-    "weight_decay": Works(0.1),
-    "decoupled_weight_decay": Works(True, {"weight_decay": 0.1}),
-    "lr_in_momentum": Works(True, {"momentum": 0.5, "learning_rate": DECAYING}),
 }
 RATE = {"learning_rate": Works(0.2)}
 NOT_FOR_AUTO = {

@@ -6,8 +6,8 @@ import inspect
 
 import numpy as np
 import pytest
-from option_rows import DECAYING, LARGE, NOT_FOR_AUTO, RULE, Printing, gradient, rows, value
-from option_table import FILE, STATE, Ignored, Refused, Works, check, say
+from option_rows import LARGE, NOT_FOR_AUTO, Printing, gradient, rows, value
+from option_table import DECAYING, FILE, RULE, STATE, Ignored, Refused, Works, check, say
 
 from rmsprop_nb import minimize_minibatch
 

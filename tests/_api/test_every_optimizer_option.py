@@ -6,8 +6,8 @@ import inspect
 
 import numpy as np
 import pytest
-from option_rows import LARGE, RULE, gradient, rows
-from option_table import Ignored, Works, check
+from option_rows import LARGE, gradient, rows
+from option_table import RULE, Ignored, Works, check
 
 from rmsprop_nb import RMSprop
 

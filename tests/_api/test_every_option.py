@@ -8,8 +8,8 @@ import inspect
 import numpy as np
 import pytest
 import scipy.optimize
-from option_rows import CHOSEN, DECAYING, METHOD_OF, OPTIONS, Printing, gradient, rows, value
-from option_table import STATE, Ignored, Refused, Works, check
+from option_rows import CHOSEN, METHOD_OF, OPTIONS, Printing, gradient, rows, value
+from option_table import DECAYING, STATE, Ignored, Refused, Works, check
 
 import rmsprop_nb
 from rmsprop_nb import minimize

@@ -1,4 +1,4 @@
-"""Callbacks, schedules and summaries of runs on a device; see test_cuda_simulator.py."""
+"""Callbacks, schedules and summaries of runs on a device; see test_simulator.py."""
 
 from __future__ import annotations
 

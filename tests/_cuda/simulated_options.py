@@ -1,4 +1,4 @@
-"""Every option and argument of every front end on a device works, or is refused; see test_cuda_simulator.py."""
+"""Every option and argument of every front end on a device works, or is refused; see test_simulator.py."""
 
 from __future__ import annotations
 
@@ -8,26 +8,12 @@ import inspect
 import numpy as np
 import pytest
 from numba import cuda
-from option_table import FILE, Ignored, Made, Refused, Works, check, say
+from option_table import FILE, RULE, Ignored, Made, Refused, Works, check, say
 
 import rmsprop_nb.cuda
-from rmsprop_nb import RMSprop, minimize, minimize_batch, schedules
+from rmsprop_nb import RMSprop, minimize, minimize_batch
 from rmsprop_nb._methods.registry import OPTIONS as METHODS
 
-DECAYING = schedules.exponential_decay(0.1, 2, 0.5)
-RULE = {
-    "beta": Works(0.5),
-    "eps": Works(0.1),
-    "momentum": Works(0.5),
-    "nesterov": Works(True, {"momentum": 0.5}),
-    "centered": Works(True),
-    "eps_inside_sqrt": Works(True, {"eps": 0.1}),
-    "bias_correction": Works(True),
-    "initial_accumulator": Works(1.0),
-    "weight_decay": Works(0.1),
-    "decoupled_weight_decay": Works(True, {"weight_decay": 0.1}),
-    "lr_in_momentum": Works(True, {"momentum": 0.5, "learning_rate": DECAYING}),
-}
 ROUNDS_AS_THE_CPU = Ignored(True, "ound as the CPU does")  # as the simulator always does
 
 
