@@ -105,10 +105,10 @@ class Options(RunOptions):
 
     def refuse(self, names: Collection[str], reason: str, remedy: str = "leave it out") -> None:
         """Raise if one of these options, which would be ignored, is not what it is by default."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in names and value != field.default:
-                msg = f"{field.name} {reason}, got {value!r}; {remedy}."
+        defaults = self.__dataclass_fields__
+        for name in names:
+            if name in defaults and getattr(self, name) != defaults[name].default:
+                msg = f"{name} {reason}, got {getattr(self, name)!r}; {remedy}."
                 raise ValueError(msg)
 
 

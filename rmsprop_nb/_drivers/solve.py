@@ -111,7 +111,8 @@ def _total(maxiter: Any) -> int | None:
 
 def outcome(state: RunState) -> tuple[Status, tuple[NDArray[Any], float, NDArray[Any]]]:
     """Return the status, and x, f and the gradient of the point to return."""
-    return Status(int(state.progress.status)), point_found(state.progress, state.arrays)
+    p = state.record[0]
+    return Status(int(p["status"])), point_found(p, state.arrays)
 
 
 def _resumed(state: Any, problem: Problem, x: NDArray[Any], options: Options) -> RunState:

@@ -7,6 +7,7 @@ new method is a file with a record, and a line in the registry.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -56,7 +57,13 @@ class Layout(NamedTuple):
 
     def zeros(self, n: int, dtype: Any) -> dict[str, NDArray[Any]]:
         """Make the vectors, filled with zeros; optional ones have size 0."""
-        return {name: np.zeros(shapes[-1], dtype_of(name, dtype)) for name, shapes in self.shapes(n).items()}
+        return {name: np.zeros(shape, made_of) for name, shape, made_of in _made_of(self, n, dtype)}
+
+
+@functools.lru_cache(maxsize=64)
+def _made_of(layout: Layout, n: int, dtype: Any) -> tuple[tuple[str, Shape, np.dtype[Any]], ...]:
+    """Return the shape and dtype of each vector: looked up, because a short run takes no longer than making them."""
+    return tuple((name, shapes[-1], dtype_of(name, dtype)) for name, shapes in layout.shapes(n).items())
 
 
 def dtype_of(vector: str, dtype: Any) -> np.dtype[Any]:

@@ -63,8 +63,9 @@ def store_point(p, arrays, x, g):
 
 def point_found(p: Any, arrays: Arrays) -> tuple[NDArray[Any], float, NDArray[Any]]:
     """Return x, f and the gradient of the point that is the result, without copies; for calls from Python."""
-    if plain(returns_best)(p.status, p.f_best):
-        return arrays.x_best, float(p.f_best), arrays.g_best
+    f_best = float(p["f_best"])  # items are faster than attributes
+    if plain(returns_best)(p["status"], f_best):
+        return arrays.x_best, f_best, arrays.g_best
     # A search that was resumed may have ended at x after trials elsewhere, whose gradient is in g_eval.
-    searched = p.phase in (_SEARCH, _TAKE_BEST) and math.isfinite(p.f_best)
-    return arrays.x, float(p.f), arrays.g if searched else arrays.g_eval
+    searched = p["phase"] in (_SEARCH, _TAKE_BEST) and math.isfinite(f_best)
+    return arrays.x, float(p["f"]), arrays.g if searched else arrays.g_eval

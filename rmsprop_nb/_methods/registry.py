@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 from rmsprop_nb._core.options import Options
@@ -17,6 +18,7 @@ OPTIONS: dict[str, type[Options]] = {method.method: method.options for method in
 """The methods that users can name, each with the class of its options."""
 
 
+@functools.cache
 def option_names(method: str) -> tuple[str, ...]:
     """Return the names of a method's options."""
     return tuple(field.name for field in dataclasses.fields(OPTIONS[method]))
