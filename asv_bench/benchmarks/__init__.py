@@ -2,5 +2,5 @@
 
 import os
 
-# Set before NumPy is imported: OpenBLAS's threads wait by spinning, which would disturb timings of two threads of ours.
+# Set before NumPy is imported: OpenBLAS's threads wait by spinning, which would disturb timings of two worker threads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -1,7 +1,7 @@
 """One problem whose vectors are on a CUDA device: textbook RMSprop, around an objective that launches its own kernels.
 
-The host tests f and the gradient's max-norm only every so many iterations, because a test waits for all kernels before
-it. The best point so far is the best of those that were tested.
+The host tests f and the gradient's max-norm only every `check_every` iterations, because a test waits for all kernels
+before it. The best point so far is the best of those that were tested.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def method_of(options: Options) -> Method:
 
 
 def kind_of(kind: Any) -> Kind:
-    """Return what a state of this kind is; raise a ValueError if there is none."""
+    """Return the description of this kind of state; raise a ValueError if the kind is unknown."""
     found = _KINDS.get(kind[0]) if isinstance(kind, tuple) and kind and isinstance(kind[0], str) else None
     if found is None or not found.has(kind[1:]):
         msg = f"state.kind must be that of a run of this version of rmsprop_nb, got {str(kind)[:200]}."

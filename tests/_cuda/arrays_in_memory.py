@@ -52,7 +52,7 @@ def rounded(values, number_format):
 
 
 class Arrays:
-    """x, g and the averages of an array of n elements; the elements begin so many after an aligned place."""
+    """x, g and the averages of an array of n elements; they begin a few elements after an aligned address."""
 
     def __init__(self, variant, n, formats, begin=0, seed=0):
         rng = np.random.default_rng([n, seed])

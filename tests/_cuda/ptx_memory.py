@@ -14,7 +14,7 @@ LOCAL = 1  # region of the local memory, of which each thread has its own
 SHARED = 2  # of which each block has its own
 FIRST_REGION = 16
 FIRST_REACHABLE = 4096  # regions of arrays that are no arguments
-NOBODY, SEVERAL = -1, -2  # who has touched a place
+NOBODY, SEVERAL = -1, -2  # which thread has touched a word: none yet, or more than one
 
 
 def address_in(k: int, offset: int = 0) -> int:
