@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 
 import numpy as np
@@ -18,6 +19,9 @@ if "NUMBA_CACHE_DIR" not in os.environ:
 
 if os.environ.get("NUMBA_DISABLE_JIT") == "1":
     np.seterr(all="ignore")  # compiled code says nothing of overflow, and here it runs as Python
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
+    sys.setswitchinterval(5e-5)  # the simulator polls its threads, and would have the GIL for 5 ms each time
 
 # The first call of an example compiles: neither its time nor the time to draw data says anything.
 settings.register_profile(
