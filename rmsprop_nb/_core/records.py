@@ -26,6 +26,7 @@ class Arrays(NamedTuple):
     momentum_buffer: NDArray[Any]
     direction: NDArray[Any]  # of the line search
     metric: NDArray[Any]  # M, by which a search divides
+    x_scale: NDArray[Any]  # the typical size of each variable
     lower: NDArray[Any]
     upper: NDArray[Any]
     steps: NDArray[Any]  # (memory, n): the last steps, and the changes of the gradient over them
@@ -62,6 +63,8 @@ class Phase(IntEnum):
     ITERATE = 1
     SEARCH = 2
     TAKE_BEST = 3
+    REFRESH = 4  # the gradient at x, by other differences
+    MEASURE = 5  # the noise of f
 
 
 _COUNTERS = [
@@ -70,6 +73,8 @@ _COUNTERS = [
     "pending",
     "nit",
     "nfev",
+    "calls",
+    "evaluations",
     "step",
     "first_step",
     "since_best",
@@ -77,12 +82,16 @@ _COUNTERS = [
     "restarts",
     "pairs",
     "newest",
-    "stagnation",
+    "mark",
+    "samples",
 ]
 
-_FLAGS = ["bracketed", "has_best", "fresh"]
+_FLAGS = ["bracketed", "has_best", "fresh", "measured"]
 
-_REALS = ["f", "f_best", "f_prev", "f_mark", "gnorm", "gnorm_mark", "dx", "rate", "f_floor"]
+_REALS = [
+    "f", "f_best", "f_start", "f_prev", "f_mark", "f_floor", "f_eps", "f_noise", "gnorm", "gain", "gain_mark", "bend", "dx",
+    "rate", "rel_step", "noise_0", "noise_1", "noise_2",
+]  # fmt: skip
 
 _SEARCH = ["a", "slope0", "lo", "f_lo", "slope_lo", "hi", "f_hi", "slope_hi", "width", "a_best", "f_trial_best"]
 

@@ -32,7 +32,7 @@ def make_job(options, dtype=np.float64, count=256):
 
 def problem_of(fun, dtype, *args):
     none = np.empty(0, dtype)
-    return Problem(fun, "inplace", args, none, none, None)
+    return Problem(fun, "inplace", args, none, none)
 
 
 def bowls(n, options, dtype=np.float64, count=4):

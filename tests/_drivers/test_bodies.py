@@ -181,7 +181,7 @@ def test_minibatch_loop(shuffle, options, layout, request):
 @as_python
 def test_evaluation(by_address):
     objective = _solve.compile_objective(
-        Problem(bowl, "inplace", (TARGET, 2.0), np.empty(0), np.empty(0), None), np.dtype(np.float64)
+        Problem(bowl, "inplace", (TARGET, 2.0), np.empty(0), np.empty(0)), np.dtype(np.float64)
     )
     g, expected = np.empty(3), np.empty(3)
     assert objective(np.ones(3), g) == bowl(np.ones(3), expected, TARGET, 2.0)
