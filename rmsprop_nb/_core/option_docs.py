@@ -68,8 +68,8 @@ x_scale : "auto", float or array_like, default "auto"
     that is 0 the width of the bounds, their finite end, or 1; from 32 variables on, the geometric mean of these for
     all. Only for automatic learning rates.
 f_noise : float, default 0.0
-    Size of the error of f, in its units, for values that have fewer digits than their dtype. By default it is measured
-    where a search fails. Only for automatic learning rates.
+    Size of the error of f, in its units, for values that have fewer digits than their dtype. By default it is
+    measured where a search fails. Only for automatic learning rates.
 history : bool or int, default False
     Record every iteration, or every history-th one, in ``result.history``: a dict of the arrays nit, nfev, fun,
     gnorm and learning_rate. With mini-batches, batches are recorded.

@@ -117,7 +117,8 @@ class Options(RunOptions):
         """Raise if one of these options, which would be ignored, is not what it is by default."""
         defaults = self.__dataclass_fields__
         for name in names:
-            if name in defaults and not np.array_equal(getattr(self, name), defaults[name].default):
+            default: Any = defaults[name].default if name in defaults else None
+            if name in defaults and not np.array_equal(getattr(self, name), default):
                 msg = f"{name} {reason}, got {getattr(self, name)!r}; {remedy}."
                 raise ValueError(msg)
 

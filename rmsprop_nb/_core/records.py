@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+ROOM = 512
+"""Bytes between two vectors of a run: more than compiled code takes in at once.
+
+A loop that writes one vector and sums over others takes a slower path where they are so near that a wide access might
+reach from one into the next; it adds in another order, so the last bit would depend on where memory was free.
+"""
+
+
+def apart(a: NDArray[Any]) -> NDArray[Any]:
+    """Return a contiguous copy with ROOM behind it."""
+    copied = np.empty(a.size + ROOM // a.itemsize, a.dtype)[: a.size].reshape(a.shape)
+    copied[...] = a
+    return copied
+
+
+def zeros_apart(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return zeros with ROOM behind them."""
+    size = math.prod(shape)
+    return np.zeros(size + ROOM // dtype.itemsize, dtype)[:size].reshape(shape)
 
 
 class Arrays(NamedTuple):
@@ -89,8 +110,8 @@ _COUNTERS = [
 _FLAGS = ["bracketed", "has_best", "fresh", "measured"]
 
 _REALS = [
-    "f", "f_best", "f_start", "f_prev", "f_mark", "f_floor", "f_eps", "f_noise", "gnorm", "gain", "gain_mark", "bend", "dx",
-    "rate", "rel_step", "noise_0", "noise_1", "noise_2",
+    "f", "f_best", "f_start", "f_prev", "f_mark", "f_floor", "f_eps", "f_noise", "gnorm", "gain", "gain_mark", "bend",
+    "dx", "rate", "rel_step", "noise_0", "noise_1", "noise_2",
 ]  # fmt: skip
 
 _SEARCH = ["a", "slope0", "lo", "f_lo", "slope_lo", "hi", "f_hi", "slope_hi", "width", "a_best", "f_trial_best"]

@@ -66,6 +66,9 @@ class Sampling(NamedTuple):
     adaptive: bool = False
 
 
+EXACT = Sampling()
+
+
 class Settings(NamedTuple):
     """What a run takes besides its state."""
 
@@ -74,7 +77,7 @@ class Settings(NamedTuple):
     rates: NDArray[Any]  # learning rates of the next steps; the last one holds for all that follow
     curvature: float  # fraction of the slope that a line search may leave
     pieces: int  # of a vector, updated at the same time
-    sampling: Sampling = Sampling()
+    sampling: Sampling = EXACT
     team: Any = None  # the threads that share a vector, a Team; see _team
 
 

@@ -8,9 +8,10 @@ from enum import IntEnum
 class Status(IntEnum):
     """The reason why a run ended.
 
-    ``GTOL``, ``FTOL``, ``XTOL`` and ``F_TARGET`` are the user's convergence tests. With mini-batches no test can tell
-    noise from progress; there, ``EPOCHS`` and ``EARLY_STOP`` mean that the run went as planned. ``ROUNDING`` means
-    that the point is as good as the precision of f, the gradient and x can tell. Only these seven count as success. The codes 0 to 3 mean the same as for SciPy's BFGS, and 99 the same as for every SciPy method.
+    ``GTOL``, ``FTOL``, ``XTOL`` and ``F_TARGET`` are the user's convergence tests; ``ROUNDING`` means that the point is
+    as good as the precision of f, its gradient and x can tell. With mini-batches no test can tell noise from progress;
+    there, ``EPOCHS`` and ``EARLY_STOP`` mean that the run went as planned. Only these seven count as success. The codes
+    0 to 3 mean the same as for SciPy's BFGS, and 99 the same as for every SciPy method.
     """
 
     RUNNING = -1
@@ -39,7 +40,7 @@ class Status(IntEnum):
 
 
 MESSAGES: dict[Status, str] = {
-    Status.GTOL: "Converged: the gradient is small: at most gtol, or by default as good as nothing is left to gain.",
+    Status.GTOL: "Converged: the gradient is at most gtol, or by default next to nothing is left to gain.",
     Status.MAXITER: "Maximum number of iterations has been reached.",
     Status.PRECISION_LOSS: "No further progress is possible at this precision; the gradient is still above gtol.",
     Status.NONFINITE: "The objective or its gradient is NaN, infinite, or too large to be squared.",

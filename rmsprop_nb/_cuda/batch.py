@@ -127,7 +127,7 @@ def _problem_last(a: NDArray[Any]) -> NDArray[Any]:
 
 
 def _numbers(options: Options, problem: Problem, x: NDArray[Any]) -> Numbers:
-    settings = batch_settings(options, problem, x)
+    settings = batch_settings(options, x, problem.sampling)
     square_avg = x.dtype.type(options.first_square_avg)
     return Numbers(settings.hyper, settings.tests, settings.rates, settings.curvature, settings.sampling, square_avg)
 

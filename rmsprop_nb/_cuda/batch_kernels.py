@@ -78,9 +78,10 @@ class Numbers(NamedTuple):
 def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...]) -> Any:
     """Make the kernel with a thread for each problem, whose vectors are local arrays.
 
-    ``kernel[blocks, threads](starts, x_scale, args, rows, numbers, bounds, first_record, results)``; the start of problem b is
-    ``starts[:, b]``, its data are ``row[..., b]`` for each of `rows`, whose numbers of axes are `ndims`, and x and the
-    gradient are laid out like the starts. `numbers` are `Numbers`, `results` are `BatchResults`.
+    ``kernel[blocks, threads](starts, x_scale, args, rows, numbers, bounds, first_record, results)``; the start of
+    problem b is ``starts[:, b]``, the sizes of its variables ``x_scale[:, b]``, its data ``row[..., b]`` for each of
+    `rows`, whose numbers of axes are `ndims`, and x and the gradient are laid out like the starts. `numbers` are
+    `Numbers`, `results` are `BatchResults`.
     """
     solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm), _make_arrays_of(shape)
     real = float64 if shape.dtype == np.float64 else float32
@@ -152,12 +153,19 @@ def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple
             pair_sums[:, :, cuda.grid(1)], (lower[rank::size], upper[rank::size]), (n - rank + size - 1) // size,
         )  # fmt: skip
         found = BatchResults(
-            results.x[rank::size], results.fun, results.jac[rank::size], results.nit, results.nfev, results.njev,
-            results.status
+            results.x[rank::size],
+            results.fun,
+            results.jac[rank::size],
+            results.nit,
+            results.nfev,
+            results.njev,
+            results.status,
         )
         while problem < starts.shape[1]:
             record[0] = first_record[0]
-            if not solve(whole, share, record, starts[rank::size], x_scale[rank::size], args, rows, numbers, team, found, problem):
+            if not solve(
+                whole, share, record, starts[rank::size], x_scale[rank::size], args, rows, numbers, team, found, problem
+            ):
                 break
             problem += cuda.gridDim.x
 
@@ -179,7 +187,8 @@ def _make_arrays_of(shape: Shape) -> Any:
             part(v[row_of.x], size), part(v[row_of.g], size), part(v[row_of.x_eval], size),
             part(v[row_of.g_eval], size), part(v[row_of.x_best], size), part(v[row_of.g_best], size),
             part(v[row_of.square_avg], size), part(v[row_of.grad_avg], size), part(v[row_of.momentum_buffer], size),
-            part(v[row_of.direction], size), part(v[row_of.metric], size), part(v[row_of.x], size), lower, upper, steps, changes, pair_sums,
+            part(v[row_of.direction], size), part(v[row_of.metric], size), part(v[row_of.x], size),
+            lower, upper, steps, changes, pair_sums,
         )  # fmt: skip
 
     return device_function(arrays_of)

@@ -91,7 +91,7 @@ def _run_compiled(
         x_scale=job.x_scale,
         first_square_avg=starts.dtype.type(options.first_square_avg),
         new_record=new.record,
-        settings=batch_settings(options, job.problem, starts[0]),
+        settings=batch_settings(options, starts[0], job.problem.sampling),
         results=results,
     )
     loop = make_batch_loop(algorithm_of(options, parallel=False))

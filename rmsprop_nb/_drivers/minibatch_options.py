@@ -85,7 +85,7 @@ class MinibatchOptions(RunOptions):
         return Rule(**{**defaults, **{name: value for name, value in self.options.items() if name in fields}})
 
     def own_steps(self, n: int) -> NDArray[np.float64]:
-        """The relative step of difference gradients."""
+        """Return the user's relative steps of difference gradients, one for each variable; none have size 0."""
         return as_rel_steps(self.options.get("finite_diff_rel_step"), n)
 
     @property

@@ -21,6 +21,7 @@ from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
 from rmsprop_nb._kernels.thread_team import team_largest, team_sum
 from rmsprop_nb._kernels.vectors import copy, gradient_norm, max_abs_difference
+from rmsprop_nb._methods.failure import end_failure, end_sample, measure, use_central
 from rmsprop_nb._methods.line_search import (
     ACCEPT,
     FAILED,
@@ -32,7 +33,7 @@ from rmsprop_nb._methods.line_search import (
     give_up,
 )
 from rmsprop_nb._methods.method import Algorithm, Layout, Method, is_count, layout, ranges_of
-from rmsprop_nb._methods.noise import begin_measuring, place_sample, take_sample
+from rmsprop_nb._methods.noise import place_sample
 from rmsprop_nb._methods.points import keep_best
 from rmsprop_nb._methods.stopping import (
     count_evaluation,
@@ -52,13 +53,11 @@ _PRECISION_LOSS, _MAXITER, _MAXFEV = int(Status.PRECISION_LOSS), int(Status.MAXI
 _ROUNDING = int(Status.ROUNDING)
 
 FIRST_STEP = 0.01  # of the size of a variable
-MAX_RESTARTS = 4
 LEAST_STAGNATION = 100  # evaluations
 VISIBLE_GAIN = 1e-9  # of what has been gained
 STAGNATION_SHRINKAGE = 0.9
 RUNAWAY = 1e15  # f that has fallen by RUNAWAY times its size at x0, at a huge step: unbounded
 NEAR_ERROR = 10.0  # times the error of forward differences, below which central ones take over
-LARGEST_REL_STEP = 0.03
 LARGEST_LOSS = 1e-3  # of what has been gained, that the resolution of x may keep from being gained
 
 
@@ -66,7 +65,7 @@ LARGEST_LOSS = 1e-3  # of what has been gained, that the resolution of x may kee
 def ask(arrays, record, settings):  # noqa: ARG001
     """Set ``x_eval`` to the next trial point."""
     p = record[0]
-    if p.phase == _START or p.phase == _REFRESH:  # noqa: PLR1714 - Numba compiles `in` to a loop
+    if p.phase == _START or p.phase == _REFRESH:
         copy(arrays.x, arrays.x_eval)
     elif p.phase == _MEASURE:
         place_sample(arrays, p)
@@ -112,7 +111,7 @@ def make_tell(name: str, choose_direction: Any) -> Any:
         p.pending = 0
         count_evaluation(p, arrays.x, settings)
         if p.phase == _MEASURE:
-            largest, outcome = p.gnorm, _end_sample(p, f, settings)
+            largest, outcome = p.gnorm, end_sample(p, f, settings)
         else:
             largest, slope = _gradient_and_slope(arrays, p.a)
             largest, slope = team_largest(settings.team, largest), team_sum(settings.team, slope)
@@ -120,10 +119,10 @@ def make_tell(name: str, choose_direction: Any) -> Any:
             _keep_if_best(arrays, p, f, finite)
             outcome = _end_evaluation(arrays, p, f, slope if finite else math.nan, finite, settings)
         if outcome == FAILED:
-            outcome = _end_failure(p, settings)
+            outcome = end_failure(p, settings)
         if p.status == _RUNNING and outcome in (ACCEPT, FAILED):
             accepted = outcome == ACCEPT
-            moved = accepted and (p.phase == _SEARCH or p.phase == _TAKE_BEST)  # noqa: PLR1714
+            moved = accepted and (p.phase == _SEARCH or p.phase == _TAKE_BEST)
             if moved:
                 _count_step(arrays, p, f, settings)
             slope = choose_direction(arrays, p, settings, accepted, moved)
@@ -228,22 +227,26 @@ def _begin_iteration(arrays, p, slope, settings):
     p.gain = team_sum(settings.team, total_gain(arrays))
     if p.step == 0:
         p.f_floor = -RUNAWAY * max(abs(p.f), p.gain)
-    if settings.sampling.adaptive and p.rel_step > 0.0 and p.gain <= NEAR_ERROR * difference_error(p, arrays.x, settings):
+    if (
+        settings.sampling.adaptive
+        and p.rel_step > 0.0
+        and p.gain <= NEAR_ERROR * difference_error(p, arrays.x, settings)
+    ):
         if p.gain == 0.0 and p.measured == 0:
-            _measure(p, settings)
+            measure(p, settings)
         else:
-            _use_central(p)
+            use_central(p)
         return
-    stagnates = _stagnates(p, settings)
+    stagnates = _stagnates(p)
     stop_after_iteration(p, arrays, settings)
     if p.status in (_RUNNING, _MAXITER, _MAXFEV) and (stagnates or not slope < 0.0):  # tells more than a limit
-        _end_failure(p, settings)
+        end_failure(p, settings)
         if p.phase == _SEARCH:
             p.status = _PRECISION_LOSS
 
 
 @inline_jit
-def _stagnates(p, settings):
+def _stagnates(p):
     """Return whether for as many evaluations as it took to get here nothing worth while has been gained."""
     visible = VISIBLE_GAIN * (p.f_start - p.f) + f_error(p)
     if p.step == 0 or p.f < p.f_mark - visible or p.gain < STAGNATION_SHRINKAGE * p.gain_mark:
@@ -251,56 +254,6 @@ def _stagnates(p, settings):
         p.gain_mark = p.gain if p.step == 0 else min(p.gain, p.gain_mark)
         p.mark = p.evaluations
     return p.evaluations - p.mark >= max(LEAST_STAGNATION, p.mark)
-
-
-# -- when a search has failed -----------------------------------------------------------------------------------------
-
-
-@inline_jit
-def _end_failure(p, settings):
-    """Try what may help before the search is begun anew: better differences, then what is known of the error of f.
-
-    Return TRY_AGAIN if there is something to evaluate for it, otherwise FAILED.
-    """
-    if p.phase == _MEASURE:
-        return FAILED
-    if settings.sampling.adaptive and p.rel_step > 0.0:
-        _use_central(p)
-        return TRY_AGAIN
-    if p.measured == 0 and p.fresh == 1:
-        _measure(p, settings)
-        return TRY_AGAIN
-    p.restarts += p.fresh
-    if p.restarts > MAX_RESTARTS:
-        p.status = _PRECISION_LOSS
-    return FAILED
-
-
-@inline_jit
-def _use_central(p):
-    """Let central differences take over, with steps that fit the error of f."""
-    p.phase = _REFRESH
-    error = (p.f_eps * abs(p.f) + p.f_noise) / max(abs(p.f), p.f_start - p.f)
-    p.rel_step = -min(max(error, p.f_eps) ** (1.0 / 3.0), LARGEST_REL_STEP)
-
-
-@inline_jit
-def _measure(p, settings):
-    p.phase = _MEASURE
-    begin_measuring(p)
-    if settings.sampling.adaptive:
-        p.rel_step = 0.0  # f alone is needed
-
-
-@inline_jit
-def _end_sample(p, f, settings):
-    """Take in a value for the error of f; when it is known, go on with the gradient that it allows."""
-    if not take_sample(p, f):
-        return TRY_AGAIN
-    if settings.sampling.adaptive:
-        _use_central(p)
-        return TRY_AGAIN
-    return FAILED
 
 
 @inline_jit
@@ -338,7 +291,7 @@ def tiny(x):
 
 @inline_jit
 def average_squares(arrays, g, settings, forget):
-    """S <- beta*S + (1 - beta)*g*g, from S = 0 if `forget`; return eps*max(sqrt(S)*x_scale), which M has beside sqrt(S).
+    """S <- beta*S + (1 - beta)*g*g, from S = 0 if `forget`; return eps*max(sqrt(S)*x_scale), a part of M.
 
     eps is relative here, so that scaling f changes nothing.
     """

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Options
-from rmsprop_nb._core.records import PROGRESS_DTYPE, Arrays, MinibatchArrays, Phase
+from rmsprop_nb._core.records import PROGRESS_DTYPE, Arrays, MinibatchArrays, Phase, zeros_apart
 from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._core.status import Status
 
@@ -58,7 +58,7 @@ class Layout(NamedTuple):
 
     def zeros(self, n: int, dtype: Any) -> dict[str, NDArray[Any]]:
         """Make the vectors, filled with zeros; optional ones have size 0."""
-        return {name: np.zeros(shape, made_of) for name, shape, made_of in _made_of(self, n, dtype)}
+        return {name: zeros_apart(shape, made_of) for name, shape, made_of in _made_of(self, n, dtype)}
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,9 +1,9 @@
 """The stopping tests: the same for every kind of step control.
 
-Without `gtol` the test is free of units: ``sum_i |pg_i|*size_i <= tol*(f_start - f)``, where pg is the gradient and size
-the larger of |x| and its typical size, or the room up to the bound that the gradient pushes to. The left side is what
-moving every variable by its own size could still gain, to first order; neither the units of x and f nor a constant added to
-f change it. What the precision of f and of its differences cannot tell from 0 is added to the right side.
+Without `gtol` the test is free of units: ``sum_i |pg_i|*size_i <= tol*(f_start - f)``, where pg is the gradient and
+size the larger of |x| and its typical size, or the room up to the bound that the gradient pushes to. The left side is
+what moving every variable by its own size could still gain, to first order; neither the units of x and f nor a constant
+added to f change it. Where that is no more than the precision of f and its differences can tell, the test is met too.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def largest_move(arrays):
 
 @inline_jit
 def largest_relative_move(arrays):
-    """Return the same relative to |x|, which may have become far smaller than the size, but not to less than 1e-3 of it."""
+    """Return the same relative to |x|, which may be far smaller than the size, but not to less than 1e-3 of that."""
     largest = 0.0
     for i in range(arrays.x.size):
         size = max(np.float64(abs(arrays.x[i])), 1e-3 * np.float64(arrays.x_scale[i]))
@@ -120,7 +120,9 @@ def stop_after_iteration(p, arrays, settings):
     elif p.step > 0 and abs(p.f_prev - p.f) <= tests.ftol * max(abs(p.f_prev), abs(p.f), 1.0):
         p.status = _FTOL
     elif (  # reads all of x, if it is on
-        tests.xtol >= 0.0 and p.step > 0 and p.dx <= tests.xtol * max(team_largest(settings.team, max_abs(arrays.x)), 1.0)
+        tests.xtol >= 0.0
+        and p.step > 0
+        and p.dx <= tests.xtol * max(team_largest(settings.team, max_abs(arrays.x)), 1.0)
     ):
         p.status = _XTOL
     elif p.since_best >= tests.patience:

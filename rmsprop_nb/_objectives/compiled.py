@@ -146,7 +146,9 @@ def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> _Ad
             msg = "fun drops the imaginary part"
             raise Unpackable(msg)  # the interpreted evaluation reports it to the user
     adapter = adapter_jit(OBJECTIVE_SIGNATURE)(_make_adapter(fun, jac, args_type, array_type))
-    return _Adapter(adapter, entry_address(adapter), launches_threads(adapter), _eps_of(fun, jac, args_type, array_type))
+    return _Adapter(
+        adapter, entry_address(adapter), launches_threads(adapter), _eps_of(fun, jac, args_type, array_type)
+    )
 
 
 def _eps_of(fun: Any, jac: Any, args_type: Any, array_type: Any) -> float:

@@ -23,7 +23,7 @@ CALLS_PER_VARIABLE = {None: 1, "2-point": 1, "3-point": 2, "cs": 1}
 
 
 def default_rel_step(jac: Any, eps: float) -> float:
-    """Return the step that balances truncation and an error `eps` of f, both relative; negative for central differences.
+    """Return the step that balances truncation and an error `eps` of f, both relative; negative for central ones.
 
     J. Nocedal, S. Wright, "Numerical Optimization", 2nd ed., section 8.1.
     """
@@ -32,7 +32,7 @@ def default_rel_step(jac: Any, eps: float) -> float:
 
 @inline_jit
 def _step(xi, i, rel_step, own_steps, x_scale):
-    """Return the signed step away from zero: relative to the size of the variable, or to x alone if the user gave it."""
+    """Return the signed step away from zero: relative to the size of the variable, or to x if the user gave it."""
     sign = 1.0 if xi >= 0.0 else -1.0
     size = max(abs(xi), np.float64(x_scale[i])) if x_scale.size else max(abs(xi), 1.0)
     if own_steps.size:

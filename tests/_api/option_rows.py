@@ -82,11 +82,27 @@ NOT_FOR_AUTO = {
 }
 HOST = {"check_every": Refused(10, "check_every is for x0 on a CUDA device, got 10; leave it out")}
 OPTIONS = {
-    "auto": {**LIMITS, **SIZES, **ONE_RUN, "patience": Works(1), "beta": RULE["beta"], "eps": RULE["eps"], **NOT_FOR_AUTO}
+    "auto": {
+        **LIMITS,
+        **SIZES,
+        **ONE_RUN,
+        "patience": Works(1),
+        "beta": RULE["beta"],
+        "eps": RULE["eps"],
+        **NOT_FOR_AUTO,
+    }
     | {**HOST, "learning_rate": Works(0.1)},
     "textbook": {**LIMITS, **NO_SIZES, **ONE_RUN, "patience": Works(1, {"learning_rate": 1.0}), **RULE, **RATE, **HOST}
     | {"parallel": Works(True, {"x0": LARGE, "maxiter": 1})},
-    "lbfgs": {**LIMITS, **SIZES, **ONE_RUN, "patience": Works(1), "beta": Works(0.5), "eps": Works(0.1), "memory": Works(1)},
+    "lbfgs": {
+        **LIMITS,
+        **SIZES,
+        **ONE_RUN,
+        "patience": Works(1),
+        "beta": Works(0.5),
+        "eps": Works(0.1),
+        "memory": Works(1),
+    },
 }
 METHOD_OF = {"auto": "rmsprop", "textbook": "rmsprop", "lbfgs": "rmsprop-lbfgs"}
 CHOSEN = {"auto": {}, "textbook": {"learning_rate": 0.1, "maxiter": 9}, "lbfgs": {}}

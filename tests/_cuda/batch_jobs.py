@@ -63,4 +63,4 @@ def text_of(kernel, arg_types):
 
 
 def found_by(arguments):
-    return BatchResults(*(np.moveaxis(a, -1, 0) for a in arguments[6]))
+    return BatchResults(*(np.moveaxis(a, -1, 0) for a in arguments[7]))

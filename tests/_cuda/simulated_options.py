@@ -166,8 +166,21 @@ NO_SIZES = {
     "f_noise": Refused(1.0, "f_noise has no meaning with learning_rate=.*; leave it out"),
 }
 IN_A_BATCH = {
-    "auto": {**LIMITS, **SIZES, "patience": Works(1), "beta": Works(0.5), "eps": Works(0.1), "learning_rate": Works(0.1)},
-    "textbook": {**LIMITS, **NO_SIZES, **RULE, "learning_rate": Works(0.2), "patience": Works(1, {"learning_rate": 3.0})},
+    "auto": {
+        **LIMITS,
+        **SIZES,
+        "patience": Works(1),
+        "beta": Works(0.5),
+        "eps": Works(0.1),
+        "learning_rate": Works(0.1),
+    },
+    "textbook": {
+        **LIMITS,
+        **NO_SIZES,
+        **RULE,
+        "learning_rate": Works(0.2),
+        "patience": Works(1, {"learning_rate": 3.0}),
+    },
     "lbfgs": {**LIMITS, **SIZES, "patience": Works(1), "beta": Works(0.5), "eps": Works(0.1), "memory": Works(1)},
 }
 CHOSEN = {

@@ -92,7 +92,7 @@ def test_warps_touch_no_more_sectors_than_they_need(form):
         counted = run(text, 2 if form == "local" else 1, 128, arguments)
         assert (found_by(arguments).status == Status.MAXITER).all()
         touched = [spread for spread in counted.spread if spread]
-        assert len(touched) == (12 if form == "local" else 13)
+        assert len(touched) == (13 if form == "local" else 14)
         assert touched == [1.0] * len(touched)
 
 

@@ -66,9 +66,9 @@ def by_address(monkeypatch):
     def stand_in(problem, dtype):
         words, references, args_type = packing.pack(problem.args)
         address = next(numbers)
-        made[address] = PythonObjective(problem), args_type
-        adapter = _objective._Adapter(None, address, launches_threads=False)
-        return _objective.CompiledObjective(adapter, words, references, packing.word_offsets(args_type))
+        made[address] = PythonObjective(problem, dtype), args_type
+        adapter = _objective._Adapter(None, address, launches_threads=False, eps=0.0)
+        return _objective.CompiledObjective(problem, adapter, words, references, packing.word_offsets(args_type))
 
     def call(address, x, g, data):
         objective, args_type = made[address]

@@ -136,7 +136,9 @@ def test_condition(method, log_condition):
     n = 10
     k = np.logspace(0.0, log_condition, n)
     x0 = np.random.default_rng(log_condition).normal(size=n)
-    result = minimize(lambda x: 0.5 * np.sum(k * (x - 1.0) ** 2), x0, jac=lambda x: k * (x - 1.0), method=method, tol=GTOL)
+    result = minimize(
+        lambda x: 0.5 * np.sum(k * (x - 1.0) ** 2), x0, jac=lambda x: k * (x - 1.0), method=method, tol=GTOL
+    )
     assert result.status == Status.GTOL
     np.testing.assert_array_less(np.abs(result.x - 1.0), GTOL / k * (1.0 + 1e-6) + 1e-15)
     # in exact arithmetic conjugate gradients need n iterations; gradient descent needs about the condition number
