@@ -117,7 +117,7 @@ def quadratics(draw, diagonal=None, bounded=True):
 def solve(problem, method="rmsprop", args=None, **options):
     bounds = Bounds(problem.lower, problem.upper)
     args = problem.args if args is None else args
-    return minimize(quadratic, problem.x0, args, method, "inplace", bounds, options=options)
+    return minimize(quadratic, problem.x0, args, method, "inplace", bounds, options={"gtol": 1e-5, **options})
 
 
 def start_and_weights(dtype, n, seed):

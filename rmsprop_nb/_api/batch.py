@@ -158,17 +158,16 @@ def minimize_batch(
     rows = _as_rows(batch_args, len(starts))
     lower, upper = as_bounds(bounds, starts[0])
     check_callable("fun", fun)
-    problem = Problem(fun, check_jac(jac), as_args(args), lower, upper, parsed.rel_step)
+    problem = Problem(fun, check_jac(jac), as_args(args), lower, upper, parsed.own_steps(starts.shape[1]))
     job = Job(problem, starts, rows, parsed)
     engine = workers if callable(workers) else as_workers(workers)
     _check_device(device, engine, parsed)
-    calls = problem.calls_per_gradient(starts.shape[1])
     every = as_checkpoint_seconds(checkpoint_every, checkpoint)
     results, exceptions = earlier_results(state, starts)
     objective = None if callable(engine) or device == "cuda" else job.compiled()
     if objective is None and not callable(engine) and engine > 1:
         check_sendable(problem)
-    writer = CheckpointWriter(checkpoint, every, lambda: batch_result(calls, snapshot(results), exceptions).to_tree())
+    writer = CheckpointWriter(checkpoint, every, lambda: batch_result(snapshot(results), exceptions).to_tree())
     with progress_bar(len(starts), "problem") if progress else contextlib.nullcontext() as bar:
 
         def on_done(count: int) -> None:
@@ -189,7 +188,7 @@ def minimize_batch(
                 run_here(job, objective, engine, results, exceptions, on_done)
         finally:
             writer.write()
-    result = batch_result(calls, results, exceptions)
+    result = batch_result(results, exceptions)
     if failure is not None:
         raise IncompleteBatchError(result) from failure
     return result

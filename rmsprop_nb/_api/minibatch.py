@@ -210,7 +210,7 @@ def minimize_minibatch(
         if ranks is not None and ranks.rank != 0:
             chosen = chosen.quiet()
         x = as_start(x0)
-        problem = Problem(fun, check_jac(jac), as_args(args), *as_bounds(bounds, x), chosen.rel_step)
+        problem = Problem(fun, check_jac(jac), as_args(args), *as_bounds(bounds, x), chosen.own_steps(x.size))
         rows = split_rows(as_data("data", data), validation)
         if patience is not None and rows[1] is None:
             msg = f"patience={patience!r} needs validation data; give validation=0.1 or arrays."

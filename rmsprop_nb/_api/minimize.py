@@ -200,7 +200,7 @@ def solve(
     check_callable("fun", given.fun)
     x = as_start(given.x0)
     lower, upper = as_bounds(given.bounds, x)
-    problem = Problem(given.fun, check_jac(given.jac), as_args(given.args), lower, upper, options.rel_step)
+    problem = Problem(given.fun, check_jac(given.jac), as_args(given.args), lower, upper, options.own_steps(x.size))
     iterates = [starting_state(problem, x, options).arrays.x] if options.return_all else None
     observe = make_observer(given.callback, iterates)
     if share is None:
@@ -208,7 +208,7 @@ def solve(
     else:
         state, trace = run(problem, x, options, observe, share.agree(x, problem, options))
         state.progress.status = int(share.ranks.end(Status(int(state.progress.status))))
-    result = _result(problem, state)
+    result = _result(state)
     if options.stride:
         result["history"] = as_history(trace)
     if iterates is not None:
@@ -218,15 +218,15 @@ def solve(
     return result
 
 
-def _result(problem: Problem, state: RunState) -> OptimizeResult:
-    nit, nfev = (int(state.record[0][name]) for name in ("nit", "nfev"))
+def _result(state: RunState) -> OptimizeResult:
+    nit, nfev, calls = (int(state.record[0][name]) for name in ("nit", "nfev", "calls"))
     status, (x, f, g) = outcome(state)
     return Result(
         x=x.copy(),
         fun=f,
         jac=g.copy(),
         nit=nit,
-        nfev=nfev * (1 + problem.calls_per_gradient(x.size)),
+        nfev=calls,
         njev=nfev,
         status=int(status),
         success=status.success,

@@ -71,8 +71,8 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
     check_callable("fun", fun)
     x = as_start(x0)
     none = np.empty(0, x.dtype)
-    problem = Problem(fun, check_jac(jac), as_args(args), none, none, None)
-    objective = compile_objective(problem, x.dtype) or PythonObjective(problem)
+    problem = Problem(fun, check_jac(jac), as_args(args), none, none)
+    objective = compile_objective(problem, x.dtype) or PythonObjective(problem, x.dtype)
 
     def call(method: str, **options: Any) -> Any:
         return minimize(fun, x, args, method, jac, options=options)

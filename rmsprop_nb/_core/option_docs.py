@@ -39,8 +39,11 @@ parallel : bool, default False
     Let all Numba threads share each update of 100,000 parameters or more. The result is the same.
 tol : float, optional
     The same as the option `gtol`, which wins if both are given, as in SciPy.
-gtol : float, default 1e-5
-    Stop with success when the largest absolute component of the (projected) gradient is at most this.
+gtol : float, optional
+    Stop with success when the largest absolute component of the (projected) gradient is at most this. By default a
+    test without units takes its place: moving every variable by its own size could, to first order, gain no more
+    than 1e-7 of what has been gained since the start, and the next step is no longer than 1e-5 of these sizes; or
+    the precision of f can tell no more. With a learning rate that is a number or a schedule, the default is 1e-5.
 ftol : float, default 0.0
     Stop with success when ``|f - f_previous| <= ftol*max(|f|, |f_previous|, 1)``; 0 turns the test off.
 xtol : float, default 0.0
@@ -56,9 +59,17 @@ maxtime : float, optional
     Limit of the run time in seconds.
 patience : int, optional
     Stop, without success, after this many iterations without a new lowest f.
-finite_diff_rel_step : float, optional
-    Step of difference gradients relative to \|x\|. By default the square root (2-point) or cube root (3-point) of
-    the dtype's precision, relative to max(1, \|x\|). As in SciPy, it is ignored with any other `jac`.
+finite_diff_rel_step : float or array_like, optional
+    Step of difference gradients relative to \|x\|, one for all variables or for each. By default the square root
+    (2-point) or cube root (3-point) of the relative precision of f, times the larger of \|x\| and `x_scale`. As in
+    SciPy, it is ignored with any other `jac`.
+x_scale : "auto", float or array_like, default "auto"
+    Typical sizes of the variables, positive. The run is that of RMSprop on x/x_scale. "auto" takes \|x0\|, or where
+    that is 0 the width of the bounds, their finite end, or 1; from 32 variables on, the geometric mean of these for
+    all. Only for automatic learning rates.
+f_noise : float, default 0.0
+    Size of the error of f, in its units, for values that have fewer digits than their dtype. By default it is
+    measured where a search fails. Only for automatic learning rates.
 history : bool or int, default False
     Record every iteration, or every history-th one, in ``result.history``: a dict of the arrays nit, nfev, fun,
     gnorm and learning_rate. With mini-batches, batches are recorded.
@@ -90,6 +101,7 @@ GROUPS = {
     "rule_in_kernels": tuple(name for name in _RULE if name != "initial_accumulator"),
     "stopping_and_recording": (
         "gtol", "ftol", "xtol", "f_target", "maxiter", "maxfev", "maxtime", "patience", "finite_diff_rel_step",
+        "x_scale", "f_noise",
         "history", "return_all", "disp", "progress", "checkpoint", "checkpoint_every", "state",
     ),
 }  # fmt: skip

@@ -8,13 +8,16 @@ from collections.abc import Callable, Collection
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rmsprop_nb._core.progress import RunOptions
 from rmsprop_nb._core.settings import Hyper, StoppingTests, Variant
-from rmsprop_nb._core.validate import as_count, as_number, as_rel_step, check_learning_rate
+from rmsprop_nb._core.validate import as_count, as_number, as_rel_steps, check_learning_rate
 
 _NEVER = np.iinfo(np.int64).max
 _DEFAULT_MAXITER = 15_000
+_TEXTBOOK_GTOL = 1e-5
+GAIN_TOL = 1e-7
 _BETA, _AUTO_BETA = 0.9, 0.99  # conjugate directions need a metric that changes slowly
 _LARGEST_RATIO = 1e3  # of the root of the largest number to the largest usable gradient
 
@@ -37,14 +40,16 @@ _TEXTBOOK_ONLY = (
 class Options(RunOptions):
     """Options of every method, as the user gave them: when to stop, and what to record."""
 
-    gtol: float = 1e-5
+    gtol: float | None = None
     ftol: float = 0.0
     xtol: float = 0.0
     f_target: float | None = None
     maxiter: int | None = None
     maxfev: int | None = None
     patience: int | None = None
-    finite_diff_rel_step: float | None = None
+    finite_diff_rel_step: Any = None
+    x_scale: Any = "auto"
+    f_noise: float = 0.0
     return_all: bool = False
     disp: bool = False
     state: Any = None
@@ -84,7 +89,8 @@ class Options(RunOptions):
         xtol = as_number("xtol", self.xtol, 0.0, math.inf)
         target = -math.inf if self.f_target is None else self.f_target
         return StoppingTests(
-            gtol=as_number("gtol", self.gtol, 0.0, math.inf),
+            gtol=-1.0 if self.gtol is None else as_number("gtol", self.gtol, 0.0, math.inf),
+            gain_tol=GAIN_TOL if self.gtol is None else -1.0,
             ftol=ftol if ftol > 0.0 else -1.0,
             xtol=xtol if xtol > 0.0 else -1.0,
             f_target=as_number("f_target", target, -math.inf, math.inf),
@@ -95,9 +101,13 @@ class Options(RunOptions):
         )
 
     @property
-    def rel_step(self) -> float | None:
-        """The relative step of difference gradients."""
-        return as_rel_step(self.finite_diff_rel_step)
+    def noise(self) -> float:
+        """The error of f."""
+        return as_number("f_noise", self.f_noise, 0.0, math.inf, open_high=True)
+
+    def own_steps(self, n: int) -> NDArray[np.float64]:
+        """Return the user's relative steps of difference gradients, one for each variable; none have size 0."""
+        return as_rel_steps(self.finite_diff_rel_step, n)
 
     def quiet(self) -> Self:
         """Return a copy without what rank 0 alone takes care of."""
@@ -107,7 +117,8 @@ class Options(RunOptions):
         """Raise if one of these options, which would be ignored, is not what it is by default."""
         defaults = self.__dataclass_fields__
         for name in names:
-            if name in defaults and getattr(self, name) != defaults[name].default:
+            default: Any = defaults[name].default if name in defaults else None
+            if name in defaults and not np.array_equal(getattr(self, name), default):
                 msg = f"{name} {reason}, got {getattr(self, name)!r}; {remedy}."
                 raise ValueError(msg)
 
@@ -172,6 +183,10 @@ class RmspropOptions(Rule, Options):
 
     def __post_init__(self) -> None:
         check_learning_rate(self.learning_rate)
+        if not self.auto:
+            self.refuse(("x_scale", "f_noise"), f"has no meaning with learning_rate={self.learning_rate!r}")
+            if self.gtol is None:
+                object.__setattr__(self, "gtol", _TEXTBOOK_GTOL)
         if self.beta is None:
             object.__setattr__(self, "beta", _AUTO_BETA if self.auto else _BETA)
         super().__post_init__()

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+ROOM = 512
+"""Bytes between two vectors of a run: more than compiled code takes in at once.
+
+A loop that writes one vector and sums over others takes a slower path where they are so near that a wide access might
+reach from one into the next; it adds in another order, so the last bit would depend on where memory was free.
+"""
+
+
+def apart(a: NDArray[Any]) -> NDArray[Any]:
+    """Return a contiguous copy with ROOM behind it."""
+    copied = np.empty(a.size + ROOM // a.itemsize, a.dtype)[: a.size].reshape(a.shape)
+    copied[...] = a
+    return copied
+
+
+def zeros_apart(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return zeros with ROOM behind them."""
+    size = math.prod(shape)
+    return np.zeros(size + ROOM // dtype.itemsize, dtype)[:size].reshape(shape)
 
 
 class Arrays(NamedTuple):
@@ -26,6 +47,7 @@ class Arrays(NamedTuple):
     momentum_buffer: NDArray[Any]
     direction: NDArray[Any]  # of the line search
     metric: NDArray[Any]  # M, by which a search divides
+    x_scale: NDArray[Any]  # the typical size of each variable
     lower: NDArray[Any]
     upper: NDArray[Any]
     steps: NDArray[Any]  # (memory, n): the last steps, and the changes of the gradient over them
@@ -62,6 +84,8 @@ class Phase(IntEnum):
     ITERATE = 1
     SEARCH = 2
     TAKE_BEST = 3
+    REFRESH = 4  # the gradient at x, by other differences
+    MEASURE = 5  # the noise of f
 
 
 _COUNTERS = [
@@ -70,6 +94,8 @@ _COUNTERS = [
     "pending",
     "nit",
     "nfev",
+    "calls",
+    "evaluations",
     "step",
     "first_step",
     "since_best",
@@ -77,12 +103,16 @@ _COUNTERS = [
     "restarts",
     "pairs",
     "newest",
-    "stagnation",
+    "mark",
+    "samples",
 ]
 
-_FLAGS = ["bracketed", "has_best", "fresh"]
+_FLAGS = ["bracketed", "has_best", "fresh", "measured"]
 
-_REALS = ["f", "f_best", "f_prev", "f_mark", "gnorm", "gnorm_mark", "dx", "rate", "f_floor"]
+_REALS = [
+    "f", "f_best", "f_start", "f_prev", "f_mark", "f_floor", "f_eps", "f_noise", "gnorm", "gain", "gain_mark", "bend",
+    "dx", "rate", "rel_step", "noise_0", "noise_1", "noise_2",
+]  # fmt: skip
 
 _SEARCH = ["a", "slope0", "lo", "f_lo", "slope_lo", "hi", "f_hi", "slope_hi", "width", "a_best", "f_trial_best"]
 

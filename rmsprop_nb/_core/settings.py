@@ -44,6 +44,7 @@ class StoppingTests(NamedTuple):
     """The limits that compiled code checks at every iteration. A test that is off has a value that is never met."""
 
     gtol: float
+    gain_tol: float  # of what has been gained, for what can still be gained; on where gtol is off
     ftol: float
     xtol: float
     f_target: float
@@ -51,6 +52,21 @@ class StoppingTests(NamedTuple):
     maxfev: int
     patience: int
     largest_gradient: float  # its square must not overflow: S = inf would make every later step zero
+
+
+class Sampling(NamedTuple):
+    """How the objective makes a gradient.
+
+    With differences, the error of f is their error too; where they are adaptive, a run chooses between forward and
+    central ones.
+    """
+
+    calls: int = 0  # of fun for each variable
+    differences: bool = False
+    adaptive: bool = False
+
+
+EXACT = Sampling()
 
 
 class Settings(NamedTuple):
@@ -61,6 +77,7 @@ class Settings(NamedTuple):
     rates: NDArray[Any]  # learning rates of the next steps; the last one holds for all that follow
     curvature: float  # fraction of the slope that a line search may leave
     pieces: int  # of a vector, updated at the same time
+    sampling: Sampling = EXACT
     team: Any = None  # the threads that share a vector, a Team; see _team
 
 

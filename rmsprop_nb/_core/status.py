@@ -8,9 +8,10 @@ from enum import IntEnum
 class Status(IntEnum):
     """The reason why a run ended.
 
-    ``GTOL``, ``FTOL``, ``XTOL`` and ``F_TARGET`` are the user's convergence tests. With mini-batches no test can tell
-    noise from progress; there, ``EPOCHS`` and ``EARLY_STOP`` mean that the run went as planned. Only these six count as
-    success. The codes 0 to 3 mean the same as for SciPy's BFGS, and 99 the same as for every SciPy method.
+    ``GTOL``, ``FTOL``, ``XTOL`` and ``F_TARGET`` are the user's convergence tests; ``ROUNDING`` means that the point is
+    as good as the precision of f, its gradient and x can tell. With mini-batches no test can tell noise from progress;
+    there, ``EPOCHS`` and ``EARLY_STOP`` mean that the run went as planned. Only these seven count as success. The codes
+    0 to 3 mean the same as for SciPy's BFGS, and 99 the same as for every SciPy method.
     """
 
     RUNNING = -1
@@ -28,17 +29,18 @@ class Status(IntEnum):
     F_TARGET = 12
     EPOCHS = 13
     EARLY_STOP = 14
+    ROUNDING = 15
     INTERRUPTED = 98
     CALLBACK_STOP = 99
 
     @property
     def success(self) -> bool:
         """Whether a convergence test was met, or a run over mini-batches went as planned."""
-        return Status.FTOL <= self <= Status.EARLY_STOP or self is Status.GTOL
+        return Status.FTOL <= self <= Status.ROUNDING or self is Status.GTOL
 
 
 MESSAGES: dict[Status, str] = {
-    Status.GTOL: "Converged: the gradient's max-norm is at most gtol.",
+    Status.GTOL: "Converged: the gradient is at most gtol, or by default next to nothing is left to gain.",
     Status.MAXITER: "Maximum number of iterations has been reached.",
     Status.PRECISION_LOSS: "No further progress is possible at this precision; the gradient is still above gtol.",
     Status.NONFINITE: "The objective or its gradient is NaN, infinite, or too large to be squared.",
@@ -52,6 +54,7 @@ MESSAGES: dict[Status, str] = {
     Status.F_TARGET: "Converged: the objective has reached f_target.",
     Status.EPOCHS: "All epochs have been run.",
     Status.EARLY_STOP: "Stopped early: no improvement on the validation data in the last `patience` epochs.",
+    Status.ROUNDING: "Converged as far as the precision of f, of its gradient and of x can tell.",
     Status.INTERRUPTED: "Interrupted from the keyboard; the best point so far is returned.",
     Status.CALLBACK_STOP: "`callback` raised `StopIteration`.",
 }

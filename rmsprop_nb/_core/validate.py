@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 CHECKPOINT_SECONDS = 60.0
 """The seconds between two checkpoints, by default."""
 
+MANY = 32
+
 GRADIENT_FORMS = ("2-point", "3-point", "cs", "inplace")
 """What `jac` may be besides a callable, True and None."""
 
@@ -101,7 +103,7 @@ def split_rows(data: tuple[Any, ...], validation: Any) -> tuple[tuple[Any, ...],
 def check_jac(jac: Any) -> Any:
     """Return `jac` in its canonical form."""
     if jac is None or jac is False:
-        return "2-point"
+        return None
     if jac is True or callable(jac) or (isinstance(jac, str) and jac in GRADIENT_FORMS):
         return jac
     known = ", ".join(map(repr, GRADIENT_FORMS))
@@ -192,9 +194,56 @@ def as_count(name: str, value: Any, default: int, least: int = 0) -> int:
     return min(count, np.iinfo(np.int64).max)
 
 
-def as_rel_step(value: Any) -> float | None:
-    """Return the relative step of difference gradients; None chooses it automatically."""
-    return None if value is None else as_number("finite_diff_rel_step", value, 0.0, 1.0, open_low=True)
+def as_rel_steps(value: Any, n: int) -> NDArray[np.float64]:
+    """Return the relative steps of difference gradients for each variable; None, for automatic ones, has size 0."""
+    if value is None:
+        return np.empty(0)
+    steps = np.asarray(value)
+    if steps.dtype.kind not in "fiu" or steps.ndim > 1 or steps.size not in (1, n):
+        shape = f"dtype {steps.dtype} and shape {steps.shape}"
+        msg = f"finite_diff_rel_step must be a number, or an array of one for each of the {n} variables, got {shape}."
+        raise ValueError(msg)
+    for step in steps.ravel():
+        as_number("finite_diff_rel_step", step, 0.0, 1.0, open_low=True)
+    return np.array(np.broadcast_to(steps.astype(np.float64), (n,)))
+
+
+def typical_sizes(x_scale: Any, x: NDArray[Any], lower: NDArray[Any], upper: NDArray[Any]) -> NDArray[Any]:
+    """Return the typical sizes of variables in the dtype and shape of x, where x may have an axis of problems before.
+
+    "auto" is |x|; where x is 0, the width of the box, or its finite end if that is not 0; otherwise 1. MANY variables
+    are seldom in units of their own, and often drawn at random: they all have the geometric mean of these sizes.
+    """
+    if not (isinstance(x_scale, str) and x_scale == "auto"):
+        return _given_sizes(x_scale, x)
+    sizes = np.abs(x)
+    if lower.size:
+        with np.errstate(over="ignore", invalid="ignore"):
+            width = upper - lower
+        end = np.where(np.isfinite(lower), np.abs(lower), np.where(np.isfinite(upper), np.abs(upper), 0))
+        room = np.where(np.isfinite(width), width, end)
+        sizes = np.where(sizes > 0, sizes, room)
+    known = (sizes > 0) & np.isfinite(sizes)
+    sizes = np.where(known, sizes, 1)
+    if x.shape[-1] >= MANY:
+        logs = np.log(sizes).sum(axis=-1, keepdims=True)  # of those that are not known: 0
+        sizes = np.broadcast_to(np.exp(logs / np.maximum(known.sum(axis=-1, keepdims=True), 1)), x.shape)
+    return np.ascontiguousarray(sizes, dtype=x.dtype)
+
+
+def _given_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:
+    sizes = np.asarray(x_scale)
+    fits = sizes.dtype.kind in "fiu" and sizes.shape in ((), (1,), x.shape[-1:], x.shape)
+    with np.errstate(over="ignore", under="ignore"):
+        cast = np.array(np.broadcast_to(sizes, x.shape), dtype=x.dtype) if fits else None
+    if cast is None or not (np.isfinite(cast).all() and (cast > 0).all()):
+        got = repr(x_scale)[:100]
+        msg = (
+            f"x_scale must be 'auto', a positive number, or positive numbers of shape {x.shape[-1:]}, one for each "
+            f"variable, got {got}."
+        )
+        raise ValueError(msg)
+    return cast
 
 
 def as_workers(value: Any) -> int:

@@ -94,6 +94,7 @@ class Given(NamedTuple):
     """The arguments of a kernel; the last axis of each array is the problem, except in the data of a team."""
 
     starts: NDArray[Any]
+    x_scale: NDArray[Any]
     args: tuple[Any, ...]
     rows: tuple[NDArray[Any], ...]
     numbers: Numbers
@@ -110,9 +111,10 @@ def arguments(job: Job, results: BatchResults) -> Given:
     record["status"] = _RUNNING
     return Given(
         starts=_problem_last(job.starts),
+        x_scale=_problem_last(job.x_scale),
         args=job.problem.args[1:] if cooperative else job.problem.args,
         rows=tuple(map(np.ascontiguousarray if cooperative else _problem_last, job.rows)),
-        numbers=_numbers(job.options, job.starts[0]),
+        numbers=_numbers(job.options, job.problem, job.starts[0]),
         bounds=(new.arrays.lower, new.arrays.upper),
         first_record=record,
         results=BatchResults._make(map(_problem_last, results)),
@@ -124,10 +126,10 @@ def _problem_last(a: NDArray[Any]) -> NDArray[Any]:
     return np.moveaxis(a, 0, -1).copy(order="C")
 
 
-def _numbers(options: Options, x: NDArray[Any]) -> Numbers:
-    settings = batch_settings(options, x)
+def _numbers(options: Options, problem: Problem, x: NDArray[Any]) -> Numbers:
+    settings = batch_settings(options, x, problem.sampling)
     square_avg = x.dtype.type(options.first_square_avg)
-    return Numbers(settings.hyper, settings.tests, settings.rates, settings.curvature, square_avg)
+    return Numbers(settings.hyper, settings.tests, settings.rates, settings.curvature, settings.sampling, square_avg)
 
 
 def workspace(launch: Launch, threads: int, empty: Callable[..., Any]) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from numba import float32, float64, from_dtype
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.records import PROGRESS_DTYPE, Arrays
-from rmsprop_nb._core.settings import Hyper, Settings, StoppingTests
+from rmsprop_nb._core.settings import Hyper, Sampling, Settings, StoppingTests
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._cuda.block_team import LARGEST_TEAM, make_evaluate_together
 from rmsprop_nb._cuda.native import SIMULATED, beginning, cuda, device_function
@@ -70,6 +70,7 @@ class Numbers(NamedTuple):
     tests: StoppingTests
     rates: NDArray[Any]
     curvature: float
+    sampling: Sampling
     first_square_avg: Any
 
 
@@ -77,16 +78,17 @@ class Numbers(NamedTuple):
 def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...]) -> Any:
     """Make the kernel with a thread for each problem, whose vectors are local arrays.
 
-    ``kernel[blocks, threads](starts, args, rows, numbers, bounds, first_record, results)``; the start of problem b is
-    ``starts[:, b]``, its data are ``row[..., b]`` for each of `rows`, whose numbers of axes are `ndims`, and x and the
-    gradient are laid out like the starts. `numbers` are `Numbers`, `results` are `BatchResults`.
+    ``kernel[blocks, threads](starts, x_scale, args, rows, numbers, bounds, first_record, results)``; the start of
+    problem b is ``starts[:, b]``, the sizes of its variables ``x_scale[:, b]``, its data ``row[..., b]`` for each of
+    `rows`, whose numbers of axes are `ndims`, and x and the gradient are laid out like the starts. `numbers` are
+    `Numbers`, `results` are `BatchResults`.
     """
     solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm), _make_arrays_of(shape)
     real = float64 if shape.dtype == np.float64 else float32
     n, count, memory, pair_length = shape.n, len(shape.layout.vectors), shape.memory, shape.pair_length
     unrolls = n <= UNROLLED
 
-    def local_kernel(starts, args, rows, numbers, bounds, first_record, results):
+    def local_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results):
         vectors = cuda.local.array((count, n), real)
         steps = cuda.local.array((memory, pair_length), real)
         changes = cuda.local.array((memory, pair_length), real)
@@ -96,7 +98,7 @@ def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple
         if problem < starts.shape[1]:
             arrays = arrays_of(vectors, steps, changes, pair_sums, bounds, n if unrolls else starts.shape[0])
             record[0] = first_record[0]
-            solve(arrays, arrays, record, starts, args, rows, numbers, None, results, problem)
+            solve(arrays, arrays, record, starts, x_scale, args, rows, numbers, None, results, problem)
 
     return cuda.jit(local_kernel)
 
@@ -110,7 +112,7 @@ def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tupl
     """
     solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm), _make_arrays_of(shape)
 
-    def column_kernel(starts, args, rows, numbers, bounds, first_record, results, workspace):
+    def column_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results, workspace):
         vectors, steps, changes, pair_sums = workspace
         record = cuda.local.array(1, _RECORD)
         k = problem = cuda.grid(1)
@@ -119,7 +121,7 @@ def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tupl
         )
         while problem < starts.shape[1]:
             record[0] = first_record[0]
-            solve(arrays, arrays, record, starts, args, rows, numbers, None, results, problem)
+            solve(arrays, arrays, record, starts, x_scale, args, rows, numbers, None, results, problem)
             problem += cuda.gridsize(1)
 
     return cuda.jit(column_kernel)
@@ -136,7 +138,7 @@ def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple
     evaluate = make_evaluate_together(_make_evaluate(fun, ndims, together=True))
     solve, arrays_of = _make_solve(evaluate, algorithm), _make_arrays_of(shape)
 
-    def block_kernel(starts, args, rows, numbers, bounds, first_record, results, workspace):
+    def block_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results, workspace):
         vectors, steps, changes, pair_sums = workspace
         record = cuda.local.array(1, _RECORD)
         slots = cuda.shared.array(SLOTS, float64)
@@ -151,11 +153,19 @@ def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple
             pair_sums[:, :, cuda.grid(1)], (lower[rank::size], upper[rank::size]), (n - rank + size - 1) // size,
         )  # fmt: skip
         found = BatchResults(
-            results.x[rank::size], results.fun, results.jac[rank::size], results.nit, results.nfev, results.status
+            results.x[rank::size],
+            results.fun,
+            results.jac[rank::size],
+            results.nit,
+            results.nfev,
+            results.njev,
+            results.status,
         )
         while problem < starts.shape[1]:
             record[0] = first_record[0]
-            if not solve(whole, share, record, starts[rank::size], args, rows, numbers, team, found, problem):
+            if not solve(
+                whole, share, record, starts[rank::size], x_scale[rank::size], args, rows, numbers, team, found, problem
+            ):
                 break
             problem += cuda.gridDim.x
 
@@ -177,7 +187,8 @@ def _make_arrays_of(shape: Shape) -> Any:
             part(v[row_of.x], size), part(v[row_of.g], size), part(v[row_of.x_eval], size),
             part(v[row_of.g_eval], size), part(v[row_of.x_best], size), part(v[row_of.g_best], size),
             part(v[row_of.square_avg], size), part(v[row_of.grad_avg], size), part(v[row_of.momentum_buffer], size),
-            part(v[row_of.direction], size), part(v[row_of.metric], size), lower, upper, steps, changes, pair_sums,
+            part(v[row_of.direction], size), part(v[row_of.metric], size), part(v[row_of.x], size),
+            lower, upper, steps, changes, pair_sums,
         )  # fmt: skip
 
     return device_function(arrays_of)
@@ -191,9 +202,11 @@ def _make_solve(evaluate: Any, algorithm: Algorithm) -> Any:
     """
     ask, tell = device_function(algorithm.ask), device_function(algorithm.tell)
     settings_of, start, store = device_function(_settings), device_function(start_run), device_function(_store)
+    with_sizes = device_function(_with_sizes)
 
-    def solve(whole, arrays, record, starts, args, rows, numbers, team, results, b):
+    def solve(whole, arrays, record, starts, x_scale, args, rows, numbers, team, results, b):
         settings = settings_of(numbers, team)
+        arrays = with_sizes(arrays, x_scale[:, b])
         writes = team is None or team.rank == 0  # the numbers that a problem has once
         if writes:
             results.status[b] = _EXCEPTION
@@ -212,7 +225,15 @@ def _make_solve(evaluate: Any, algorithm: Algorithm) -> Any:
 
 
 def _settings(numbers, team):
-    return Settings(numbers.hyper, numbers.tests, numbers.rates, numbers.curvature, 1, team)
+    return Settings(numbers.hyper, numbers.tests, numbers.rates, numbers.curvature, 1, numbers.sampling, team)
+
+
+def _with_sizes(arrays, x_scale):
+    return Arrays(
+        arrays.x, arrays.g, arrays.x_eval, arrays.g_eval, arrays.x_best, arrays.g_best, arrays.square_avg,
+        arrays.grad_avg, arrays.momentum_buffer, arrays.direction, arrays.metric, x_scale, arrays.lower, arrays.upper,
+        arrays.steps, arrays.gradient_changes, arrays.pair_sums,
+    )  # fmt: skip
 
 
 def _store(arrays, p, results, b, writes):
@@ -220,7 +241,8 @@ def _store(arrays, p, results, b, writes):
     if writes:
         results.fun[b] = f
         results.nit[b] = p.nit
-        results.nfev[b] = p.nfev
+        results.nfev[b] = p.calls
+        results.njev[b] = p.nfev
         results.status[b] = p.status
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.settings import Settings
 from rmsprop_nb._core.status import Status
+from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._methods.method import Algorithm
 from rmsprop_nb._methods.points import start_run, store_point
 from rmsprop_nb._numba.calls import try_objective
@@ -45,7 +46,8 @@ class BatchResults(NamedTuple):
     fun: NDArray[np.float64]
     jac: NDArray[Any]
     nit: NDArray[np.int64]
-    nfev: NDArray[np.int64]
+    nfev: NDArray[np.int64]  # calls of fun
+    njev: NDArray[np.int64]  # evaluations of f and its gradient
     status: NDArray[np.int64]
 
     @classmethod
@@ -56,6 +58,7 @@ class BatchResults(NamedTuple):
             np.full_like(starts, np.nan),
             np.full(count, np.nan),
             np.full_like(starts, np.nan),
+            np.zeros(count, np.int64),
             np.zeros(count, np.int64),
             np.zeros(count, np.int64),
             np.full(count, int(Status.INTERRUPTED)),
@@ -71,6 +74,7 @@ class Batch(NamedTuple):
     address: int
     rows: RowArgs
     starts: NDArray[Any]
+    x_scale: NDArray[Any]  # (B, n), or (B, 0)
     first_square_avg: Any
     new_record: NDArray[Any]
     settings: Settings
@@ -100,6 +104,7 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
                 continue  # it has a result from an earlier run
             record[0] = batch.new_record[0]
             p.status = _RUNNING
+            copy(batch.x_scale[problem], arrays.x_scale)
             start_run(arrays, batch.starts[problem], batch.first_square_avg)
             _set_row(worker.words, batch.rows, problem)
             while p.status == _RUNNING:
@@ -127,5 +132,6 @@ def _store_result(results, problem, p, arrays):
     """Store the result; the status last, because others read it meanwhile."""
     results.fun[problem] = store_point(p, arrays, results.x[problem], results.jac[problem])
     results.nit[problem] = p.nit
-    results.nfev[problem] = p.nfev
+    results.nfev[problem] = p.calls
+    results.njev[problem] = p.nfev
     results.status[problem] = p.status

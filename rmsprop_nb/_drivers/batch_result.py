@@ -81,7 +81,7 @@ def earlier_results(state: Any, starts: NDArray[Any]) -> tuple[BatchResults, dic
     if not isinstance(state, BatchResult):
         msg = f"state must be the result of an earlier minimize_batch, got {type(state).__name__}."
         raise TypeError(msg)
-    found = (state.x, state.fun, state.jac, state.nit, state.njev, state.status)
+    found = (state.x, state.fun, state.jac, state.nit, state.nfev, state.njev, state.status)
     for name, old, new in zip(BatchResults._fields, found, results, strict=True):
         if old.shape != new.shape or old.dtype != new.dtype:
             msg = (
@@ -99,7 +99,7 @@ def snapshot(results: BatchResults) -> BatchResults:
     return BatchResults(**{name: a.copy() for name, a in results._asdict().items() if name != "status"}, status=status)
 
 
-def batch_result(calls_per_gradient: int, results: BatchResults, exceptions: dict[int, Exception]) -> BatchResult:
+def batch_result(results: BatchResults, exceptions: dict[int, Exception]) -> BatchResult:
     codes, which = np.unique(results.status, return_inverse=True)
     statuses = [Status(int(code)) for code in codes]
     fun = np.where(np.isnan(results.fun), np.inf, results.fun)
@@ -108,8 +108,8 @@ def batch_result(calls_per_gradient: int, results: BatchResults, exceptions: dic
         fun=results.fun,
         jac=results.jac,
         nit=results.nit,
-        nfev=results.nfev * (1 + calls_per_gradient),
-        njev=results.nfev.copy(),
+        nfev=results.nfev,
+        njev=results.njev,
         status=results.status,
         success=np.array([status.success for status in statuses])[which],
         message=np.array([MESSAGES[status] for status in statuses], dtype=object)[which],

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.status import Status
+from rmsprop_nb._core.validate import typical_sizes
 from rmsprop_nb._drivers.batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
 from rmsprop_nb._drivers.loop import StopRun, record_argument
 from rmsprop_nb._drivers.solve import algorithm_of, batch_settings, outcome, run, starting_state
+from rmsprop_nb._methods.registry import method_of
 from rmsprop_nb._objectives.compiled import CompiledObjective, compile_objective
 from rmsprop_nb._objectives.problem import Problem
 
@@ -33,6 +35,16 @@ class Job:
     starts: NDArray[Any]
     rows: tuple[NDArray[Any], ...]
     options: Options
+
+    @property
+    def x_scale(self) -> NDArray[Any]:
+        """The sizes of the variables of each problem; without columns if the method has no use for them."""
+        layout = method_of(self.options).layout(*self.options.kind[1:])
+        if "x_scale" not in layout.given:
+            return self.starts[:, :0]
+        lower, upper = self.problem.lower, self.problem.upper
+        starts = np.clip(self.starts, lower, upper) if lower.size else self.starts
+        return typical_sizes(self.options.x_scale, starts, lower, upper)
 
     def alone(self, k: int) -> Problem:
         """Return problem k as `minimize` would be given it."""
@@ -71,13 +83,15 @@ def _run_compiled(
 ) -> None:
     starts, options = job.starts, job.options
     new = starting_state(job.problem, starts[0], options)
+    objective.follow(new.arrays, new.record)
     batch = Batch(
         address=objective.address,
         rows=_row_args(objective, job.rows),
         starts=starts,
+        x_scale=job.x_scale,
         first_square_avg=starts.dtype.type(options.first_square_avg),
         new_record=new.record,
-        settings=batch_settings(options, starts[0]),
+        settings=batch_settings(options, starts[0], job.problem.sampling),
         results=results,
     )
     loop = make_batch_loop(algorithm_of(options, parallel=False))
@@ -85,7 +99,7 @@ def _run_compiled(
 
     def work() -> None:
         own = new.copy()
-        words = objective.words.copy()
+        words = objective.words_for(own.arrays, own.record)
         worker = Worker(own.arrays, record_argument(own), words, int(words.ctypes.data))
         for begin, end in ranges:
             with objective.in_turn():
@@ -190,7 +204,8 @@ def _run_one_by_one(
             if catching.error is not None and len(exceptions) < KEPT_EXCEPTIONS:
                 exceptions[k] = catching.error
             status, point = outcome(state)
-            results.nit[k], results.nfev[k] = state.progress.nit, state.progress.nfev
+            p = state.record[0]
+            results.nit[k], results.nfev[k], results.njev[k] = p["nit"], p["calls"], p["nfev"]
             results.x[k], results.fun[k], results.jac[k] = point
             results.status[k] = status
             on_done(1)
@@ -212,6 +227,10 @@ class _Catching:
         """Make the objective."""
         self._objective = make(self.problem)
         return self
+
+    def follow(self, arrays: Any, record: NDArray[Any]) -> None:
+        """Let the run with these vectors and this record control the differences."""
+        self._objective.follow(arrays, record)
 
     def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         try:

@@ -77,7 +77,9 @@ def drive(
 ) -> NDArray[np.float64]:
     """Run until a test is met; the status is left in the state. Returns the recorded rows, `TRACE_COLUMNS`."""
     p = state.record[0]  # items are faster than attributes
-    p["status"], p["nit"], p["nfev"] = _RUNNING, 0, 0
+    p["status"], p["nit"], p["nfev"], p["calls"] = _RUNNING, 0, 0, 0
+    if (follow := getattr(objective, "follow", None)) is not None:
+        follow(state.arrays, state.record)
     advance = (
         _compiled(algorithm, state, objective)
         if isinstance(objective, CompiledObjective)

@@ -69,7 +69,7 @@ def make_target(problem: Problem, rows: Rows, dtype: Any) -> Target:
         compiled = compile_objective(dataclasses.replace(problem, args=(*rows.buffers(), *problem.args)), dtype)
         if compiled is not None:
             return Target(rows, problem.args, compiled, rows.feed(compiled))
-    return Target(rows, problem.args, PythonObjective(problem))
+    return Target(rows, problem.args, PythonObjective(problem, dtype))
 
 
 def make_advance(algorithm: MinibatchAlgorithm, state: RunState, target: Any) -> Advance:

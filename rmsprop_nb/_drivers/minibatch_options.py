@@ -16,7 +16,7 @@ from rmsprop_nb._core.progress import RunOptions
 from rmsprop_nb._core.records import MINIBATCH_DTYPE, MinibatchArrays
 from rmsprop_nb._core.settings import MinibatchSettings
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._core.validate import as_count, as_number, as_rel_step, check_known, check_learning_rate
+from rmsprop_nb._core.validate import as_count, as_number, as_rel_steps, check_known, check_learning_rate
 from rmsprop_nb._drivers.minibatch_loop import MinibatchAlgorithm
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE
 from rmsprop_nb._methods import prodigy
@@ -57,7 +57,7 @@ class MinibatchOptions(RunOptions):
         as_count("patience", self.patience, 0, least=1)
         for name in ("clip_value", "clip_norm"):
             self._limit(name)
-        _ = self.rule, self.rel_step, self.first_distance, self.seconds, self.stride, self.checkpoint_seconds
+        _ = self.rule, self.first_distance, self.seconds, self.stride, self.checkpoint_seconds
 
     def _check_options(self) -> None:
         """Raise for an option that does not exist, or that has no meaning with this learning rate."""
@@ -84,10 +84,9 @@ class MinibatchOptions(RunOptions):
         fields = {field.name for field in dataclasses.fields(Rule)}
         return Rule(**{**defaults, **{name: value for name, value in self.options.items() if name in fields}})
 
-    @property
-    def rel_step(self) -> float | None:
-        """The relative step of difference gradients."""
-        return as_rel_step(self.options.get("finite_diff_rel_step"))
+    def own_steps(self, n: int) -> NDArray[np.float64]:
+        """Return the user's relative steps of difference gradients, one for each variable; none have size 0."""
+        return as_rel_steps(self.options.get("finite_diff_rel_step"), n)
 
     @property
     def first_distance(self) -> float:

@@ -91,4 +91,6 @@ class SharedTarget(NamedTuple):
 
 def make_shared_target(problem: Problem, shard: Shard, ranks: Ranks) -> SharedTarget:
     """Bind the objective to data that are spread over ranks."""
-    return SharedTarget(shard, problem.args, PythonObjective(problem), ranks, ReducedObjective(ranks))
+    return SharedTarget(
+        shard, problem.args, PythonObjective(problem, problem.lower.dtype), ranks, ReducedObjective(ranks)
+    )

@@ -219,6 +219,11 @@ class ReducedObjective:
         self._ranks = ranks
         self._gradient: NDArray[Any] | None = None  # of this rank alone: g is unchanged if the run ends here
 
+    def follow(self, arrays: Any, record: NDArray[Any]) -> None:
+        """Let the run with these vectors and this record control the differences."""
+        for piece in self.pieces:
+            piece.evaluate.follow(arrays, record)  # type: ignore[attr-defined]
+
     def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         """Fill g with the gradient at x and return f."""
         self._ranks.raise_if_interrupted()

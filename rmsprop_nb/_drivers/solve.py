@@ -13,9 +13,10 @@ from rmsprop_nb._core.callbacks import Observe
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.progress import checkpoints_and_progress
 from rmsprop_nb._core.rates import scheduled_rates
-from rmsprop_nb._core.records import Arrays
-from rmsprop_nb._core.settings import Settings
+from rmsprop_nb._core.records import Arrays, apart
+from rmsprop_nb._core.settings import EXACT, Sampling, Settings
 from rmsprop_nb._core.status import Status
+from rmsprop_nb._core.validate import typical_sizes
 from rmsprop_nb._drivers.loop import Monitor, drive
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE
 from rmsprop_nb._methods.method import Algorithm
@@ -43,11 +44,11 @@ def run(
     `bind` replaces the objective, as ranks do: it is given the function that makes the objective of this process.
     """
     state = starting_state(problem, x, options)
-    settings = settings_of(options, x)
+    settings = settings_of(options, x, problem.sampling)
     algorithm = algorithm_of(options, settings.pieces > 1)
 
     def make(problem: Problem) -> Any:
-        return compile_objective(problem, x.dtype) or PythonObjective(problem)
+        return compile_objective(problem, x.dtype) or PythonObjective(problem, x.dtype)
 
     objective = make(problem) if bind is None else bind(make)
     with checkpoints_and_progress(state, options, total=_total(options.maxiter), unit="it") as on_chunk:
@@ -63,16 +64,23 @@ def starting_state(problem: Problem, x: NDArray[Any], options: Options) -> RunSt
 
 
 def _new_state(problem: Problem, x: NDArray[Any], options: Options) -> RunState:
-    start = x.copy()
+    start = apart(x)
     if problem.lower.size:
         np.clip(start, problem.lower, problem.upper, out=start)
     kind = options.kind
-    vectors = method_of(options).layout(*kind[1:]).zeros(x.size, x.dtype)
-    vectors |= {"x": start, "x_best": start.copy(), "lower": problem.lower, "upper": problem.upper}
+    layout = method_of(options).layout(*kind[1:])
+    vectors = layout.zeros(x.size, x.dtype)
+    if "x_scale" in layout.given:
+        vectors["x_scale"] = apart(typical_sizes(options.x_scale, start, problem.lower, problem.upper))
+    vectors |= {"x": start, "x_best": apart(start), "lower": apart(problem.lower), "upper": apart(problem.upper)}
     vectors["g_eval"].fill(np.nan)  # an element that the objective never fills is seen
     vectors["square_avg"].fill(options.first_square_avg)
     state = RunState(kind, Arrays(**vectors))
-    state.record["f"], state.record["f_best"] = np.nan, np.inf
+    p = state.record[0]
+    p["f"], p["f_best"] = np.nan, np.inf
+    p["f_eps"] = np.finfo(x.dtype).eps
+    p["f_noise"] = options.noise
+    p["rel_step"] = problem.rel_step(p["f_eps"]) if problem.by_differences else 0.0
     return state
 
 
@@ -81,7 +89,7 @@ def algorithm_of(options: Options, parallel: bool) -> Algorithm:
     return method_of(options).algorithm(*options.kind[1:], parallel=parallel)
 
 
-def settings_of(options: Options, x: NDArray[Any]) -> Settings:
+def settings_of(options: Options, x: NDArray[Any], sampling: Sampling = EXACT) -> Settings:
     """Return the settings of a run for an x of this size and dtype."""
     return Settings(
         hyper=options.hyper(x.dtype),
@@ -89,12 +97,13 @@ def settings_of(options: Options, x: NDArray[Any]) -> Settings:
         rates=np.array([options.rate], dtype=x.dtype),
         curvature=method_of(options).curvature,
         pieces=usable_threads() if options.threaded and x.size >= PARALLEL_MIN_SIZE else 1,
+        sampling=sampling,
     )
 
 
-def batch_settings(options: Options, x: NDArray[Any]) -> Settings:
+def batch_settings(options: Options, x: NDArray[Any], sampling: Sampling) -> Settings:
     """Return the settings of runs that do not return to Python: a schedule is evaluated in advance."""
-    settings = settings_of(options, x)
+    settings = settings_of(options, x, sampling)
     schedule = options.schedule
     if schedule is None:
         return settings

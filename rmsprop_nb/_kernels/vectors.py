@@ -60,18 +60,23 @@ def max_abs_difference(a, b):
 
 
 @inline_jit
-def projected_max_abs(x, g, lower, upper):
+def projected_max_abs(x, g, x_scale, lower, upper):
     """Return the max-norm of the projected gradient ``x - clip(x - g, lower, upper)``; NaN if g has a NaN.
 
-    It is not computed as that difference, which loses a gradient that is small compared with x.
+    It is not computed as that difference, which loses a gradient that is small compared with x. Beside a bound it is
+    not less than the gradient times the part of the variable's size that is left: in small units a bound that is near
+    in numbers may be far away.
     """
     largest = 0.0
     for i in range(x.size):
         if math.isnan(g[i]):
             return math.nan
-        xi = np.float64(x[i])
-        step = min(max(-np.float64(g[i]), np.float64(lower[i]) - xi), np.float64(upper[i]) - xi)
-        largest = max(largest, abs(step))
+        xi, slope = np.float64(x[i]), abs(np.float64(g[i]))
+        room = xi - np.float64(lower[i]) if g[i] > 0 else np.float64(upper[i]) - xi
+        if room < slope:
+            size = max(abs(xi), np.float64(x_scale[i])) if x_scale.size else abs(xi)
+            slope = max(room, slope * room / size) if room < size else slope
+        largest = max(largest, slope)
     return largest
 
 
@@ -79,7 +84,7 @@ def projected_max_abs(x, g, lower, upper):
 def gradient_norm(arrays, g, largest, team):
     """Return the max-norm of the gradient at x, projected if there are bounds; `largest` is that without bounds."""
     if arrays.lower.size:
-        return team_largest(team, projected_max_abs(arrays.x, g, arrays.lower, arrays.upper))
+        return team_largest(team, projected_max_abs(arrays.x, g, arrays.x_scale, arrays.lower, arrays.upper))
     return largest
 
 

@@ -1,6 +1,6 @@
 """RMSprop with momentum, where learning rate and momentum are automatic: method "rmsprop".
 
-    S <- beta*S + (1 - beta)*g*g                  M = sqrt(S) + eps*max(sqrt(S))
+    S <- beta*S + (1 - beta)*g*g                  M = (sqrt(S) + eps*max(sqrt(S)*x_scale)/x_scale)/x_scale
     v <- mu*v - g/M                               x <- x + a*v
 
 These are the recurrences of textbook RMSprop with momentum. The learning rate a comes from a Wolfe line search; the
@@ -50,10 +50,10 @@ def _choose_direction(arrays, p, settings, accepted, moved):
         if accepted:
             copy(arrays.g_eval, arrays.g)
     p.fresh = 0 if moved else 1
-    slope, gg, vv, v_m_v = team_sums(settings.team, _set_direction(arrays, mu))
-    if not slope < -LEAST_DESCENT * math.sqrt(gg * vv):
+    slope, gp, v_m_v = team_sums(settings.team, _set_direction(arrays, mu))
+    if not slope < -LEAST_DESCENT * math.sqrt(gp * v_m_v):
         p.fresh = 1
-        slope, gg, vv, v_m_v = team_sums(settings.team, _set_direction(arrays, 0.0))
+        slope, gp, v_m_v = team_sums(settings.team, _set_direction(arrays, 0.0))
     if moved:
         p.a = _first_trial(p.a, slope_before, slope, sy, s_m_s, v_m_v)
     else:
@@ -102,7 +102,7 @@ def _set_direction(arrays, mu):
     x, g, v, metric = arrays.x, arrays.g, arrays.direction, arrays.metric
     lower, upper = arrays.lower, arrays.upper
     mu = v.dtype.type(mu)
-    gv = gg = vv = v_m_v = 0.0
+    gv = gp = v_m_v = 0.0
     for i in range(v.size):
         p = g[i] / metric[i]
         w = mu * v[i] - p
@@ -115,10 +115,9 @@ def _set_direction(arrays, mu):
         gi, wi = np.float64(g[i]), np.float64(w)
         moves = 1.0 if wi != 0.0 else 0.0
         gv += gi * wi
-        gg += moves * gi * gi
-        vv += wi * wi
+        gp += moves * gi * np.float64(p)
         v_m_v += wi * wi * np.float64(metric[i])
-    return gv, gg, vv, v_m_v
+    return gv, gp, v_m_v
 
 
 @reduction_jit

@@ -20,31 +20,55 @@ from rmsprop_nb._core.records import Phase
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
 from rmsprop_nb._kernels.thread_team import team_largest, team_sum
-from rmsprop_nb._kernels.vectors import copy, gradient_norm, max_abs, max_abs_difference
-from rmsprop_nb._methods.line_search import ACCEPT, FAILED, TAKE_BEST, UNBOUNDED, begin_search, end_trial
+from rmsprop_nb._kernels.vectors import copy, gradient_norm, max_abs_difference
+from rmsprop_nb._methods.failure import end_failure, end_sample, measure, use_central
+from rmsprop_nb._methods.line_search import (
+    ACCEPT,
+    FAILED,
+    TAKE_BEST,
+    TRY_AGAIN,
+    UNBOUNDED,
+    begin_search,
+    end_trial,
+    give_up,
+)
 from rmsprop_nb._methods.method import Algorithm, Layout, Method, is_count, layout, ranges_of
+from rmsprop_nb._methods.noise import place_sample
 from rmsprop_nb._methods.points import keep_best
-from rmsprop_nb._methods.stopping import stop_after_iteration, usable
+from rmsprop_nb._methods.stopping import (
+    count_evaluation,
+    difference_error,
+    f_error,
+    largest_move,
+    stop_after_iteration,
+    total_gain,
+    usable,
+)
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
 
 _START, _SEARCH, _TAKE_BEST = int(Phase.START), int(Phase.SEARCH), int(Phase.TAKE_BEST)
+_REFRESH, _MEASURE = int(Phase.REFRESH), int(Phase.MEASURE)
 _RUNNING, _NONFINITE, _UNBOUNDED = int(Status.RUNNING), int(Status.NONFINITE), int(Status.UNBOUNDED)
 _PRECISION_LOSS, _MAXITER, _MAXFEV = int(Status.PRECISION_LOSS), int(Status.MAXITER), int(Status.MAXFEV)
+_ROUNDING = int(Status.ROUNDING)
 
-FIRST_STEP = 0.01  # of the size of x
-MAX_RESTARTS = 4
-MAX_STAGNATION = 300
-STAGNATION_ULPS = 4.0
+FIRST_STEP = 0.01  # of the size of a variable
+LEAST_STAGNATION = 100  # evaluations
+VISIBLE_GAIN = 1e-9  # of what has been gained
 STAGNATION_SHRINKAGE = 0.9
-RUNAWAY = 1e15  # f below -RUNAWAY*max(1, |f(x0)|) at a huge step: unbounded
+RUNAWAY = 1e15  # f that has fallen by RUNAWAY times its size at x0, at a huge step: unbounded
+NEAR_ERROR = 10.0  # times the error of forward differences, below which central ones take over
+LARGEST_LOSS = 1e-3  # of what has been gained, that the resolution of x may keep from being gained
 
 
 @kernel_jit("descent ask")
 def ask(arrays, record, settings):  # noqa: ARG001
     """Set ``x_eval`` to the next trial point."""
     p = record[0]
-    if p.phase == _START:
+    if p.phase == _START or p.phase == _REFRESH:
         copy(arrays.x, arrays.x_eval)
+    elif p.phase == _MEASURE:
+        place_sample(arrays, p)
     else:
         _move(arrays, p.a, arrays.x_eval)
     p.pending = 1
@@ -59,13 +83,13 @@ def search_method(
         return Algorithm((name,), ask, tell)
 
     def layout_of(memory: int = 0) -> Layout:
-        return layout("direction", "metric", memory=memory)
+        return layout("direction", "metric", given=("x_scale",), memory=memory)
 
     return Method(
         name=name,
         parameters=(is_count,) if keeps_pairs else (),
         layout=layout_of,
-        ranges=lambda memory=0: ranges_of(layout_of(memory), Phase.SEARCH, Phase.TAKE_BEST),
+        ranges=lambda memory=0: ranges_of(layout_of(memory), *list(Phase)[2:]),
         method=name,
         options=options,
         algorithm=algorithm,
@@ -85,23 +109,20 @@ def make_tell(name: str, choose_direction: Any) -> Any:
     def tell(arrays, record, f, settings):
         p = record[0]
         p.pending = 0
-        p.nfev += 1
-        largest, slope = _gradient_and_slope(arrays, p.a)
-        largest, slope = team_largest(settings.team, largest), team_sum(settings.team, slope)
-        finite = usable(f, largest, settings.tests.largest_gradient)
-        if finite and f < p.f_best:
-            _move(arrays, p.a, arrays.x_best)
-            keep_best(p, f, arrays.g_eval, arrays)
-        if p.phase == _START:
-            p.f = f
-            p.status = _RUNNING if finite else _NONFINITE
-            p.f_floor = -RUNAWAY * max(1.0, abs(f))
-            outcome = ACCEPT
+        count_evaluation(p, arrays.x, settings)
+        if p.phase == _MEASURE:
+            largest, outcome = p.gnorm, end_sample(p, f, settings)
         else:
-            outcome = _end_trial(arrays, p, f, slope if finite else math.nan, finite, settings)
+            largest, slope = _gradient_and_slope(arrays, p.a)
+            largest, slope = team_largest(settings.team, largest), team_sum(settings.team, slope)
+            finite = usable(f, largest, settings.tests.largest_gradient)
+            _keep_if_best(arrays, p, f, finite)
+            outcome = _end_evaluation(arrays, p, f, slope if finite else math.nan, finite, settings)
+        if outcome == FAILED:
+            outcome = end_failure(p, settings)
         if p.status == _RUNNING and outcome in (ACCEPT, FAILED):
             accepted = outcome == ACCEPT
-            moved = accepted and p.phase != _START
+            moved = accepted and (p.phase == _SEARCH or p.phase == _TAKE_BEST)
             if moved:
                 _count_step(arrays, p, f, settings)
             slope = choose_direction(arrays, p, settings, accepted, moved)
@@ -114,20 +135,71 @@ def make_tell(name: str, choose_direction: Any) -> Any:
 
 
 @inline_jit
-def _end_trial(arrays, p, f, slope, finite, settings):
+def _keep_if_best(arrays, p, f, finite):
+    if p.phase == _REFRESH:
+        if finite and f <= p.f_best:  # the same point, with a better gradient
+            copy(arrays.x, arrays.x_best)
+            keep_best(p, f, arrays.g_eval, arrays)
+    elif finite and f < p.f_best:
+        _move(arrays, p.a, arrays.x_best)
+        keep_best(p, f, arrays.g_eval, arrays)
+
+
+@inline_jit
+def _end_evaluation(arrays, p, f, slope, finite, settings):
     """Let the search judge the trial; set the status if that ends the run."""
+    if p.phase == _START:
+        p.f = f
+        p.f_start = f
+        p.status = _RUNNING if finite else _NONFINITE
+        return ACCEPT
+    if p.phase == _REFRESH:
+        return ACCEPT if finite else FAILED
     if p.phase == _TAKE_BEST:
         return ACCEPT
-    outcome = end_trial(p, f, slope, finite, _f_noise(arrays.x) * abs(p.f), settings.curvature)
+    outcome = end_trial(p, f, slope, finite, _search_noise(p, arrays.x), settings.curvature)
+    if outcome == TRY_AGAIN and p.trials > 2 and _is_exhausted(arrays, p, settings):
+        outcome = give_up(p)
+        if outcome == FAILED and _is_between_neighbours(p, settings):
+            p.status = _ROUNDING
     if outcome == TAKE_BEST:
         p.phase = _TAKE_BEST  # its gradient is no longer known: evaluate once more
     elif outcome == UNBOUNDED:
         p.status = _UNBOUNDED
-    elif outcome == FAILED:
-        p.restarts += p.fresh
-        if p.restarts > MAX_RESTARTS:
-            p.status = _PRECISION_LOSS
     return outcome
+
+
+@inline_jit
+def _is_exhausted(arrays, p, settings):
+    """Return whether the next trial is, in the dtype of x, an end of the bracket."""
+    real = arrays.x.dtype.type
+    a, lo, hi = real(p.a), real(p.lo), real(p.hi)
+    from_lo = from_hi = 0.0
+    for i in range(arrays.x.size):
+        trial = moved_to(arrays, i, a)
+        if trial != moved_to(arrays, i, lo):
+            from_lo = 1.0
+        if trial != moved_to(arrays, i, hi):
+            from_hi = 1.0
+    if p.bracketed == 0:
+        from_hi = 1.0
+    return team_largest(settings.team, from_lo) == 0.0 or team_largest(settings.team, from_hi) == 0.0
+
+
+@inline_jit
+def _is_between_neighbours(p, settings):
+    """Return whether the slope changes its sign between x and the next point, along the steepest descent.
+
+    Then no point of this dtype is better; differences and a gradient with noise are no evidence for that.
+    """
+    return (
+        settings.tests.gain_tol >= 0.0
+        and not settings.sampling.differences
+        and p.fresh == 1
+        and p.bracketed == 1
+        and p.slope_hi > 0.0
+        and p.gain <= LARGEST_LOSS * (p.f_start - p.f)
+    )
 
 
 @inline_jit
@@ -138,6 +210,8 @@ def _count_step(arrays, p, f, settings):
     p.step += 1
     p.restarts = 0
     p.rate = p.a
+    if settings.sampling.adaptive:
+        p.bend = p.gain / (p.a * team_largest(settings.team, largest_move(arrays)))
     p.f_prev = p.f
     p.f = f
     if settings.tests.xtol >= 0.0:
@@ -149,32 +223,47 @@ def _count_step(arrays, p, f, settings):
 def _begin_iteration(arrays, p, slope, settings):
     """Test the current point, and begin to search from there unless the direction has underflowed."""
     p.phase = _SEARCH
-    stagnates = _stagnates(p, arrays.x)
     begin_search(p, slope)
-    stop_after_iteration(p, arrays.x, settings)
+    p.gain = team_sum(settings.team, total_gain(arrays))
+    if p.step == 0:
+        p.f_floor = -RUNAWAY * max(abs(p.f), p.gain)
+    if (
+        settings.sampling.adaptive
+        and p.rel_step > 0.0
+        and p.gain <= NEAR_ERROR * difference_error(p, arrays.x, settings)
+    ):
+        if p.gain == 0.0 and p.measured == 0:
+            measure(p, settings)
+        else:
+            use_central(p)
+        return
+    stagnates = _stagnates(p)
+    stop_after_iteration(p, arrays, settings)
     if p.status in (_RUNNING, _MAXITER, _MAXFEV) and (stagnates or not slope < 0.0):  # tells more than a limit
-        p.status = _PRECISION_LOSS
+        end_failure(p, settings)
+        if p.phase == _SEARCH:
+            p.status = _PRECISION_LOSS
 
 
 @inline_jit
-def _stagnates(p, x):
-    """Return whether for many evaluations f has not fallen by more than rounding, nor the gradient shrunk."""
-    visible = STAGNATION_ULPS * (2.2e-16 if x.itemsize == 8 else 1.2e-7) * abs(p.f_mark)
-    if p.step == 0 or p.f < p.f_mark - visible or p.gnorm < STAGNATION_SHRINKAGE * p.gnorm_mark:
+def _stagnates(p):
+    """Return whether for as many evaluations as it took to get here nothing worth while has been gained."""
+    visible = VISIBLE_GAIN * (p.f_start - p.f) + f_error(p)
+    if p.step == 0 or p.f < p.f_mark - visible or p.gain < STAGNATION_SHRINKAGE * p.gain_mark:
         p.f_mark = p.f if p.step == 0 else min(p.f, p.f_mark)
-        p.gnorm_mark = p.gnorm if p.step == 0 else min(p.gnorm, p.gnorm_mark)
-        p.stagnation = 0
-    else:
-        p.stagnation += p.trials
-    return p.stagnation >= MAX_STAGNATION
+        p.gain_mark = p.gain if p.step == 0 else min(p.gain, p.gain_mark)
+        p.mark = p.evaluations
+    return p.evaluations - p.mark >= max(LEAST_STAGNATION, p.mark)
 
 
 @inline_jit
 def first_step(arrays, p, accepted, team):
-    """Return the first step along a direction of unknown scale; it shrinks after each failure."""
+    """Return the first step along a direction of unknown scale, by the sizes of the variables.
+
+    It shrinks after each failure.
+    """
     size = FIRST_STEP if accepted else 10.0 ** (-4 * (p.restarts + 1))
-    largest_x, largest_v = team_largest(team, max_abs(arrays.x)), team_largest(team, max_abs(arrays.direction))
-    return size * max(1.0, largest_x) / max(largest_v, tiny(arrays.x))
+    return size / max(team_largest(team, largest_move(arrays)), tiny(arrays.x))
 
 
 # -- vector operations ------------------------------------------------------------------------------------------------
@@ -189,9 +278,9 @@ def _move(arrays, a, target):
 
 
 @inline_jit
-def _f_noise(x):
-    """Return the relative rounding error that f is assumed to have."""
-    return 1e-10 if x.itemsize == 8 else 1e-6
+def _search_noise(p, x):
+    """Return the size of the changes of f that the search takes for noise."""
+    return (1e-10 if x.itemsize == 8 and p.f_eps < 1e-12 else 1e-6) * abs(p.f) + p.f_noise
 
 
 @inline_jit
@@ -202,33 +291,33 @@ def tiny(x):
 
 @inline_jit
 def average_squares(arrays, g, settings, forget):
-    """S <- beta*S + (1 - beta)*g*g, from S = 0 if `forget`; return eps*max(sqrt(S)), which M has beside sqrt(S).
+    """S <- beta*S + (1 - beta)*g*g, from S = 0 if `forget`; return eps*max(sqrt(S)*x_scale), a part of M.
 
     eps is relative here, so that scaling f changes nothing.
     """
-    square_avg, hyper = arrays.square_avg, settings.hyper
+    square_avg, x_scale, hyper = arrays.square_avg, arrays.x_scale, settings.hyper
     beta = square_avg.dtype.type(0) if forget else hyper.beta
     largest = magnitude_bits(square_avg.dtype.type(0))
     for i in range(g.size):
         s = beta * square_avg[i] + hyper.one_minus_beta * g[i] * g[i]
         square_avg[i] = s
-        bits = magnitude_bits(s)
+        bits = magnitude_bits(square_avg.dtype.type(math.sqrt(s)) * x_scale[i])
         largest = max(largest, bits)
-    largest_s = team_largest(settings.team, from_bits(largest))
-    return square_avg.dtype.type(hyper.eps * math.sqrt(largest_s) + tiny(square_avg))
+    return square_avg.dtype.type(hyper.eps * team_largest(settings.team, from_bits(largest)) + tiny(square_avg))
 
 
 @inline_jit
 def metric_at(arrays, i, floor):
-    """Set element i of M to sqrt(S) + floor, and return it."""
-    m = arrays.metric.dtype.type(math.sqrt(arrays.square_avg[i])) + floor
+    """Set element i of M to (sqrt(S) + floor/x_scale)/x_scale, RMSprop's metric for x/x_scale, and return it."""
+    root, size = arrays.metric.dtype.type(math.sqrt(arrays.square_avg[i])), arrays.x_scale[i]
+    m = (root + floor / size) / size + arrays.metric.dtype.type(tiny(arrays.metric))
     arrays.metric[i] = m
     return m
 
 
 @inline_jit
 def set_metric(arrays, floor):
-    """M <- sqrt(S) + floor; a loop over all elements can call `metric_at` instead."""
+    """Set all of M; a loop over all elements can call `metric_at` instead."""
     for i in range(arrays.metric.size):
         metric_at(arrays, i, floor)
 

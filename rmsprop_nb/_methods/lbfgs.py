@@ -1,6 +1,6 @@
 """L-BFGS whose initial inverse Hessian is RMSprop's diagonal: method "rmsprop-lbfgs".
 
-    S <- beta*S + (1 - beta)*g*g          M = sqrt(S) + eps*max(sqrt(S))          v = -H g
+    S <- beta*S + (1 - beta)*g*g          M = (sqrt(S) + eps*max(sqrt(S)*x_scale)/x_scale)/x_scale          v = -H g
 
 H is the limited-memory BFGS matrix built from the last pairs of steps s and gradient changes y upon gamma/M, with gamma
 such that H agrees with the newest pair along y: J. Nocedal, S. Wright, "Numerical Optimization", 2nd ed., algorithm
@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from rmsprop_nb._core.options import Options, check_average
+from rmsprop_nb._core.records import Phase
 from rmsprop_nb._core.settings import Hyper
 from rmsprop_nb._core.validate import as_count
-from rmsprop_nb._kernels.thread_team import team_sum, team_sums
+from rmsprop_nb._kernels.thread_team import team_sum
 from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._methods.descent import (
     average_squares,
@@ -34,7 +35,8 @@ from rmsprop_nb._methods.descent import (
 )
 from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
 
-LEAST_CURVATURE = 1e-22  # s.y relative to y.y below which a pair is ignored
+LEAST_CURVATURE = 2.2e-16  # s.y relative to -s.g below which a pair is ignored
+_REFRESH = int(Phase.REFRESH)
 
 
 @inline_jit
@@ -45,7 +47,8 @@ def _choose_direction(arrays, p, settings, accepted, moved):
         _go(arrays, p, floor, team)
     else:
         set_metric(arrays, floor)
-        p.pairs = 0
+        if p.phase != _REFRESH:
+            p.pairs = 0
         if accepted:
             copy(arrays.g_eval, arrays.g)
     p.fresh = 1 if p.pairs == 0 else 0
@@ -99,8 +102,8 @@ def _go(arrays, p, floor, team):
     """Go to the accepted point; replace the oldest pair, unless f is not convex along the step."""
     memory = arrays.steps.shape[0]
     slot = _newer(p.newest, memory)
-    sy, yy = team_sums(team, _store_pair(arrays, arrays.steps[slot], arrays.gradient_changes[slot], p.a, floor))
-    if sy > LEAST_CURVATURE * yy:
+    sy = team_sum(team, _store_pair(arrays, arrays.steps[slot], arrays.gradient_changes[slot], p.a, floor))
+    if sy > -LEAST_CURVATURE * p.a * p.slope0:
         p.newest = slot
         p.pairs = min(p.pairs + 1, memory)
         arrays.pair_sums[slot, 0] = sy
@@ -121,10 +124,10 @@ def _older(slot, memory):
 
 @reduction_jit
 def _store_pair(arrays, s, y, a, floor):
-    """Go to the accepted point and set M; store the step and the change of the gradient, and return s.y and y.y."""
+    """Go to the accepted point and set M; store the step and the change of the gradient, and return s.y."""
     x, g, g_new = arrays.x, arrays.g, arrays.g_eval
     step = x.dtype.type(a)
-    sy = yy = 0.0
+    sy = 0.0
     for i in range(x.size):
         metric_at(arrays, i, floor)
         x_new = moved_to(arrays, i, step)
@@ -133,8 +136,7 @@ def _store_pair(arrays, s, y, a, floor):
         x[i] = x_new
         g[i] = g_new[i]
         sy += np.float64(s[i]) * np.float64(y[i])
-        yy += np.float64(y[i]) * np.float64(y[i])
-    return sy, yy
+    return sy
 
 
 # -- v <- -H g on the free variables, in as few passes over memory as the inner products allow -------------------------

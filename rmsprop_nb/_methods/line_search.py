@@ -54,7 +54,7 @@ def end_trial(p, f, slope, finite, f_noise, curvature):
             return UNBOUNDED
         _set_hi(p, math.inf, math.nan)
         p.a = p.lo + 0.1 * (p.a - p.lo)
-        return TRY_AGAIN if p.trials < MAX_TRIALS else _give_up(p)
+        return TRY_AGAIN if p.trials < MAX_TRIALS else give_up(p)
     if f <= p.f + f_noise and (p.has_best == 0 or f < p.f_trial_best):
         p.has_best = 1
         p.a_best = p.a
@@ -89,7 +89,8 @@ def _set_hi(p, f, slope):
 
 
 @inline_jit
-def _give_up(p):
+def give_up(p):
+    """Return TAKE_BEST, with the step to the best trial in ``p.a``, or FAILED if no trial was better than x."""
     if p.has_best and p.f_trial_best < p.f:
         p.a = p.a_best
         return TAKE_BEST
@@ -105,7 +106,7 @@ def _extrapolate(p, f, slope, f_noise):
     if p.a > LARGEST_STEP:  # f may be flat: only a very low f proves it unbounded
         p.a = p.a_best
         return UNBOUNDED if p.f_trial_best < p.f_floor else TAKE_BEST
-    return TRY_AGAIN if p.trials < MAX_TRIALS else _give_up(p)
+    return TRY_AGAIN if p.trials < MAX_TRIALS else give_up(p)
 
 
 @inline_jit
@@ -113,7 +114,7 @@ def _interpolate(p, f_noise):
     """Choose a step inside the bracket: the minimum of the curve through its ends, or the middle."""
     width = p.hi - p.lo
     if width <= NARROWEST_BRACKET * p.hi or p.trials >= MAX_TRIALS:
-        return _give_up(p)
+        return give_up(p)
     a = math.nan
     if math.isfinite(p.f_hi):
         a = _minimizer(p.lo, p.f_lo, p.slope_lo, p.hi, p.f_hi, p.slope_hi, f_noise)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Options
-from rmsprop_nb._core.records import PROGRESS_DTYPE, Arrays, MinibatchArrays, Phase
+from rmsprop_nb._core.records import PROGRESS_DTYPE, Arrays, MinibatchArrays, Phase, zeros_apart
 from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._core.status import Status
 
@@ -39,6 +39,7 @@ class Layout(NamedTuple):
 
     form: type[Arrays | MinibatchArrays]
     vectors: tuple[str, ...]  # those with an element for each variable
+    given: tuple[str, ...] = ()  # those that the problem gives and nothing changes
     optional: tuple[str, ...] = ("lower", "upper")  # those of the same length, or of size 0
     memory: int = 0  # how many pairs of steps and gradient changes are kept
 
@@ -52,12 +53,12 @@ class Layout(NamedTuple):
             elif name in self.optional:
                 allowed[name] = (n,), (0,)
             elif not name.endswith("_fun"):
-                allowed[name] = ((n if name in self.vectors else 0,),)
+                allowed[name] = ((n if name in (*self.vectors, *self.given) else 0,),)
         return allowed
 
     def zeros(self, n: int, dtype: Any) -> dict[str, NDArray[Any]]:
         """Make the vectors, filled with zeros; optional ones have size 0."""
-        return {name: np.zeros(shape, made_of) for name, shape, made_of in _made_of(self, n, dtype)}
+        return {name: zeros_apart(shape, made_of) for name, shape, made_of in _made_of(self, n, dtype)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -75,9 +76,9 @@ COMMON = ("x", "g", "x_eval", "g_eval", "x_best", "g_best", "square_avg")
 """The vectors of every run but those over mini-batches."""
 
 
-def layout(*vectors: str, memory: int = 0) -> Layout:
+def layout(*vectors: str, given: tuple[str, ...] = (), memory: int = 0) -> Layout:
     """Make the layout of a run that has these vectors beside the common ones."""
-    return Layout(Arrays, (*COMMON, *vectors), memory=memory)
+    return Layout(Arrays, (*COMMON, *vectors), given, memory=memory)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Method(Kind):
 def ranges_of(layout: Layout, *phases: Phase) -> dict[str, range | set[int]]:
     """Return what the integers of a record may be, for a method that goes through these phases after the start."""
     ranges: dict[str, range | set[int]] = {"phase": {int(phase) for phase in (Phase.START, *phases)}}
-    ranges |= dict.fromkeys(("pending", "bracketed", "has_best", "fresh"), range(2))
+    ranges |= dict.fromkeys(("pending", "bracketed", "has_best", "fresh", "measured"), range(2))
     return ranges | {
         "status": {int(status) for status in Status},
         "pairs": range(layout.memory + 1),

@@ -144,7 +144,7 @@ def _layout(rule: Any, *_: int) -> Layout:
         vectors += ["grad_avg"]
     if not auto and rule.momentum:
         vectors += ["momentum_buffer"]
-    return Layout(MinibatchArrays, tuple(vectors), ("lower", "upper", "g", "x_avg", "x_best", "scale"))
+    return Layout(MinibatchArrays, tuple(vectors), optional=("lower", "upper", "g", "x_avg", "x_best", "scale"))
 
 
 KIND = Kind(

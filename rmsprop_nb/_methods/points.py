@@ -12,7 +12,7 @@ from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.vectors import copy, set_zero
 from rmsprop_nb._numba.decorators import inline_jit, plain
 
-_GTOL, _SEARCH, _TAKE_BEST = int(Status.GTOL), int(Phase.SEARCH), int(Phase.TAKE_BEST)
+_GTOL, _ROUNDING, _ITERATE = int(Status.GTOL), int(Status.ROUNDING), int(Phase.ITERATE)
 
 
 @inline_jit
@@ -44,8 +44,8 @@ def keep_best(p, f, g, arrays):
 
 @inline_jit
 def returns_best(status, f_best):
-    """Return whether the best point is the result, not the last: that one met the test on the gradient, or is alone."""
-    return status != _GTOL and math.isfinite(f_best)
+    """Return whether the best point is the result, not the last: that one met a test on the gradient, or is alone."""
+    return status != _GTOL and status != _ROUNDING and math.isfinite(f_best)
 
 
 @inline_jit
@@ -67,5 +67,5 @@ def point_found(p: Any, arrays: Arrays) -> tuple[NDArray[Any], float, NDArray[An
     if plain(returns_best)(p["status"], f_best):
         return arrays.x_best, f_best, arrays.g_best
     # A search that was resumed may have ended at x after trials elsewhere, whose gradient is in g_eval.
-    searched = p["phase"] in (_SEARCH, _TAKE_BEST) and math.isfinite(f_best)
+    searched = p["phase"] > _ITERATE and math.isfinite(f_best)
     return arrays.x, float(p["f"]), arrays.g if searched else arrays.g_eval

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.records import PROGRESS_DTYPE
+from rmsprop_nb._core.records import PROGRESS_DTYPE, apart
 from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._methods.method import LARGEST_COUNT, dtype_of
 from rmsprop_nb._methods.registry import kind_of
@@ -53,7 +53,7 @@ class RunState:
 
     def copy(self) -> RunState:
         """Return an independent copy."""
-        return RunState(self.kind, type(self.arrays)(*(a.copy() for a in self.arrays)), self.record.copy())
+        return RunState(self.kind, type(self.arrays)(*map(apart, self.arrays)), self.record.copy())
 
     def checked_copy(self) -> RunState:
         """Return an independent copy that compiled code may rely on; a ValueError if no run could have left it."""
@@ -66,7 +66,7 @@ class RunState:
         if self.record.dtype != dtype or self.record.shape != (1,):
             msg = "state.record is not as the run left it; resume with an unchanged state."
             raise ValueError(msg)
-        copied = RunState(self.kind, form(*(np.array(a, order="C") for a in vectors)), np.array(self.record))
+        copied = RunState(self.kind, form(*map(apart, vectors)), np.array(self.record))
         _check_vectors(self.kind, copied.arrays)
         _check_counters(copied)
         return copied

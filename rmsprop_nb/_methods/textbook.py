@@ -18,7 +18,7 @@ from rmsprop_nb._kernels.update import bias, make_parallel_update, make_update
 from rmsprop_nb._kernels.vectors import clip, copy, gradient_norm, max_abs, max_abs_difference
 from rmsprop_nb._methods.method import Algorithm, Layout, Method, is_variant, layout, ranges_of
 from rmsprop_nb._methods.points import keep_best
-from rmsprop_nb._methods.stopping import stop_after_iteration, usable
+from rmsprop_nb._methods.stopping import count_evaluation, stop_after_iteration, usable
 from rmsprop_nb._numba.decorators import kernel_jit
 
 _START, _ITERATE = int(Phase.START), int(Phase.ITERATE)
@@ -59,7 +59,7 @@ def tell(arrays, record, f, settings):
     """Take in f and the gradient at x, and run the stopping tests."""
     p = record[0]
     p.pending = 0
-    p.nfev += 1
+    count_evaluation(p, arrays.x, settings)
     largest = team_largest(settings.team, max_abs(arrays.g_eval))
     p.gnorm = gradient_norm(arrays, arrays.g_eval, largest, settings.team)
     if p.phase == _START:
@@ -77,7 +77,7 @@ def tell(arrays, record, f, settings):
     if f < p.f_best:
         copy(arrays.x, arrays.x_best)
         keep_best(p, f, arrays.g_eval, arrays)
-    stop_after_iteration(p, arrays.x, settings)
+    stop_after_iteration(p, arrays, settings)
 
 
 def _algorithm(variant: Variant, *, parallel: bool) -> Algorithm:

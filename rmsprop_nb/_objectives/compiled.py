@@ -30,11 +30,12 @@ from rmsprop_nb._numba.calls import (
 from rmsprop_nb._numba.decorators import adapter_jit, inline_jit, kernel_jit, user_jit
 from rmsprop_nb._numba.packing import Unpackable, load_args, pack, word_offsets
 from rmsprop_nb._numba.thread_safety import objective_in_turn
-from rmsprop_nb._objectives.finite_differences import DIFFERENCES, complex_step
-from rmsprop_nb._objectives.problem import Problem
+from rmsprop_nb._objectives.finite_differences import complex_step, differences
+from rmsprop_nb._objectives.problem import Problem, learn_precision
 
 logger = logging.getLogger("rmsprop_nb")
 
+_OFFSETS = (0, 8, 12, 16)  # in the packed arguments for differences: of the step, the sizes and the bounds
 _SINGLE, _DOUBLE = (types.Array(real, 1, "C") for real in (float32, float64))
 
 
@@ -44,6 +45,7 @@ class _Adapter(NamedTuple):
     dispatcher: Any  # keeps the code at `address` in memory
     address: int
     launches_threads: bool
+    eps: float  # of the type of f
 
 
 class CompiledObjective:
@@ -61,7 +63,10 @@ class CompiledObjective:
         Offset in `words` of each of the user's args, and of their end.
     """
 
-    def __init__(self, adapter: _Adapter, words: NDArray[np.int64], references: list[Any], offsets: list[int]) -> None:
+    def __init__(
+        self, problem: Problem, adapter: _Adapter, words: NDArray[np.int64], references: list[Any], offsets: list[int]
+    ) -> None:
+        self._problem = problem
         self.address = adapter.address
         self.launches_threads = adapter.launches_threads
         self.data = int(words.ctypes.data)
@@ -69,6 +74,23 @@ class CompiledObjective:
         self.offsets = offsets
         self._adapter = adapter
         self._references = references
+        self._followed: Any = None
+
+    def follow(self, arrays: Any, record: NDArray[Any]) -> None:
+        """Let the run with these vectors and this record control the differences."""
+        learn_precision(self._problem, self._adapter.eps, record["rel_step"], record)
+        self.words[:] = self.words_for(arrays, record)
+        self._followed = arrays, record  # keeps alive what the words point to
+
+    def words_for(self, arrays: Any, record: NDArray[Any]) -> NDArray[np.int64]:
+        """Return a copy of the packed arguments for a run with these vectors, which the caller must keep."""
+        words = self.words.copy()
+        if self._problem.by_differences:
+            for offset, array in zip(
+                _OFFSETS, (record["rel_step"], arrays.x_scale, arrays.lower, arrays.upper), strict=True
+            ):
+                words[offset + 1 : offset + 3] = array.ctypes.data, array.size
+        return words
 
     def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         """Fill g with the gradient at x and return f."""
@@ -91,24 +113,26 @@ def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
     if not all(map(is_jitted, functions)):
         return None
     try:
-        words, references, args_type = pack(_adapter_args(problem))
+        words, references, args_type = pack(_adapter_args(problem, dtype))
         array_type = _SINGLE if dtype == np.float32 else _DOUBLE
-        adapter = _compile_adapter(problem.fun, problem.jac, args_type, array_type)
+        form = "differences" if problem.by_differences else problem.jac
+        adapter = _compile_adapter(problem.fun, form, args_type, array_type)
     except (Unpackable, NumbaError, NotImplementedError) as error:
         logger.debug("the loop runs interpreted, because the objective cannot be compiled into it: %s", error)
         return None
-    return CompiledObjective(adapter, words, references, _offsets(problem, args_type))
+    return CompiledObjective(problem, adapter, words, references, _offsets(problem, args_type))
 
 
-def _adapter_args(problem: Problem) -> tuple[Any, ...]:
-    if problem.jac in DIFFERENCES:
-        return (problem.step, (problem.lower, problem.upper), problem.args)
+def _adapter_args(problem: Problem, dtype: Any) -> tuple[Any, ...]:
+    if problem.by_differences:
+        control = np.array([problem.rel_step(float(np.finfo(dtype).eps))])
+        return ((control, problem.own_steps, np.empty(0, dtype)), (problem.lower, problem.upper), problem.args)
     return problem.args
 
 
 def _offsets(problem: Problem, args_type: Any) -> list[int]:
     """Return the offsets of the user's args among those of the adapter."""
-    if problem.jac in DIFFERENCES:
+    if problem.by_differences:
         return word_offsets(args_type.types[2], start=word_offsets(args_type)[2])
     return word_offsets(args_type)
 
@@ -122,7 +146,21 @@ def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> _Ad
             msg = "fun drops the imaginary part"
             raise Unpackable(msg)  # the interpreted evaluation reports it to the user
     adapter = adapter_jit(OBJECTIVE_SIGNATURE)(_make_adapter(fun, jac, args_type, array_type))
-    return _Adapter(adapter, entry_address(adapter), launches_threads(adapter))
+    return _Adapter(
+        adapter, entry_address(adapter), launches_threads(adapter), _eps_of(fun, jac, args_type, array_type)
+    )
+
+
+def _eps_of(fun: Any, jac: Any, args_type: Any, array_type: Any) -> float:
+    """Return the relative precision of the values of fun, by their type."""
+    arguments = args_type.types[2].types if jac == "differences" else args_type.types
+    vectors = (array_type, array_type) if jac == "inplace" else (array_type,)
+    try:
+        returned = return_type(fun, (*vectors, *arguments))
+    except (NumbaError, KeyError, RuntimeError):  # it has signatures of its own, and is called with other types
+        return 0.0
+    value = returned.types[0] if isinstance(returned, types.BaseTuple) else returned
+    return float(np.finfo(np.float32).eps) if value == float32 else 0.0
 
 
 def _make_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
@@ -137,7 +175,7 @@ def _make_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Callab
         return _make_joint_adapter(fun, args_type, array_type)
     if callable(jac):
         return _make_pair_adapter(fun, jac, args_type, array_type)
-    return _make_difference_adapter(fun, DIFFERENCES[jac], args_type, array_type)
+    return _make_difference_adapter(fun, args_type, array_type)
 
 
 def _make_joint_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
@@ -175,13 +213,13 @@ def _make_complex_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable
     return adapter
 
 
-def _make_difference_adapter(fun: Any, python_differences: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
-    differences = user_jit(python_differences)
+def _make_difference_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
+    by_differences = user_jit(differences)
 
     def adapter(x_address, g_address, size, data):
         x, g = load_vectors(x_address, g_address, size, array_type)
-        step, bounds, args = load_args(data, args_type)
-        return differences(fun, x, g, step, bounds, args)
+        steps, bounds, args = load_args(data, args_type)
+        return by_differences(fun, x, g, steps, bounds, args)
 
     return adapter
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._objectives.finite_differences import DIFFERENCES, complex_step
-from rmsprop_nb._objectives.problem import Problem
+from rmsprop_nb._objectives.finite_differences import complex_step, differences
+from rmsprop_nb._objectives.problem import Problem, learn_precision
 
 
 class PythonObjective:
@@ -23,10 +23,19 @@ class PythonObjective:
         Further arguments of the user's functions; may be replaced between two evaluations.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, dtype: Any) -> None:
         self.args = problem.args
         self._problem = problem
         self._grad: NDArray[Any] | None = None
+        self._eps = float(np.finfo(dtype).eps)
+        self._record: NDArray[Any] | None = None
+        self._steps = np.array([problem.rel_step(self._eps)]), problem.own_steps, np.empty(0, dtype)
+
+    def follow(self, arrays: Any, record: NDArray[Any]) -> None:
+        """Let the run with these vectors and this record control the differences."""
+        self._record = record
+        self._steps = record["rel_step"], self._problem.own_steps, arrays.x_scale
+        learn_precision(self._problem, self._eps, *self._steps[:1], record)
 
     def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         """Fill g with the gradient at x and return f."""
@@ -38,9 +47,9 @@ class PythonObjective:
         if jac is True:
             f, gradient = _as_pair(fun(x.copy(), *args))
             store_gradient(gradient, g, "fun")
-            return _as_float(f)
+            return self._value(f)
         if callable(jac):
-            f = _as_float(fun(x.copy(), *args))
+            f = self._value(fun(x.copy(), *args))
             store_gradient(jac(x.copy(), *args), g, "jac")
             return f
         return self._differences(x, g)
@@ -49,7 +58,7 @@ class PythonObjective:
         if self._grad is None:
             # Elements that fun forgets to fill, or adds to without zeroing, become NaN instead of silently wrong.
             self._grad = np.full_like(g, np.nan)
-        f = _as_float(self._problem.fun(x.copy(), self._grad, *self.args))
+        f = self._value(self._problem.fun(x.copy(), self._grad, *self.args))
         g[:] = self._grad
         return f
 
@@ -57,11 +66,22 @@ class PythonObjective:
         problem = self._problem
 
         def fun(z: NDArray[Any], *args: Any) -> float:
-            return _as_float(problem.fun(z.copy(), *args))
+            return self._value(problem.fun(z, *args))
 
-        bounds = (problem.lower, problem.upper)
         with np.errstate(all="ignore"):
-            return float(DIFFERENCES[problem.jac](fun, x, g, problem.step, bounds, self.args))
+            return float(differences(fun, x, g, self._steps, (problem.lower, problem.upper), self.args))  # type: ignore[no-untyped-call]
+
+    def _value(self, value: Any) -> float:
+        """Return f as a float, after taking in the precision of its type."""
+        if not isinstance(value, float):
+            self._learn(getattr(value, "dtype", None))
+        return _as_float(value)
+
+    def _learn(self, dtype: Any) -> None:
+        eps = float(np.finfo(dtype).eps) if dtype in (np.float16, np.float32) else 0.0
+        if eps > self._eps:
+            self._eps = eps
+            learn_precision(self._problem, eps, self._steps[0], self._record)
 
 
 def _complex_fun(fun: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._objectives.finite_differences import CALLS_PER_VARIABLE, default_rel_step
+from rmsprop_nb._core.settings import Sampling
+from rmsprop_nb._objectives.finite_differences import CALLS_PER_VARIABLE, DIFFERENCES, default_rel_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,14 +21,14 @@ class Problem:
     ----------
     fun : callable
         The objective, in the form that `jac` requires.
-    jac : callable, True, "2-point", "3-point", "cs" or "inplace"
+    jac : callable, True, None, "2-point", "3-point", "cs" or "inplace"
         The source of the gradient.
     args : tuple
         Further arguments of both functions.
     lower, upper : ndarray
         Bounds in the dtype of x, of size 0 if there are none.
-    rel_step : float or None
-        The user's relative step for differences.
+    own_steps : ndarray of float64
+        The user's relative steps for differences, of size 0 if there are none.
     """
 
     fun: Callable[..., Any]
@@ -34,15 +36,30 @@ class Problem:
     args: tuple[Any, ...]
     lower: NDArray[Any]
     upper: NDArray[Any]
-    rel_step: float | None
+    own_steps: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
 
     @property
-    def step(self) -> tuple[float, bool]:
-        """The relative step for differences, and whether it is relative to x alone."""
-        if self.rel_step is not None:
-            return self.rel_step, True
-        return default_rel_step(self.jac, self.lower.dtype), False
+    def sampling(self) -> Sampling:
+        """How gradients are made."""
+        if not self.by_differences:
+            return Sampling(1 if self.jac == "cs" else 0)
+        return Sampling(CALLS_PER_VARIABLE[self.jac], True, self.jac is None and not self.own_steps.size)
 
-    def calls_per_gradient(self, n: int) -> int:
-        """Return the number of calls of `fun` that one gradient takes, in addition to the one for f itself."""
-        return n * CALLS_PER_VARIABLE.get(self.jac, 0) if isinstance(self.jac, str) else 0
+    @property
+    def by_differences(self) -> bool:
+        """Whether the gradient is made of differences of f."""
+        return self.jac is None or (isinstance(self.jac, str) and self.jac in DIFFERENCES)
+
+    def rel_step(self, eps: float) -> float:
+        """Return the first relative step for an error `eps` of f; negative for central differences."""
+        default = default_rel_step(self.jac, eps)
+        return float(np.copysign(self.own_steps.min(), default)) if self.own_steps.size else default
+
+
+def learn_precision(problem: Problem, eps: float, control: NDArray[np.float64], record: NDArray[Any] | None) -> None:
+    """Take in that f has the relative precision `eps`: less of it needs larger steps, in ``control[0]``."""
+    if record is not None:
+        record["f_eps"] = np.maximum(record["f_eps"], eps)
+    wanted = problem.rel_step(eps) if problem.by_differences else 0.0
+    if control[0] * wanted > 0.0 and abs(control[0]) < abs(wanted):
+        control[0] = wanted

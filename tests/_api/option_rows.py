@@ -43,6 +43,11 @@ def printing_map(function, parts):
 
 NO_USE = "has no meaning with learning_rate='auto'"
 DIFFERENCES = {"jac": "3-point"}
+SIZES = {"x_scale": Works(7.0), "f_noise": Works(1.0)}
+NO_SIZES = {
+    "x_scale": Refused(7.0, "x_scale has no meaning with learning_rate=.*; leave it out"),
+    "f_noise": Refused(1.0, "f_noise has no meaning with learning_rate=.*; leave it out"),
+}
 LIMITS = {
     "gtol": Works(1e3),
     "ftol": Works(0.99),
@@ -77,11 +82,27 @@ NOT_FOR_AUTO = {
 }
 HOST = {"check_every": Refused(10, "check_every is for x0 on a CUDA device, got 10; leave it out")}
 OPTIONS = {
-    "auto": {**LIMITS, **ONE_RUN, "patience": Works(1), "beta": RULE["beta"], "eps": RULE["eps"], **NOT_FOR_AUTO}
+    "auto": {
+        **LIMITS,
+        **SIZES,
+        **ONE_RUN,
+        "patience": Works(1),
+        "beta": RULE["beta"],
+        "eps": RULE["eps"],
+        **NOT_FOR_AUTO,
+    }
     | {**HOST, "learning_rate": Works(0.1)},
-    "textbook": {**LIMITS, **ONE_RUN, "patience": Works(1, {"learning_rate": 1.0}), **RULE, **RATE, **HOST}
+    "textbook": {**LIMITS, **NO_SIZES, **ONE_RUN, "patience": Works(1, {"learning_rate": 1.0}), **RULE, **RATE, **HOST}
     | {"parallel": Works(True, {"x0": LARGE, "maxiter": 1})},
-    "lbfgs": {**LIMITS, **ONE_RUN, "patience": Works(1), "beta": Works(0.5), "eps": Works(0.1), "memory": Works(1)},
+    "lbfgs": {
+        **LIMITS,
+        **SIZES,
+        **ONE_RUN,
+        "patience": Works(1),
+        "beta": Works(0.5),
+        "eps": Works(0.1),
+        "memory": Works(1),
+    },
 }
 METHOD_OF = {"auto": "rmsprop", "textbook": "rmsprop", "lbfgs": "rmsprop-lbfgs"}
 CHOSEN = {"auto": {}, "textbook": {"learning_rate": 0.1, "maxiter": 9}, "lbfgs": {}}

@@ -32,7 +32,7 @@ def make_job(options, dtype=np.float64, count=256):
 
 def problem_of(fun, dtype, *args):
     none = np.empty(0, dtype)
-    return Problem(fun, "inplace", args, none, none, None)
+    return Problem(fun, "inplace", args, none, none)
 
 
 def bowls(n, options, dtype=np.float64, count=4):
@@ -63,4 +63,4 @@ def text_of(kernel, arg_types):
 
 
 def found_by(arguments):
-    return BatchResults(*(np.moveaxis(a, -1, 0) for a in arguments[6]))
+    return BatchResults(*(np.moveaxis(a, -1, 0) for a in arguments[7]))

@@ -70,6 +70,8 @@ OPTIONS = {
     "ftol": on_host("ftol", 0.5),
     "xtol": on_host("xtol", 0.5),
     "patience": on_host("patience", 1),
+    "x_scale": Refused(7.0, "x_scale has no meaning with learning_rate=.*; leave it out"),
+    "f_noise": Refused(1.0, "f_noise has no meaning with learning_rate=.*; leave it out"),
     "finite_diff_rel_step": on_host("finite_diff_rel_step", 0.1),
     "history": on_host("history", True),
     "return_all": on_host("return_all", True),
@@ -158,10 +160,28 @@ LIMITS = {
     "maxfev": Works(2),
     "finite_diff_rel_step": Refused(1e-2, "finite_diff_rel_step has no meaning with device='cuda'.*; leave it out"),
 }
+SIZES = {"x_scale": Works(7.0), "f_noise": Works(1.0)}
+NO_SIZES = {
+    "x_scale": Refused(7.0, "x_scale has no meaning with learning_rate=.*; leave it out"),
+    "f_noise": Refused(1.0, "f_noise has no meaning with learning_rate=.*; leave it out"),
+}
 IN_A_BATCH = {
-    "auto": {**LIMITS, "patience": Works(1), "beta": Works(0.5), "eps": Works(0.1), "learning_rate": Works(0.1)},
-    "textbook": {**LIMITS, **RULE, "learning_rate": Works(0.2), "patience": Works(1, {"learning_rate": 3.0})},
-    "lbfgs": {**LIMITS, "patience": Works(1), "beta": Works(0.5), "eps": Works(0.1), "memory": Works(1)},
+    "auto": {
+        **LIMITS,
+        **SIZES,
+        "patience": Works(1),
+        "beta": Works(0.5),
+        "eps": Works(0.1),
+        "learning_rate": Works(0.1),
+    },
+    "textbook": {
+        **LIMITS,
+        **NO_SIZES,
+        **RULE,
+        "learning_rate": Works(0.2),
+        "patience": Works(1, {"learning_rate": 3.0}),
+    },
+    "lbfgs": {**LIMITS, **SIZES, "patience": Works(1), "beta": Works(0.5), "eps": Works(0.1), "memory": Works(1)},
 }
 CHOSEN = {
     "auto": {"method": "rmsprop", "options": {"maxiter": 5}},

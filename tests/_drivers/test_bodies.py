@@ -66,9 +66,9 @@ def by_address(monkeypatch):
     def stand_in(problem, dtype):
         words, references, args_type = packing.pack(problem.args)
         address = next(numbers)
-        made[address] = PythonObjective(problem), args_type
-        adapter = _objective._Adapter(None, address, launches_threads=False)
-        return _objective.CompiledObjective(adapter, words, references, packing.word_offsets(args_type))
+        made[address] = PythonObjective(problem, dtype), args_type
+        adapter = _objective._Adapter(None, address, launches_threads=False, eps=0.0)
+        return _objective.CompiledObjective(problem, adapter, words, references, packing.word_offsets(args_type))
 
     def call(address, x, g, data):
         objective, args_type = made[address]
@@ -181,7 +181,7 @@ def test_minibatch_loop(shuffle, options, layout, request):
 @as_python
 def test_evaluation(by_address):
     objective = _solve.compile_objective(
-        Problem(bowl, "inplace", (TARGET, 2.0), np.empty(0), np.empty(0), None), np.dtype(np.float64)
+        Problem(bowl, "inplace", (TARGET, 2.0), np.empty(0), np.empty(0)), np.dtype(np.float64)
     )
     g, expected = np.empty(3), np.empty(3)
     assert objective(np.ones(3), g) == bowl(np.ones(3), expected, TARGET, 2.0)

@@ -15,7 +15,11 @@ ENDS = {
     "NaN at the start": (lambda x: (np.nan, x), {}, Status.NONFINITE),
     "infinite at the start": (lambda x: (np.inf, x), {}, Status.NONFINITE),
     "too steep": (lambda x: (1e300, np.full_like(x, 1e200)), {}, Status.NONFINITE),
-    "underflow of the square": (lambda x: (float(1e-170 * x.sum()), np.full_like(x, 1e-170)), {}, Status.GTOL),
+    "underflow of the square": (
+        lambda x: (float(1e-170 * x.sum()), np.full_like(x, 1e-170)),
+        {"gtol": 1e-5},
+        Status.GTOL,
+    ),
     "eps 0": (lambda x: (float(x @ x), 2.0 * x), {"learning_rate": 0.5, "eps": 0.0, "maxiter": 9}, Status.MAXITER),
     "beta 0": (lambda x: (float(x @ x), 2.0 * x), {"learning_rate": 0.5, "beta": 0.0, "maxiter": 9}, Status.MAXITER),
     "beta near 1": (

@@ -89,7 +89,7 @@ def test_record_is_all_that_a_method_needs(steepest, tmp_path):
     assert batch.success.all()
 
     none = np.empty(0)
-    problem = Problem(ellipse, "inplace", (1.0,), none, none, None)
+    problem = Problem(ellipse, "inplace", (1.0,), none, none)
     launch = launch_of(Job(problem, np.zeros((4, 2)), (), SteepestOptions()))
     assert launch.shape.layout.vectors == (*COMMON, "direction", "metric")
 

@@ -27,7 +27,7 @@ def call_many(address, x, g, data, count):
 
 
 def adapter_of(function, args):
-    objective = compile_objective(Problem(function, "inplace", args, NONE, NONE, None), np.dtype(np.float64))
+    objective = compile_objective(Problem(function, "inplace", args, NONE, NONE), np.dtype(np.float64))
     assert objective is not None
     return objective
 

@@ -28,7 +28,7 @@ class Nested(NamedTuple):
 
 def compiled(function, gradient, args, dtype=np.float64):
     none = np.empty(0, dtype)
-    return compile_objective(Problem(function, gradient, args, none, none, None), np.dtype(dtype))
+    return compile_objective(Problem(function, gradient, args, none, none), np.dtype(dtype))
 
 
 @njit

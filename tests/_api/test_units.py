@@ -1,0 +1,156 @@
+"""Neither the units of x and f nor a constant added to f change the default path or how it ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numba import njit
+
+from rmsprop_nb import Status, minimize, minimize_batch
+
+METHODS = ["rmsprop", "rmsprop-lbfgs"]
+T = np.linspace(0.0, 5.0, 40)
+START = np.array([2.0, 1.0, 0.1])
+
+
+@njit
+def misfit(p, t, y, unit, shift):
+    """A decay, with its three parameters in units of their own."""
+    f = 0.0
+    for i in range(t.size):
+        r = p[0] * unit[0] * np.exp(-p[1] * unit[1] * t[i]) + p[2] * unit[2] - y[i]
+        f += r * r
+    return f * unit[3] + shift
+
+
+def decays(count):
+    rng = np.random.default_rng(1)
+    true = np.column_stack([rng.uniform(1, 3, count), rng.uniform(0.2, 2, count), rng.uniform(0, 0.3, count)])
+    return true, true[:, :1] * np.exp(-true[:, 1:2] * T) + true[:, 2:]
+
+
+@pytest.mark.parametrize("jac", [None, "3-point"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("exponents", [(60, 0, 0, 0), (0, -60, 7, 0), (0, 0, 0, 60), (-20, 31, -9, -60)])
+def test_powers_of_two_change_nothing(method, jac, exponents):
+    _, (y,) = decays(1)
+    unit = 2.0 ** np.array(exponents)
+    plain = minimize(misfit, START, (T, y, np.ones(4), 0.0), method, jac)
+    scaled = minimize(misfit, START / unit[:3], (T, y, unit, 0.0), method, jac)
+    assert plain.success
+    assert (scaled.status, scaled.nit, scaled.nfev) == (plain.status, plain.nit, plain.nfev)
+    np.testing.assert_array_equal(scaled.x * unit[:3], plain.x)
+    assert scaled.fun == plain.fun * unit[3]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_fits_end_right_in_any_units(method):
+    true, y = decays(100)
+    for y_unit in (1e-6, 1.0, 1e6):
+        for t_unit in (1e-9, 1.0, 1e3):
+            starts = np.tile(START, (100, 1)) * [y_unit, 1 / t_unit, y_unit]
+            rows = (y * y_unit,)
+            unit = np.ones(4)
+
+            @njit
+            def of_row(p, t, unit, y):
+                return misfit(p, t, y, unit, 0.0)
+
+            found = minimize_batch(of_row, starts, (T * t_unit, unit), batch_args=rows, method=method)
+            assert found.success.all()
+            np.testing.assert_allclose(found.x * [1 / y_unit, t_unit, 1 / y_unit], true, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_constant_added_to_f_changes_no_answer(method):
+    true, (y,) = decays(1)
+    for shift in (-10.0, 10.0):
+        found = minimize(misfit, START, (T, y, np.ones(4), shift), method)
+        assert found.success
+        np.testing.assert_allclose(found.x, true[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_values_in_single_precision_are_no_reason_to_stay_at_the_start(method):
+    _, (y,) = decays(1)
+    single = T.astype(np.float32)
+
+    def fun(p):
+        p = p.astype(np.float32)
+        r = p[0] * np.exp(-p[1] * single) + p[2] - y.astype(np.float32) + np.float32(0.1) * np.sin(9 * single)
+        return r @ r
+
+    found = minimize(fun, START, method=method)
+    right = minimize(lambda p: float(np.sum((p[0] * np.exp(-p[1] * T) + p[2] - y + 0.1 * np.sin(9 * T)) ** 2)), START)
+    assert right.success
+    np.testing.assert_allclose(found.x, right.x, rtol=5e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_values_of_seven_digits_are_measured(method):
+    def fun(p):
+        return float(f"{10.0 + (p[0] - 3.0) ** 2 + 4.0 * (p[1] + 1.0) ** 2:.7g}")
+
+    found = minimize(fun, [1.0, 1.0], method=method)
+    assert found.nfev <= 500
+    np.testing.assert_allclose(found.x, [3.0, -1.0], atol=2e-2)
+
+
+def test_non_smooth_minimum_ends_soon_and_without_success():
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(100, 8))
+    y = X @ np.array([2, -1, 0, 0, 0, 0.5, 0, 0.0]) + 0.3 * rng.normal(size=100)
+
+    def lasso(b):
+        return 0.5 * np.sum((y - X @ b) ** 2) + 5.0 * np.sum(np.abs(b))
+
+    for method in METHODS:
+        found = minimize(lasso, np.ones(8), method=method)
+        assert found.status == Status.PRECISION_LOSS
+        assert found.nfev <= 20_000
+        assert found.fun <= 21.1253
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bound_that_is_near_in_numbers_hides_no_gradient(method):
+    def fun(x):
+        return float((x[0] / 1e-6 - 1.0) ** 2), np.array([2e6 * (x[0] / 1e-6 - 1.0)])
+
+    for options in ({}, {"gtol": 1e-5}):
+        found = minimize(fun, [3e-6], jac=True, bounds=[(0.0, None)], method=method, options=options)
+        assert not found.success or abs(found.x[0] - 1e-6) <= 1e-10
+
+
+def test_given_sizes_are_those_of_a_scaled_problem():
+    sizes = np.array([2.0, 0.5, 4.0])
+    _, (y,) = decays(1)
+    options = {"x_scale": sizes, "gtol": 0.0, "maxiter": 5}
+    given = minimize(misfit, START, (T, y, np.ones(4), 0.0), options=options, jac="3-point")
+    unit = np.append(sizes, 1.0)
+    options = {"x_scale": 1.0, "gtol": 0.0, "maxiter": 5}
+    scaled = minimize(misfit, START / sizes, (T, y, unit, 0.0), options=options, jac="3-point")
+    np.testing.assert_array_equal(scaled.x * sizes, given.x)
+
+
+@pytest.mark.parametrize("bad", ["size", 0.0, -1.0, np.nan, [1.0, 2.0], [1.0, 1.0, np.inf]])
+def test_bad_sizes_are_refused(bad):
+    with pytest.raises(ValueError, match="x_scale must be 'auto', a positive number, or positive numbers of shape"):
+        minimize(lambda x: x @ x, np.ones(3), options={"x_scale": bad})
+
+
+@pytest.mark.parametrize("bad", [[0.1, 0.1], "0.1", [[0.1, 0.1, 0.1]], [0.1, 2.0, 0.1]])
+def test_bad_steps_are_refused(bad):
+    with pytest.raises(ValueError, match="finite_diff_rel_step must be a number"):
+        minimize(lambda x: x @ x, np.ones(3), options={"finite_diff_rel_step": bad})
+
+
+def test_each_variable_has_its_own_step():
+    points = []
+
+    def fun(x):
+        points.append(x.copy())
+        return float(x @ x)
+
+    minimize(fun, [2.0, 4.0], options={"finite_diff_rel_step": [1e-3, 1e-5], "maxfev": 1})
+    np.testing.assert_allclose(points[1] - points[0], [2e-3, 0.0], atol=1e-12)
+    np.testing.assert_allclose(points[2] - points[0], [0.0, 4e-5], atol=1e-12)
