@@ -160,7 +160,7 @@ LIMITS = {
     "maxfev": Works(2),
     "finite_diff_rel_step": Refused(1e-2, "finite_diff_rel_step has no meaning with device='cuda'.*; leave it out"),
 }
-SIZES = {"x_scale": Works(7.0), "f_noise": Works(1.0)}
+SIZES = {"x_scale": Works(7.0), "f_noise": Works(1e3)}
 NO_SIZES = {
     "x_scale": Refused(7.0, "x_scale has no meaning with learning_rate=.*; leave it out"),
     "f_noise": Refused(1.0, "f_noise has no meaning with learning_rate=.*; leave it out"),
