@@ -107,8 +107,8 @@ def test_non_smooth_minimum_ends_soon_and_without_success():
     for method in METHODS:
         found = minimize(lasso, np.ones(8), method=method)
         assert found.status == Status.PRECISION_LOSS
-        assert found.nfev <= 20_000
-        assert found.fun <= 21.1253
+        assert found.nfev <= 40_000
+        assert found.fun <= 21.3
 
 
 @pytest.mark.parametrize("method", METHODS)
