@@ -233,7 +233,7 @@ def typical_sizes(x_scale: Any, x: NDArray[Any], lower: NDArray[Any], upper: NDA
 
 def _given_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:
     sizes = np.asarray(x_scale)
-    fits = sizes.dtype.kind in "fiu" and sizes.shape in ((), (1,), x.shape[-1:], x.shape)
+    fits = sizes.dtype.kind in "fiu" and sizes.shape in ((), (1,), x.shape[-1:])
     with np.errstate(over="ignore", under="ignore"):
         cast = np.array(np.broadcast_to(sizes, x.shape), dtype=x.dtype) if fits else None
     if cast is None or not (np.isfinite(cast).all() and (cast > 0).all()):

@@ -211,7 +211,7 @@ def _count_step(arrays, p, f, settings):
     p.restarts = 0
     p.rate = p.a
     if settings.sampling.adaptive:
-        p.bend = p.gain / (p.a * team_largest(settings.team, largest_move(arrays)))
+        p.bend = p.gain / (p.a * team_largest(settings.team, largest_move(arrays, 1.0)))
     p.f_prev = p.f
     p.f = f
     if settings.tests.xtol >= 0.0:
@@ -263,7 +263,7 @@ def first_step(arrays, p, accepted, team):
     It shrinks after each failure.
     """
     size = FIRST_STEP if accepted else 10.0 ** (-4 * (p.restarts + 1))
-    return size / max(team_largest(team, largest_move(arrays)), tiny(arrays.x))
+    return size / max(team_largest(team, largest_move(arrays, 1.0)), tiny(arrays.x))
 
 
 # -- vector operations ------------------------------------------------------------------------------------------------

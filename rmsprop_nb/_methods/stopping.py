@@ -23,6 +23,7 @@ _MAXITER, _MAXFEV, _STALLED, _ROUNDING = map(int, (Status.MAXITER, Status.MAXFEV
 
 CERTAIN = 1e-3  # of the tolerance, at which the next step does not matter
 LARGEST_MOVE = 1e-5  # of the size of a variable
+LEAST_SIZE = 1e-3  # of the typical one, as which a variable counts that has become far smaller
 ULPS = 4.0  # of f, that its rounding error is taken for
 
 
@@ -77,21 +78,11 @@ def total_gain(arrays):
 
 
 @inline_jit
-def largest_move(arrays):
-    """Return the largest element of the direction, relative to the size of its variable."""
+def largest_move(arrays, least):
+    """Return the largest element of the direction, relative to |x|, but to no less than `least` of a typical size."""
     largest = 0.0
     for i in range(arrays.x.size):
-        size = np.float64(max(abs(arrays.x[i]), arrays.x_scale[i]))
-        largest = max(largest, abs(np.float64(arrays.direction[i])) / size)
-    return largest
-
-
-@inline_jit
-def largest_relative_move(arrays):
-    """Return the same relative to |x|, which may be far smaller than the size, but not to less than 1e-3 of that."""
-    largest = 0.0
-    for i in range(arrays.x.size):
-        size = max(np.float64(abs(arrays.x[i])), 1e-3 * np.float64(arrays.x_scale[i]))
+        size = max(np.float64(abs(arrays.x[i])), least * np.float64(arrays.x_scale[i]))
         largest = max(largest, abs(np.float64(arrays.direction[i])) / size)
     return largest
 
@@ -104,7 +95,7 @@ def nothing_to_gain(p, arrays, settings):
         return False
     if p.gain <= CERTAIN * gained:
         return True
-    return p.a * team_largest(settings.team, largest_relative_move(arrays)) <= LARGEST_MOVE
+    return p.a * team_largest(settings.team, largest_move(arrays, LEAST_SIZE)) <= LARGEST_MOVE
 
 
 @inline_jit

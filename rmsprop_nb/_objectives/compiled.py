@@ -35,8 +35,10 @@ from rmsprop_nb._objectives.problem import Problem, learn_precision
 
 logger = logging.getLogger("rmsprop_nb")
 
-_OFFSETS = (0, 8, 12, 16)  # in the packed arguments for differences: of the step, the sizes and the bounds
 _SINGLE, _DOUBLE = (types.Array(real, 1, "C") for real in (float32, float64))
+
+# Among the packed arguments for differences, which begin with five arrays, a run replaces all but the user's own steps.
+_STEP, _, _SIZES, _LOWER, _UPPER = word_offsets(types.UniTuple(_DOUBLE, 5))[:-1]
 
 
 class _Adapter(NamedTuple):
@@ -87,7 +89,9 @@ class CompiledObjective:
         words = self.words.copy()
         if self._problem.by_differences:
             for offset, array in zip(
-                _OFFSETS, (record["rel_step"], arrays.x_scale, arrays.lower, arrays.upper), strict=True
+                (_STEP, _SIZES, _LOWER, _UPPER),
+                (record["rel_step"], arrays.x_scale, arrays.lower, arrays.upper),
+                strict=True,
             ):
                 words[offset + 1 : offset + 3] = array.ctypes.data, array.size
         return words
