@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -22,6 +23,11 @@ if os.environ.get("NUMBA_DISABLE_JIT") == "1":
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     sys.setswitchinterval(5e-5)  # the simulator polls its threads, and would have the GIL for 5 ms each time
+    if hasattr(os, "sched_setaffinity"):  # one of its threads runs at a time: on one core they need not wake another
+        os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])
+
+# Numba makes many objects while it compiles, and next to none of them is garbage.
+gc.set_threshold(100_000, 20, 20)
 
 # The first call of an example compiles: neither its time nor the time to draw data says anything.
 settings.register_profile(

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import pytest
 
 DTYPES = (np.float32, np.float64)
 SIZES = (0, 1, 37, 1000)
+
+
+
+def dtypes_in_turn(cases):
+    """Every case, with one dtype: where each pair of the two would have to be compiled."""
+    pairs = zip(cases.items(), itertools.cycle(DTYPES), strict=False)
+    return [pytest.param(case, dtype, id=f"{name}-{dtype.__name__}") for (name, case), dtype in pairs]
+
 
 VARIANTS = {
     "plain": {},

@@ -27,7 +27,6 @@ from rmsprop_nb._cuda.native import address_of
 from rmsprop_nb._cuda.update import ArrayRow, Formats, StepNumbers, launch_update
 from rmsprop_nb._kernels.update import bias_after
 from rmsprop_nb._methods.points import returns_best
-from rmsprop_nb._numba.decorators import plain
 
 CHECK_EVERY = 32
 """Iterations between two tests, unless the user says otherwise."""
@@ -166,7 +165,7 @@ class _Run:
 
     def result(self, status: Status) -> tuple[Result, float]:
         """Return the result and its gradient's max-norm, at the point that met gtol or else the best one tested."""
-        found = self.best if plain(returns_best)(status, self.best.f) else self.now
+        found = self.best if returns_best(status, self.best.f) else self.now
         result = Result(
             x=found.x,
             fun=found.f,

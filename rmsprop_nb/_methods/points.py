@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rmsprop_nb._core.records import Arrays, Phase
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.vectors import copy, set_zero
-from rmsprop_nb._numba.decorators import inline_jit, plain
+from rmsprop_nb._numba.decorators import inline_jit
 
 _GTOL, _ROUNDING, _ITERATE = int(Status.GTOL), int(Status.ROUNDING), int(Phase.ITERATE)
 
@@ -64,7 +64,7 @@ def store_point(p, arrays, x, g):
 def point_found(p: Any, arrays: Arrays) -> tuple[NDArray[Any], float, NDArray[Any]]:
     """Return x, f and the gradient of the point that is the result, without copies; for calls from Python."""
     f_best = float(p["f_best"])  # items are faster than attributes
-    if plain(returns_best)(p["status"], f_best):
+    if returns_best(p["status"], f_best):
         return arrays.x_best, f_best, arrays.g_best
     # A search that was resumed may have ended at x after trials elsewhere, whose gradient is in g_eval.
     searched = p["phase"] > _ITERATE and math.isfinite(f_best)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import config, njit
+from numba.core.registry import CPUDispatcher
 
 from rmsprop_nb._numba.disk_cache import PackageCache
 
@@ -16,16 +17,34 @@ JIT_ENABLED = not config.DISABLE_JIT
 # error_model="numpy": by default Numba tests every division, so the loop stays scalar, and an eps of 0 would raise in
 # the middle of an update. No fastmath: results are IEEE except where a sum may be reordered. No reference counts
 # (_nrt): kernels allocate and keep nothing, and counting twelve arrays at every call costs more than a small update.
-inline_jit = njit(error_model="numpy", nogil=True, forceinline=True, _nrt=False)
-"""Decorator for scalar functions and loops that are inlined into a kernel, with its constants folded in."""
-
-reduction_jit = njit(error_model="numpy", nogil=True, forceinline=True, fastmath={"reassoc"}, _nrt=False)
-"""Decorator for sums: they vectorise only if the additions may be reordered."""
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "forceinline": True}
 
 
-def plain(function: Any) -> Any:
-    """Return the Python function behind a compiled one, for a call that is not worth compiling for."""
-    return getattr(function, "py_func", function)
+class _Inlined(CPUDispatcher):
+    """A function that is compiled for compiled code alone; a call from Python runs it as Python.
+
+    It has no entry point for Python or C: to make them took two fifths of the time until a first result.
+    """
+
+    def __call__(self, *args: Any) -> Any:
+        return self.py_func(*args)
+
+
+def _inlined(function: Any, **options: Any) -> Any:
+    if not JIT_ENABLED:
+        return function
+    wrappers = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return _Inlined(py_func=function, targetoptions=_OPTIONS | wrappers | {"_nrt": False} | options)
+
+
+def inline_jit(function: Any) -> Any:
+    """Compile a scalar function or a loop that is inlined into a kernel, with its constants folded in."""
+    return _inlined(function)
+
+
+def reduction_jit(function: Any) -> Any:
+    """Compile a function with sums: they vectorise only if the additions may be reordered."""
+    return _inlined(function, fastmath={"reassoc"})
 
 
 user_jit = njit(error_model="numpy", nogil=True)
@@ -36,7 +55,7 @@ def kernel_jit(*key: Any, parallel: bool = False) -> Callable[[Callable[..., Any
     """Compile a kernel and keep it on disk under `key`, which must contain everything its closure depends on."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = njit(error_model="numpy", nogil=True, parallel=parallel, forceinline=True, _nrt=parallel)(function)
+        dispatcher = njit(**_OPTIONS, parallel=parallel, _nrt=parallel)(function)
         if JIT_ENABLED:
             _enable_cache(dispatcher, key)
         return dispatcher

@@ -13,15 +13,14 @@ from marks import needs_jit
 from numba import njit
 from numba.core import event
 from objectives import ARGS, FORMS, X0, as_python, fun, fun_inplace, jac
-from variants import DTYPES
+from variants import dtypes_in_turn
 
 from rmsprop_nb import minimize
 from rmsprop_nb._drivers import loop as _loop
 from rmsprop_nb._objectives.compiled import CompiledObjective
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("options", CONTROLS.values(), ids=CONTROLS)
+@pytest.mark.parametrize(("options", "dtype"), dtypes_in_turn(CONTROLS))
 def test_compiled_is_interpreted_bit_for_bit(options, dtype):
     same(run(dtype=dtype, **options), run(python=True, dtype=dtype, **options))
 

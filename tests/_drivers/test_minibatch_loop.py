@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from marks import needs_jit
 from minibatch_runs import FORMS, N_ROWS, RATES, WAYS, N, make_data, ridge, ridge_grad, ridge_inplace, run, same
-from variants import DTYPES, VARIANTS
+from variants import VARIANTS, dtypes_in_turn
 
 from rmsprop_nb import Status, minimize, minimize_minibatch
 from rmsprop_nb.testing import reference_rmsprop
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kwargs", [*RATES.values(), *WAYS.values()], ids=[*RATES, *WAYS])
+@pytest.mark.parametrize(("kwargs", "dtype"), dtypes_in_turn(RATES | WAYS))
 def test_compiled_is_interpreted_bit_for_bit(kwargs, dtype):
     same(run(dtype=dtype, **kwargs), run(python=True, dtype=dtype, **kwargs))
 

@@ -113,7 +113,7 @@ def test_repeated_calls_leave_nothing_behind():
     if not Path("/proc/self/statm").exists():
         return
     resident = resident_bytes()
-    repeat(3_000)  # keeping the arrays would take 150 MB, keeping the vectors of each run 30 MB
+    repeat(1_000)  # keeping the arrays would take 50 MB, keeping the vectors of each run 10 MB
     assert resident_bytes() - resident < 5e6
 
 
