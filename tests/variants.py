@@ -11,7 +11,6 @@ DTYPES = (np.float32, np.float64)
 SIZES = (0, 1, 37, 1000)
 
 
-
 def dtypes_in_turn(cases):
     """Every case, with one dtype: where each pair of the two would have to be compiled."""
     pairs = zip(cases.items(), itertools.cycle(DTYPES), strict=False)

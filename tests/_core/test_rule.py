@@ -11,8 +11,8 @@ from numba import jit, njit
 from variants import DTYPES, SIZES, VARIANTS
 
 from rmsprop_nb._core.options import RmspropOptions
-from rmsprop_nb._kernels.update import make_parallel_update, make_update
 from rmsprop_nb._kernels import vectors
+from rmsprop_nb._kernels.update import make_parallel_update, make_update
 from rmsprop_nb.testing import reference_rmsprop
 
 
