@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -22,12 +21,6 @@ def apart(a: NDArray[Any]) -> NDArray[Any]:
     copied = np.empty(a.size + ROOM // a.itemsize, a.dtype)[: a.size].reshape(a.shape)
     copied[...] = a
     return copied
-
-
-def zeros_apart(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return zeros with ROOM behind them."""
-    size = math.prod(shape)
-    return np.zeros(size + ROOM // dtype.itemsize, dtype)[:size].reshape(shape)
 
 
 class Arrays(NamedTuple):

@@ -216,19 +216,22 @@ def typical_sizes(x_scale: Any, x: NDArray[Any], lower: NDArray[Any], upper: NDA
     """
     if not (isinstance(x_scale, str) and x_scale == "auto"):
         return _given_sizes(x_scale, x)
-    sizes = np.abs(x)
-    if lower.size:
-        with np.errstate(over="ignore", invalid="ignore"):
-            width = upper - lower
-        end = np.where(np.isfinite(lower), np.abs(lower), np.where(np.isfinite(upper), np.abs(upper), 0))
-        room = np.where(np.isfinite(width), width, end)
-        sizes = np.where(sizes > 0, sizes, room)
-    known = (sizes > 0) & np.isfinite(sizes)
-    sizes = np.where(known, sizes, 1)
+    sizes: NDArray[Any] = np.abs(x)
+    if lower.size and not sizes.all():
+        sizes = np.where(sizes > 0, sizes, _room(lower, upper)).astype(x.dtype, copy=False)
     if x.shape[-1] >= MANY:
-        logs = np.log(sizes).sum(axis=-1, keepdims=True)  # of those that are not known: 0
-        sizes = np.broadcast_to(np.exp(logs / np.maximum(known.sum(axis=-1, keepdims=True), 1)), x.shape)
-    return np.ascontiguousarray(sizes, dtype=x.dtype)
+        logs = np.log(sizes, out=np.zeros_like(sizes), where=sizes > 0).sum(axis=-1, keepdims=True)
+        known = np.count_nonzero(sizes, axis=-1, keepdims=True)
+        return np.array(np.broadcast_to(np.exp(logs / np.maximum(known, 1)), x.shape), dtype=x.dtype)
+    return sizes if sizes.all() else np.where(sizes > 0, sizes, sizes.dtype.type(1))
+
+
+def _room(lower: NDArray[Any], upper: NDArray[Any]) -> NDArray[Any]:
+    """Return the width of the box, or the size of its finite end; 0 without one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = upper - lower
+    end = np.where(np.isfinite(lower), np.abs(lower), np.where(np.isfinite(upper), np.abs(upper), 0))
+    return np.where(np.isfinite(width), width, end)
 
 
 def _given_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:

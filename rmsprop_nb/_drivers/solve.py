@@ -13,7 +13,7 @@ from rmsprop_nb._core.callbacks import Observe
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.progress import checkpoints_and_progress
 from rmsprop_nb._core.rates import scheduled_rates
-from rmsprop_nb._core.records import Arrays, apart
+from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.settings import EXACT, Sampling, Settings
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import typical_sizes
@@ -64,18 +64,19 @@ def starting_state(problem: Problem, x: NDArray[Any], options: Options) -> RunSt
 
 
 def _new_state(problem: Problem, x: NDArray[Any], options: Options) -> RunState:
-    start = apart(x)
-    if problem.lower.size:
-        np.clip(start, problem.lower, problem.upper, out=start)
     kind = options.kind
     layout = method_of(options).layout(*kind[1:])
-    vectors = layout.zeros(x.size, x.dtype)
+    arrays = Arrays(**layout.zeros(x.size, x.dtype, optional=problem.lower.size > 0))
+    arrays.x[:] = x
+    if problem.lower.size:
+        arrays.lower[:], arrays.upper[:] = problem.lower, problem.upper
+        np.clip(x, problem.lower, problem.upper, out=arrays.x)
+    arrays.x_best[:] = arrays.x
     if "x_scale" in layout.given:
-        vectors["x_scale"] = apart(typical_sizes(options.x_scale, start, problem.lower, problem.upper))
-    vectors |= {"x": start, "x_best": apart(start), "lower": apart(problem.lower), "upper": apart(problem.upper)}
-    vectors["g_eval"].fill(np.nan)  # an element that the objective never fills is seen
-    vectors["square_avg"].fill(options.first_square_avg)
-    state = RunState(kind, Arrays(**vectors))
+        arrays.x_scale[:] = typical_sizes(options.x_scale, arrays.x, arrays.lower, arrays.upper)
+    arrays.g_eval.fill(np.nan)  # an element that the objective never fills is seen
+    arrays.square_avg.fill(options.first_square_avg)
+    state = RunState(kind, arrays)
     p = state.record[0]
     p["f"], p["f_best"] = np.nan, np.inf
     p["f_eps"] = np.finfo(x.dtype).eps

@@ -237,7 +237,7 @@ def _begin_iteration(arrays, p, slope, settings):
         else:
             use_central(p)
         return
-    stagnates = _stagnates(p)
+    stagnates = _stagnates(p, settings.tests)
     stop_after_iteration(p, arrays, settings)
     if p.status in (_RUNNING, _MAXITER, _MAXFEV) and (stagnates or not slope < 0.0):  # tells more than a limit
         end_failure(p, settings)
@@ -246,9 +246,11 @@ def _begin_iteration(arrays, p, slope, settings):
 
 
 @inline_jit
-def _stagnates(p):
+def _stagnates(p, tests):
     """Return whether for as many evaluations as it took to get here nothing worth while has been gained."""
-    visible = VISIBLE_GAIN * (p.f_start - p.f) + f_error(p)
+    visible = f_error(p)
+    if tests.gain_tol >= 0.0:  # a tolerance of the user's may ask for more
+        visible += VISIBLE_GAIN * (p.f_start - p.f)
     if p.step == 0 or p.f < p.f_mark - visible or p.gain < STAGNATION_SHRINKAGE * p.gain_mark:
         p.f_mark = p.f if p.step == 0 else min(p.f, p.f_mark)
         p.gain_mark = p.gain if p.step == 0 else min(p.gain, p.gain_mark)

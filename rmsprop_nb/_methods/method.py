@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Options
-from rmsprop_nb._core.records import PROGRESS_DTYPE, Arrays, MinibatchArrays, Phase, zeros_apart
+from rmsprop_nb._core.records import PROGRESS_DTYPE, ROOM, Arrays, MinibatchArrays, Phase
 from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._core.status import Status
 
 LARGEST_COUNT = 2**62  # no run gets there, and adding to it does not overflow
+
+_LINE = 64  # bytes of a line of the cache, at which a vector begins
 
 _DOUBLE = ("pair_sums", "epoch_fun", "validation_fun")  # float64 whatever the dtype of x
 
@@ -56,15 +59,24 @@ class Layout(NamedTuple):
                 allowed[name] = ((n if name in (*self.vectors, *self.given) else 0,),)
         return allowed
 
-    def zeros(self, n: int, dtype: Any) -> dict[str, NDArray[Any]]:
-        """Make the vectors, filled with zeros; optional ones have size 0."""
-        return {name: zeros_apart(shape, made_of) for name, shape, made_of in _made_of(self, n, dtype)}
+    def zeros(self, n: int, dtype: Any, *, optional: bool = False) -> dict[str, NDArray[Any]]:
+        """Make the vectors, filled with zeros, in one piece of memory; without `optional`, those have size 0."""
+        places, length = _places(self, n, dtype, optional)
+        memory = np.zeros(length, np.uint8)
+        return {name: np.ndarray(shape, made_of, memory, offset) for name, shape, made_of, offset in places}
 
 
 @functools.lru_cache(maxsize=64)
-def _made_of(layout: Layout, n: int, dtype: Any) -> tuple[tuple[str, Shape, np.dtype[Any]], ...]:
-    """Return the shape and dtype of each vector: looked up, because a short run takes no longer than making them."""
-    return tuple((name, shapes[-1], dtype_of(name, dtype)) for name, shapes in layout.shapes(n).items())
+def _places(
+    layout: Layout, n: int, dtype: Any, optional: bool
+) -> tuple[tuple[tuple[str, Shape, np.dtype[Any], int], ...], int]:
+    """Return shape, dtype and offset of each vector, and the length of all; looked up, because many runs are short."""
+    places, end = [], 0
+    for name, shapes in layout.shapes(n).items():
+        shape, made_of = shapes[0 if optional else -1], dtype_of(name, dtype)
+        places.append((name, shape, made_of, end))
+        end += -(-math.prod(shape) * made_of.itemsize // _LINE) * _LINE + ROOM
+    return tuple(places), end
 
 
 def dtype_of(vector: str, dtype: Any) -> np.dtype[Any]:

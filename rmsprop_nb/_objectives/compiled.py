@@ -81,8 +81,9 @@ class CompiledObjective:
     def follow(self, arrays: Any, record: NDArray[Any]) -> None:
         """Let the run with these vectors and this record control the differences."""
         learn_precision(self._problem, self._adapter.eps, record["rel_step"], record)
-        self.words[:] = self.words_for(arrays, record)
-        self._followed = arrays, record  # keeps alive what the words point to
+        if self._problem.by_differences:
+            self.words[:] = self.words_for(arrays, record)
+            self._followed = arrays, record  # keeps alive what the words point to
 
     def words_for(self, arrays: Any, record: NDArray[Any]) -> NDArray[np.int64]:
         """Return a copy of the packed arguments for a run with these vectors, which the caller must keep."""

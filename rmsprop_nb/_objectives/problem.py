@@ -58,8 +58,10 @@ class Problem:
 
 def learn_precision(problem: Problem, eps: float, control: NDArray[np.float64], record: NDArray[Any] | None) -> None:
     """Take in that f has the relative precision `eps`: less of it needs larger steps, in ``control[0]``."""
-    if record is not None:
-        record["f_eps"] = np.maximum(record["f_eps"], eps)
-    wanted = problem.rel_step(eps) if problem.by_differences else 0.0
+    if record is not None and eps > record[0]["f_eps"]:
+        record["f_eps"] = eps
+    if not problem.by_differences:
+        return
+    wanted = problem.rel_step(eps)
     if control[0] * wanted > 0.0 and abs(control[0]) < abs(wanted):
         control[0] = wanted
