@@ -93,6 +93,7 @@ _COUNTERS = [
     "first_step",
     "since_best",
     "trials",
+    "contradictions",
     "restarts",
     "pairs",
     "newest",

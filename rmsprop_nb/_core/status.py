@@ -30,6 +30,7 @@ class Status(IntEnum):
     EPOCHS = 13
     EARLY_STOP = 14
     ROUNDING = 15
+    WRONG_GRADIENT = 16
     INTERRUPTED = 98
     CALLBACK_STOP = 99
 
@@ -42,7 +43,10 @@ class Status(IntEnum):
 MESSAGES: dict[Status, str] = {
     Status.GTOL: "Converged: the gradient is at most gtol, or by default next to nothing is left to gain.",
     Status.MAXITER: "Maximum number of iterations has been reached.",
-    Status.PRECISION_LOSS: "No further progress is possible at this precision; the gradient is still above gtol.",
+    Status.PRECISION_LOSS: (
+        "No further progress is possible at this precision, though the gradient is not small: f may have a kink or "
+        "noise there, or the gradient may not be that of fun, which rmsprop_nb.check_gradient can tell."
+    ),
     Status.NONFINITE: "The objective or its gradient is NaN, infinite, or too large to be squared.",
     Status.UNBOUNDED: "The objective appears to be unbounded below.",
     Status.MAXFEV: "Maximum number of function evaluations has been reached.",
@@ -55,6 +59,10 @@ MESSAGES: dict[Status, str] = {
     Status.EPOCHS: "All epochs have been run.",
     Status.EARLY_STOP: "Stopped early: no improvement on the validation data in the last `patience` epochs.",
     Status.ROUNDING: "Converged as far as the precision of f, of its gradient and of x can tell.",
+    Status.WRONG_GRADIENT: (
+        "f rises from x0 where the gradient says that it falls: the gradient may not be that of fun, which "
+        "rmsprop_nb.check_gradient can tell, or f has a kink at x0."
+    ),
     Status.INTERRUPTED: "Interrupted from the keyboard; the best point so far is returned.",
     Status.CALLBACK_STOP: "`callback` raised `StopIteration`.",
 }

@@ -50,7 +50,7 @@ _START, _SEARCH, _TAKE_BEST = int(Phase.START), int(Phase.SEARCH), int(Phase.TAK
 _REFRESH, _MEASURE = int(Phase.REFRESH), int(Phase.MEASURE)
 _RUNNING, _NONFINITE, _UNBOUNDED = int(Status.RUNNING), int(Status.NONFINITE), int(Status.UNBOUNDED)
 _PRECISION_LOSS, _MAXITER, _MAXFEV = int(Status.PRECISION_LOSS), int(Status.MAXITER), int(Status.MAXFEV)
-_ROUNDING = int(Status.ROUNDING)
+_ROUNDING, _WRONG_GRADIENT = int(Status.ROUNDING), int(Status.WRONG_GRADIENT)
 
 FIRST_STEP = 0.01  # of the size of a variable
 LEAST_STAGNATION = 100  # evaluations
@@ -58,6 +58,7 @@ VISIBLE_GAIN = 1e-9  # of what has been gained
 STAGNATION_SHRINKAGE = 0.9
 RUNAWAY = 1e15  # f that has fallen by RUNAWAY times its size at x0, at a huge step: unbounded
 NEAR_ERROR = 10.0  # times the error of forward differences, below which central ones take over
+CONTRADICTIONS = 2  # in succession, between f and its gradient
 LARGEST_LOSS = 1e-3  # of what has been gained, that the resolution of x may keep from being gained
 
 
@@ -162,6 +163,8 @@ def _end_evaluation(arrays, p, f, slope, finite, settings):
         outcome = give_up(p)
         if outcome == FAILED and _is_between_neighbours(p, settings):
             p.status = _ROUNDING
+    if p.step == 0 and p.contradictions == CONTRADICTIONS and not settings.sampling.differences:
+        p.status = _WRONG_GRADIENT
     if outcome == TAKE_BEST:
         p.phase = _TAKE_BEST  # its gradient is no longer known: evaluate once more
     elif outcome == UNBOUNDED:

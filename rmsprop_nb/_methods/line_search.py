@@ -25,6 +25,7 @@ GROWTH = 10.0
 LARGEST_STEP = 1e20
 NARROWEST_BRACKET = 1e-14
 KEEP_FROM_ENDS = 0.01
+CERTAIN_RISE = 10.0  # times the noise of f
 
 
 @inline_jit
@@ -38,6 +39,7 @@ def begin_search(p, slope0):
     p.width = math.inf
     p.has_best = 0
     p.trials = 0
+    p.contradictions = 0
 
 
 @inline_jit
@@ -69,8 +71,20 @@ def end_trial(p, f, slope, finite, f_noise, curvature):
     if downhill:
         _set_lo(p, f, slope)
     else:
+        if p.bracketed == 1 and p.lo == 0.0:
+            p.contradictions = p.contradictions + 1 if _contradicts(p, f, f_noise) else 0
         _set_hi(p, f, slope)
     return _interpolate(p, f_noise)
+
+
+@inline_jit
+def _contradicts(p, f, f_noise):
+    """Return whether f at ``p.a`` and at the end of the bracket is that of a line which rises from x, unlike `slope0`."""
+    rise = (f - p.f) / p.a
+    rise_at_x = rise - (p.f_hi - p.f) / p.hi * (
+        p.a / p.hi
+    )  # times 1 - a/hi: what the two points say of the slope there
+    return f - p.f > CERTAIN_RISE * f_noise and rise_at_x > 0.5 * rise * (1.0 - p.a / p.hi) and -p.slope0 > 0.1 * rise
 
 
 @inline_jit

@@ -56,3 +56,37 @@ def test_ten_million_iterations():
     found = minimize(valley, [1.0], jac="inplace", options=options)
     assert (found.nit, found.nfev, found.status) == (10**7, 10**7 + 1, Status.MAXITER)
     assert found.x[0] == pytest.approx(1.0 - 1e-2, abs=1e-4)
+
+
+def quartic(x):
+    return (x**4 + np.exp(x)).sum(), 4.0 * x**3 + np.exp(x)
+
+
+def valley(x):
+    """Rosenbrock's function."""
+    a, b = x[1] - x[0] ** 2, 1.0 - x[0]
+    return 100.0 * a * a + b * b, np.array([-400.0 * x[0] * a - 2.0 * b, 200.0 * a])
+
+
+def steep(x):
+    """Right, but so steep that the first steps are far too long."""
+    return 1e8 * ((x - 1.0) @ (x - 1.0)), 2e8 * (x - 1.0)
+
+
+@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("fun", [lambda x: (x @ x, 2.0 * x), quartic, valley, steep])
+def test_gradient_of_the_wrong_sign_is_said_at_once(fun, dtype, method):
+    x0 = np.array([1.5, -0.5], dtype)
+    wrong = minimize(lambda x: (fun(x)[0], -fun(x)[1]), x0, jac=True, method=method)
+    assert wrong.status == Status.WRONG_GRADIENT
+    assert wrong.nfev <= 20
+    np.testing.assert_array_equal(wrong.x, x0)
+    assert minimize(fun, x0, jac=True, method=method).success
+
+
+def test_gradient_of_another_size_is_no_wrong_one():
+    for factor in (0.01, 100.0):
+        found = minimize(lambda x, c=factor: (x @ x, c * x), [1.5, -0.5], jac=True)
+        assert found.success
+        np.testing.assert_allclose(found.x, 0.0, atol=1e-3)
