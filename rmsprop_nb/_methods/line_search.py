@@ -79,12 +79,11 @@ def end_trial(p, f, slope, finite, f_noise, curvature):
 
 @inline_jit
 def _contradicts(p, f, f_noise):
-    """Return whether f at ``p.a`` and at the end of the bracket is that of a line which rises from x, unlike `slope0`."""
+    """Return whether f at ``p.a`` and at the end of the bracket rises from x along a line, where `slope0` falls."""
+    part = p.a / p.hi
     rise = (f - p.f) / p.a
-    rise_at_x = rise - (p.f_hi - p.f) / p.hi * (
-        p.a / p.hi
-    )  # times 1 - a/hi: what the two points say of the slope there
-    return f - p.f > CERTAIN_RISE * f_noise and rise_at_x > 0.5 * rise * (1.0 - p.a / p.hi) and -p.slope0 > 0.1 * rise
+    rise_at_x = (rise - (p.f_hi - p.f) / p.hi * part) / (1.0 - part)  # if f were a parabola
+    return f - p.f > CERTAIN_RISE * f_noise and rise_at_x > 0.5 * rise and -p.slope0 > 0.1 * rise
 
 
 @inline_jit
