@@ -1,186 +1,141 @@
-"""Count the CUTEst problems solved without tuning. They come from sif2jax (on PyPI), which needs JAX.
+"""Judge the methods on CUTEst problems, untuned. The problems come from sif2jax (on PyPI), which needs JAX.
 
-    python judge_cutest.py                   # the problems for judging: never tune anything on them
-    python judge_cutest.py --tuning          # those of cutest_tuning.txt, for tuning
+    python judge_cutest.py                   # with gradients, on the problems for judging: never tune anything on them
+    python judge_cutest.py --no-gradient     # with f alone, on those of at most 30 variables
+    python judge_cutest.py --tuning          # on those of cutest_tuning.txt, for tuning
     python judge_cutest.py --only rmsprop --tuning --failures
 
-Prints tables in Markdown: for how many problems the max-norm of the (projected) gradient falls to 1e-5 within 10,000
-evaluations ("solved"), and for how many of these f is also within 1e-3*max(1, |f|) of the lowest value that any method
-here has found ("jointly"). Large problems whose size is a parameter are made small (about 100 variables). A problem
-counts as unsolved if a method takes longer than ``--seconds`` on it. With JAX_COMPILATION_CACHE_DIR set, a second run
-starts faster.
+Prints tables in Markdown. With gradients: for how many problems the max-norm of the (projected) gradient falls to 1e-5
+within 10,000 evaluations ("solved"), and for how many of these f is also within 1e-3*max(1, |f|) of the lowest value
+that any method here has found ("jointly"). Without, where every method runs as its users run it, at its defaults: where
+a run ended right, "honest" runs, whose status says so or says the opposite where they did not, successes that are
+false, and the calls of f. A run ended right if from there a search with exact gradients lowers f by no more than 1e-6
+of what the run has gained.
+
+A problem counts as unsolved if a method takes longer than ``--seconds`` on it. With JAX_COMPILATION_CACHE_DIR set, a
+second run starts faster. ``--profiles FILE`` keeps how f fell, for docs/pictures.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
+import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import scipy.optimize
-import sif2jax
-from jax.flatten_util import ravel_pytree
+from cutest import LARGEST, Problem, load
 
 from rmsprop_nb import Status, minimize
 
 GTOL = 1e-5
 F_TOLERANCE = 1e-3
-EVALUATIONS = 10_000
-SMALL, LARGE = 100, 1000  # a problem with more variables than LARGE is made as small as SMALL, if possible
-LARGEST = 6000
-
-jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_platforms", "cpu")
-
-
-class Problem(NamedTuple):
-    """``fun(x) -> (f, gradient)``, the start and the bounds, if any."""
-
-    name: str
-    fun: Callable[..., Any]
-    x0: Any
-    bounds: Any
+RIGHT = 1e-6
+EVALUATIONS = {True: 10_000, False: 20_000}  # with a gradient, and calls of f without
+MANY = 30  # variables, the most in runs without a gradient
 
 
 class End(NamedTuple):
-    """The end of a run: f and the gradient there, the number of evaluations, the message, and x."""
+    """The end of a run: f there and the gradient's norm, calls of fun, and what the method says of it.
+
+    `falls` are the calls at which f became lower than ever before, and these values.
+    """
 
     f: float
     gnorm: float
-    evaluations: int
+    calls: int
+    success: bool
     message: str
     x: Any
+    falls: list[tuple[int, float]]
 
 
-class OutOfTimeError(Exception):
-    """The method has used up its evaluations or seconds."""
-
-
-# -- problems ---------------------------------------------------------------------------------------------------------
-
-
-def smaller(problem):
-    """Return the problem with about SMALL variables, or unchanged if its size is not a parameter."""
-    n = size_of(problem)
-    if n <= LARGE:
-        return problem
-    for field in dataclasses.fields(problem):
-        value = getattr(problem, field.name)
-        if not field.init or not isinstance(value, int) or field.name == "y0_iD" or value < 8:
-            continue
-        for exponent in (1.0, 0.5):  # of the variables, or of a grid's side
-            for more in range(4):
-                try:
-                    candidate = type(problem)(**{field.name: round(value * (SMALL / n) ** exponent) + more})
-                    if 20 <= size_of(candidate) <= 3 * SMALL:
-                        jax.eval_shape(candidate.objective, candidate.y0, candidate.args)
-                        return candidate
-                except Exception:  # noqa: BLE001, S112  # constructors raise all kinds of errors for unsuitable sizes
-                    continue
-    return problem
-
-
-def size_of(problem):
-    return sum(np.size(leaf) for leaf in jax.tree.leaves(problem.y0))
-
-
-def compiled(problem):
-    """Return the problem on flat NumPy vectors, or None if it cannot be run."""
-    try:
-        problem = smaller(problem)
-        if size_of(problem) > LARGEST:
-            return None
-        x0, unravel = ravel_pytree(jax.tree.map(lambda a: np.asarray(a, np.float64), problem.y0))
-
-        def objective(x):
-            return problem.objective(unravel(x), problem.args)
-
-        run = jax.jit(jax.value_and_grad(objective)).lower(x0).compile()
-
-        def fun(x):
-            f, g = run(np.asarray(x, np.float64))
-            return float(f), np.asarray(g)
-
-        fun(np.asarray(x0))
-        return Problem(problem.name, fun, np.array(x0), bounds_of(problem, x0.size))
-    except Exception as error:  # noqa: BLE001  # some problems of the collection cannot be constructed
-        print(f"left out: {problem.name}: {str(error)[:100]!r}", flush=True)
-        return None
-
-
-def bounds_of(problem, n):
-    if not hasattr(problem, "bounds") or problem.bounds is None:
-        return None
-    lower, upper = (np.asarray(ravel_pytree(side)[0], np.float64) for side in problem.bounds)
-    return np.column_stack([np.broadcast_to(lower, n), np.broadcast_to(upper, n)])
-
-
-def load(tuning: bool):
-    """Yield the problems of one list."""
-    text = (Path(__file__).parent / "cutest_tuning.txt").read_text(encoding="utf-8")
-    names = {line for line in text.split("\n") if line and not line.startswith("#")}
-    everything = (*sif2jax.unconstrained_minimisation_problems, *sif2jax.bounded_minimisation_problems)
-    seen = set()
-    for problem in everything:
-        if (problem.name in names) == tuning and problem.name not in seen:
-            seen.add(problem.name)
-            made = compiled(problem)
-            if made is not None:
-                yield made
+class OutOfCallsError(Exception):
+    """The method has used up its calls or seconds."""
 
 
 # -- methods ----------------------------------------------------------------------------------------------------------
 
 
-def ours(fun, problem, method):
-    result = minimize(
-        fun, problem.x0, jac=True, bounds=problem.bounds, method=method,
-        options={"gtol": GTOL, "maxfev": EVALUATIONS, "maxiter": EVALUATIONS},
-    )  # fmt: skip
-    return result.x, Status(result.status).name
+def ours(fun, problem, gradient, method):
+    limits = {"maxfev": EVALUATIONS[True], "maxiter": EVALUATIONS[True], "gtol": GTOL} if gradient else {}
+    result = minimize(fun, problem.x0, jac=gradient or None, bounds=problem.bounds, method=method, options=limits)
+    return result.x, result.success, Status(result.status).name
 
 
-def l_bfgs_b(fun, problem):
+def scipys(fun, problem, gradient, method, **options):
     x0 = problem.x0 if problem.bounds is None else np.clip(problem.x0, *problem.bounds.T)
     result = scipy.optimize.minimize(
-        fun, x0, jac=True, bounds=problem.bounds, method="L-BFGS-B",
-        options={"gtol": GTOL, "ftol": 0.0, "maxfun": EVALUATIONS, "maxiter": EVALUATIONS},
-    )  # fmt: skip
-    return result.x, result.message
+        fun, x0, jac=gradient or None, bounds=problem.bounds, method=method, options=options
+    )
+    return result.x, bool(result.success), result.message
 
 
+_MANY_CALLS = {"maxfun": 10**6, "maxiter": 10**6}
+OURS = {name: functools.partial(ours, method=name) for name in ("rmsprop", "rmsprop-lbfgs")}
 METHODS = {
-    "rmsprop": functools.partial(ours, method="rmsprop"),
-    "rmsprop-lbfgs": functools.partial(ours, method="rmsprop-lbfgs"),
-    "L-BFGS-B, ftol=0": l_bfgs_b,
+    True: OURS
+    | {
+        "L-BFGS-B, ftol=0": functools.partial(scipys, method="L-BFGS-B", gtol=GTOL, ftol=0.0, **_MANY_CALLS),
+        "BFGS": functools.partial(scipys, method="BFGS", gtol=GTOL, maxiter=10**6),
+    },
+    False: OURS
+    | {
+        "L-BFGS-B": functools.partial(scipys, method="L-BFGS-B"),
+        "L-BFGS-B, tight": functools.partial(scipys, method="L-BFGS-B", ftol=1e-15, gtol=1e-8, **_MANY_CALLS),
+        "BFGS": functools.partial(scipys, method="BFGS"),
+        "Nelder-Mead": functools.partial(scipys, method="Nelder-Mead"),
+        "COBYQA": functools.partial(scipys, method="COBYQA"),
+    },
 }
 
 
-def run(method, problem, seconds):
+def suits(name: str, problem: Problem) -> bool:
+    """Say whether a method can take the problem: BFGS knows no bounds."""
+    return name != "BFGS" or problem.bounds is None
+
+
+def run(method, problem, gradient, seconds):
     """Run a method on a problem within the limits."""
-    count, stop = 0, time.perf_counter() + seconds
+    fun = problem.with_gradient if gradient else problem.fun
+    calls, stop, falls, lowest = 0, time.perf_counter() + seconds, [], (np.inf, problem.x0)
 
     def counted(x):
-        nonlocal count
-        if count >= EVALUATIONS or time.perf_counter() > stop:
-            raise OutOfTimeError
-        count += 1
-        return problem.fun(x)
+        nonlocal calls, lowest
+        if calls >= EVALUATIONS[gradient] or time.perf_counter() > stop:
+            raise OutOfCallsError
+        calls += 1
+        result = fun(x)
+        f = result[0] if gradient else result
+        if f < lowest[0]:
+            lowest = f, np.array(x)
+            falls.append((calls, f))
+        return result
 
     try:
         with np.errstate(all="ignore"):
-            x, message = method(counted, problem)
-    except OutOfTimeError:
-        return End(np.inf, np.inf, count, "out of time", problem.x0)
-    f, g = problem.fun(x)
+            x, success, message = method(counted, problem, gradient)
+    except OutOfCallsError:
+        x, success, message = lowest[1], False, "out of calls or time"
+    f, g = problem.with_gradient(x)
     step = g if problem.bounds is None else x - np.clip(x - g, *problem.bounds.T)
-    return End(f, float(np.abs(step).max()), count, message, x)
+    return End(f, float(np.abs(step).max()), calls, success, message, x, falls)
+
+
+def improved(end, problem):
+    """Return the lowest f that a search with exact gradients finds from the end of a run."""
+    if not np.isfinite(end.f):
+        return end.f
+    options = {"ftol": 0.0, "gtol": 1e-12, "maxfun": 20_000, "maxiter": 20_000}
+    with np.errstate(all="ignore"):
+        found = scipy.optimize.minimize(
+            problem.with_gradient, end.x, jac=True, bounds=problem.bounds, method="L-BFGS-B", options=options
+        )
+    return min(float(found.fun), end.f)
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -190,54 +145,116 @@ def solved(end):
     return end.gnorm <= GTOL * (1.0 + 1e-6)
 
 
-def lowest(ends, name):
-    """Return the lowest value that any method has found for a problem."""
-    return min(found[name].f for found in ends.values())
-
-
 def jointly(end, best):
     return solved(end) and end.f <= best + F_TOLERANCE * max(1.0, abs(best))
 
 
-def print_tables(problems, ends, failures):
-    for title, chosen in (
-        ("unconstrained", [p.name for p in problems if p.bounds is None]),
-        ("bounded", [p.name for p in problems if p.bounds is not None]),
-    ):
-        best = {name: lowest(ends, name) for name in chosen}
-        print(f"\n| {len(chosen)} {title} problems | solved | jointly | evaluations, median |\n|---|---|---|---|")
-        for method, found in ends.items():
-            done = [name for name in chosen if solved(found[name])]
-            joint = [name for name in chosen if jointly(found[name], best[name])]
-            median = np.median([found[name].evaluations for name in done]) if done else np.nan
-            print(f"| {method} | {len(done)} | {len(joint)} | {median:.0f} |")
-        for method, found in ends.items() if failures else ():
-            print(f"\n{method}, not solved jointly:")
-            for name in chosen:
-                if not jointly(found[name], best[name]):
-                    end = found[name]
-                    print(
-                        f"  {name:12s} n={end.x.size:<5d} |g|={end.gnorm:.1e} f={end.f:.6e} best={best[name]:.6e} "
-                        f"evaluations={end.evaluations} {end.message}"
-                    )
+def is_right(end, improved, first):
+    """Say whether f at the end is a local minimum, as far as the gain of the run and rounding can tell."""
+    return bool(end.f - improved <= RIGHT * (first - improved) + 1e-12 * abs(improved))
+
+
+def median(calls):
+    return f"{np.median(calls):.0f}" if calls else "-"
+
+
+class Judged(NamedTuple):
+    """What is known of a problem: its name, whether it has bounds, f at the start, and each method's end.
+
+    `improved` is what is left to gain from each end, or None for runs with gradients.
+    """
+
+    name: str
+    bounded: bool
+    first: float
+    ends: dict[str, End]
+    improved: dict[str, float] | None
+
+
+def with_gradient(problems, name):
+    """Return a row: solved, solved jointly, and the median of the calls; and those that are not."""
+    best = {p.name: min(end.f for end in p.ends.values()) for p in problems}
+    mine = [p for p in problems if name in p.ends]
+    good = [p.ends[name].calls for p in mine if solved(p.ends[name])]
+    joint = [p for p in mine if jointly(p.ends[name], best[p.name])]
+    return [len(good), len(joint), median(good)], [(p, best[p.name], "") for p in mine if p not in joint]
+
+
+def without_gradient(problems, name):
+    """Return a row: right, honest, false successes, and the median of the calls; and those that are not honest."""
+    mine = [p for p in problems if name in p.ends]
+    right = {p.name: is_right(p.ends[name], p.improved[name], p.first) for p in mine}
+    dishonest = [p for p in mine if p.ends[name].success != right[p.name]]
+    false = [p for p in dishonest if p.ends[name].success]
+    calls = [p.ends[name].calls for p in mine if right[p.name]]
+    row = [sum(right.values()), len(mine) - len(dishonest), len(false), median(calls)]
+    wrong = [p for p in mine if not right[p.name] or p in dishonest]
+    return row, [(p, p.improved[name], "FALSE" if p in false else "") for p in wrong]
+
+
+TABLES = {
+    True: (("solved", "jointly", "evaluations, median"), with_gradient),
+    False: (("right", "honest", "false successes", "calls, median"), without_gradient),
+}
+
+
+def print_tables(problems, gradient, methods, failures):
+    columns, judge = TABLES[gradient]
+    for title, bounded in (("unconstrained", False), ("bounded", True)):
+        chosen = [p for p in problems if p.bounded == bounded]
+        print(f"\n| {len(chosen)} {title} problems | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+        for name in methods:
+            print(f"| {name} | {' | '.join(map(str, judge(chosen, name)[0]))} |")
+        for name in methods if failures else ():
+            print(f"\n{name}, not so:")
+            for p, best, remark in judge(chosen, name)[1]:
+                end = p.ends[name]
+                print(
+                    f"  {p.name:12s} n={end.x.size:<5d} |g|={end.gnorm:.1e} f={end.f:.6e} best={best:.6e} "
+                    f"first={p.first:.3e} calls={end.calls} {end.message} {remark}"
+                )
+
+
+def save_profiles(problems, path):
+    """Keep how f fell with the calls, for each problem and method."""
+    kept = {
+        p.name: {
+            "variables": next(iter(p.ends.values())).x.size,
+            "bounded": p.bounded,
+            "first": p.first,
+            "falls": {name: end.falls for name, end in p.ends.items()},
+        }
+        for p in problems
+    }
+    path.write_text(json.dumps(kept), encoding="utf-8")
 
 
 def main() -> None:
+    names = sorted({name for methods in METHODS.values() for name in methods})
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tuning", action="store_true", help="use the list for tuning")
-    parser.add_argument("--only", choices=METHODS, action="append", help="run this method only; may be repeated")
+    parser.add_argument("--no-gradient", action="store_true", help="f alone, and no limit but the methods' own")
+    parser.add_argument("--only", choices=names, action="append", help="run this method only; may be repeated")
     parser.add_argument("--seconds", type=float, default=60.0, help="limit for each method on each problem")
     parser.add_argument("--failures", action="store_true", help="list the problems that were not solved")
+    parser.add_argument("--profiles", type=Path, help="where to keep how f fell")
     arguments = parser.parse_args()
-    methods = {name: METHODS[name] for name in arguments.only or METHODS}
+    gradient = not arguments.no_gradient
+    methods = {name: METHODS[gradient][name] for name in arguments.only or METHODS[gradient]}
     problems = []
-    ends: dict[str, dict[str, End]] = {name: {} for name in methods}
-    for problem in load(arguments.tuning):
-        problems.append(problem._replace(fun=None))
-        for name, method in methods.items():
-            ends[name][problem.name] = run(method, problem, arguments.seconds)
+    for problem in load(arguments.tuning, LARGEST if gradient else MANY):
+        first = problem.fun(problem.x0 if problem.bounds is None else np.clip(problem.x0, *problem.bounds.T))
+        ends = {
+            name: run(method, problem, gradient, arguments.seconds)
+            for name, method in methods.items()
+            if suits(name, problem)
+        }
+        better = None if gradient else {name: improved(end, problem) for name, end in ends.items()}
+        problems.append(Judged(problem.name, problem.bounds is not None, first, ends, better))
         jax.clear_caches()
-    print_tables(problems, ends, arguments.failures)
+    print_tables(problems, gradient, methods, arguments.failures)
+    if arguments.profiles:
+        save_profiles(problems, arguments.profiles)
 
 
 if __name__ == "__main__":
