@@ -12,6 +12,7 @@ _REFRESH, _MEASURE, _PRECISION_LOSS = int(Phase.REFRESH), int(Phase.MEASURE), in
 
 MAX_RESTARTS = 4
 LARGEST_REL_STEP = 0.03
+LEAST_ERROR = 1e-27  # of f, relative to what has been gained: steps stay far above the rounding of x
 
 
 @inline_jit
@@ -25,7 +26,7 @@ def end_failure(p, settings):
     if settings.sampling.adaptive and p.rel_step > 0.0:
         use_central(p)
         return TRY_AGAIN
-    if p.measured == 0 and p.fresh == 1:
+    if p.measured == 0 and (p.fresh == 1 or settings.sampling.adaptive):
         measure(p, settings)
         return TRY_AGAIN
     p.restarts += p.fresh
@@ -38,8 +39,10 @@ def end_failure(p, settings):
 def use_central(p):
     """Let central differences take over, with steps that fit the error of f."""
     p.phase = _REFRESH
+    p.mark = p.evaluations  # they may see a way on
     error = (p.f_eps * abs(p.f) + p.f_noise) / max(abs(p.f), p.f_start - p.f)
-    p.rel_step = -min(max(error, p.f_eps) ** (1.0 / 3.0), LARGEST_REL_STEP)
+    least = LEAST_ERROR if p.f_noise > 0.0 else p.f_eps  # what is not known is not taken to be small
+    p.rel_step = -min(max(error, least) ** (1.0 / 3.0), LARGEST_REL_STEP)
 
 
 @inline_jit

@@ -62,5 +62,7 @@ def take_sample(p, f):
     squares = p.noise_0 * p.noise_0 + p.noise_1 * p.noise_1 + p.noise_2 * p.noise_2
     if squares == 0.0:
         return p.samples == LINES * SAMPLES
-    p.f_noise = max(p.f_noise, math.sqrt(squares / (3.0 * _SQUARES)))
+    noise = math.sqrt(squares / (3.0 * _SQUARES))
+    if p.f >= p.f_start or noise <= max(abs(p.f), abs(p.f_start)):  # else f is rough, or too curved for this
+        p.f_noise = max(p.f_noise, noise)
     return True
