@@ -21,7 +21,7 @@ from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
 _GTOL, _FTOL, _XTOL, _F_TARGET = int(Status.GTOL), int(Status.FTOL), int(Status.XTOL), int(Status.F_TARGET)
 _MAXITER, _MAXFEV, _STALLED, _ROUNDING = map(int, (Status.MAXITER, Status.MAXFEV, Status.STALLED, Status.ROUNDING))
 
-CERTAIN = 1e-3  # of the tolerance, at which the next step does not matter
+CERTAIN = 0.1  # of the tolerance, at which the next step does not matter
 LARGEST_MOVE = 1e-5  # of the size of a variable
 LEAST_SIZE = 1e-3  # of the typical one, as which a variable counts that has become far smaller
 ULPS = 4.0  # of f, that its rounding error is taken for
