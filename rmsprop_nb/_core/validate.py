@@ -249,6 +249,16 @@ def _given_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:
     return cast
 
 
+def check_scipy_only(hess: Any, hessp: Any, constraints: Any) -> None:
+    """Raise unless what SciPy's minimize takes beside our arguments is left at its default."""
+    if hess is not None or hessp is not None:
+        msg = "RMSprop uses no second derivatives; leave out hess and hessp."
+        raise ValueError(msg)
+    if constraints is not None and not (isinstance(constraints, list | tuple | dict) and len(constraints) == 0):
+        msg = "RMSprop takes no constraints other than bounds; use SciPy's 'SLSQP' or 'trust-constr'."
+        raise ValueError(msg)
+
+
 def as_workers(value: Any) -> int:
     """Return a number of workers; -1 means one for each processor."""
     if value == -1:
