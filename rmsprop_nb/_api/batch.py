@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from rmsprop_nb._core.batch_arguments import as_boxes, as_own_sizes, as_rows, as_starts, check_rows
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.progress import CheckpointWriter, progress_bar
 from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
     as_args,
-    as_bounds,
     as_checkpoint_seconds,
-    as_start,
     as_workers,
     check_callable,
     check_jac,
@@ -154,12 +153,14 @@ def minimize_batch(
     if tol is not None:
         chosen.setdefault("gtol", tol)
     parsed = OPTIONS[method](**chosen)
-    starts = _as_starts(X0)
-    rows = _as_rows(batch_args, len(starts))
-    lower, upper = as_bounds(bounds, starts[0])
+    rows = as_rows(batch_args)
+    starts = as_starts(X0, rows, bounds)
+    check_rows(rows, len(starts))
+    (lower, upper), boxes = as_boxes(bounds, starts)
+    parsed = dataclasses.replace(parsed, x_scale=as_own_sizes(parsed.x_scale, starts))
     check_callable("fun", fun)
     problem = Problem(fun, check_jac(jac), as_args(args), lower, upper, parsed.own_steps(starts.shape[1]))
-    job = Job(problem, starts, rows, parsed)
+    job = Job(problem, starts, rows, parsed, boxes)
     engine = workers if callable(workers) else as_workers(workers)
     _check_device(device, engine, parsed)
     every = as_checkpoint_seconds(checkpoint_every, checkpoint)
@@ -214,24 +215,3 @@ def _check_device(device: str, engine: Any, options: Options) -> None:
         msg = f"workers must be 1 with device='cuda', which runs all problems at once, got {engine!r}."
         raise ValueError(msg)
     options.refuse(("finite_diff_rel_step",), "has no meaning with device='cuda', where fun fills the gradient")
-
-
-def _as_starts(X0: Any) -> NDArray[Any]:
-    array = np.asarray(X0)
-    if array.ndim != 2 or array.shape[0] == 0:
-        msg = f"X0 must have shape (B, n) with at least one row, one start for each problem, got shape {array.shape}."
-        raise ValueError(msg)
-    return as_start(array.reshape(-1)).reshape(array.shape)
-
-
-def _as_rows(batch_args: Any, count: int) -> tuple[NDArray[Any], ...]:
-    if batch_args is None:
-        return ()
-    if not isinstance(batch_args, tuple):
-        batch_args = (batch_args,)
-    rows = tuple(np.asarray(a) for a in batch_args)
-    for k, a in enumerate(rows):
-        if a.ndim == 0 or a.shape[0] != count:
-            msg = f"batch_args[{k}] must have one row for each of the {count} problems, got shape {a.shape}."
-            raise ValueError(msg)
-    return rows
