@@ -278,7 +278,7 @@ def check_scipy_only(hess: Any, hessp: Any, constraints: Any) -> None:
     if hess is not None or hessp is not None:
         msg = "RMSprop uses no second derivatives; leave out hess and hessp."
         raise ValueError(msg)
-    if constraints is not None and not (isinstance(constraints, list | tuple | dict) and len(constraints) == 0):
+    if constraints is not None and not (hasattr(constraints, "__len__") and len(constraints) == 0):
         msg = "RMSprop takes no constraints other than bounds; use SciPy's 'SLSQP' or 'trust-constr'."
         raise ValueError(msg)
 

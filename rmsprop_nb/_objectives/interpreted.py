@@ -49,9 +49,9 @@ class PythonObjective:
         if jac is True:
             f, gradient = _as_pair(fun(x.copy(), *args))
             store_gradient(gradient, g, "fun")
-            return self._value(f)
+            return self.value_of(f)
         if callable(jac):
-            f = self._value(fun(x.copy(), *args))
+            f = self.value_of(fun(x.copy(), *args))
             store_gradient(jac(x.copy(), *args), g, "jac")
             return f
         return self._differences(x, g)
@@ -60,7 +60,7 @@ class PythonObjective:
         if self._grad is None:
             # Elements that fun forgets to fill, or adds to without zeroing, become NaN instead of silently wrong.
             self._grad = np.full_like(g, np.nan)
-        f = self._value(self._problem.fun(x.copy(), self._grad, *self.args))
+        f = self.value_of(self._problem.fun(x.copy(), self._grad, *self.args))
         g[:] = self._grad
         return f
 
@@ -68,12 +68,12 @@ class PythonObjective:
         problem = self._problem
 
         def fun(z: NDArray[Any], *args: Any) -> float:
-            return self._value(problem.fun(z, *args))
+            return self.value_of(problem.fun(z, *args))
 
         with np.errstate(all="ignore"):
             return float(differences(fun, x, g, self._steps, (problem.lower, problem.upper), self.args))  # type: ignore[no-untyped-call]
 
-    def _value(self, value: Any) -> float:
+    def value_of(self, value: Any) -> float:
         """Return f as a float, after taking in the precision of its type."""
         if not isinstance(value, float):
             self._learn(getattr(value, "dtype", None))
@@ -90,7 +90,9 @@ def _complex_fun(fun: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap `fun` for complex x so that it refuses a real result, which would give a gradient of zeros."""
 
     def checked(z: NDArray[np.complex128], *args: Any) -> complex:
-        value = np.asarray(fun(z.copy(), *args))
+        result = fun(z.copy(), *args)
+        _refuse_pair(result)
+        value = np.asarray(result)
         if value.dtype.kind != "c":
             msg = (
                 f"jac='cs' needs a fun that returns a complex value for complex x, got {value.dtype}: it drops the "
@@ -106,15 +108,21 @@ def _as_float(value: Any) -> float:
     """Return the objective's value as a float; raise if it is not one real number."""
     if isinstance(value, float):
         return float(value)
-    if isinstance(value, tuple) and len(value) == 2:
-        msg = "fun must return one real number, got a pair; if it is (f, gradient), pass jac=True."
-        raise TypeError(msg)
+    _refuse_pair(value)
     array = np.asarray(value)
     if array.size != 1 or array.dtype.kind not in "fiub":
         shape = f"shape {array.shape} and dtype {array.dtype}" if array.dtype != object else f"{value!r}"
         msg = f"fun must return one real number, got {shape}."
         raise TypeError(msg)
     return float(array.item())
+
+
+def _refuse_pair(value: Any) -> None:
+    """Raise if a value is more than a number, as it is where ``jac=True`` was forgotten."""
+    if isinstance(value, tuple | list) and len(value) > 1:
+        what = "a pair; if it is (f, gradient), pass jac=True" if len(value) == 2 else f"{len(value)} values"
+        msg = f"fun must return one real number, got {what}."
+        raise TypeError(msg)
 
 
 def _as_pair(value: Any) -> tuple[Any, Any]:

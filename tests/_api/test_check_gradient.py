@@ -77,8 +77,35 @@ def test_faults_are_found_and_named(wrong, fault, count):
     assert len(repr(found).splitlines()) == 2 + count + bool(fault)
 
 
+@pytest.mark.parametrize("length", [1e-12, 1e-6, 1e-3, 1e3, 1e6])
+@pytest.mark.parametrize("x", [0.0, 1.0])
+def test_f_may_vary_over_any_distance(length, x):
+    def fun(x):
+        return np.exp(-0.5 * ((x[0] - 0.3 * length) / length) ** 2)
+
+    def derivative(x):
+        return -fun(x) * (x - 0.3 * length) / length**2
+
+    point = [x * length]
+    assert check_gradient(fun, point, derivative).ok
+    assert not check_gradient(fun, point, lambda x: -derivative(x)).ok
+
+
+def test_fast_oscillation_is_no_fault():
+    assert check_gradient(lambda x: np.sin(1e7 * x[0]), [1.0], lambda x: 1e7 * np.cos(1e7 * x)).ok
+    assert check_gradient(
+        lambda x: np.sin(10 * (x[0] - 738000)), [738000.3], lambda x: 10 * np.cos(10 * (x - 738000))
+    ).ok
+
+
+def test_gradient_is_taken_once():
+    calls = []
+    check_gradient(quadratic, X, lambda x: calls.append(1) or gradient(x))
+    assert len(calls) == 1
+
+
 def test_what_cannot_be_told_is_said():
-    found = check_gradient(lambda x: 1e12 + x @ x, X, lambda x: 2.0 * x)
+    found = check_gradient(lambda x: 1e30 + x @ x, X, lambda x: 2.0 * x)
     assert found.ok
     assert "tell little" in repr(found)
 

@@ -10,7 +10,7 @@ from scipy.optimize import rosen, rosen_der
 from rmsprop_nb import minimize, minimize_batch, multistart
 
 
-@pytest.mark.parametrize("none", [(), [], {}, None])
+@pytest.mark.parametrize("none", [(), [], {}, None, np.array([])])
 def test_keywords_at_their_defaults_are_accepted(none):
     assert minimize(rosen, [0.5, 0.5], hess=None, hessp=None, constraints=none).success
 
@@ -37,6 +37,10 @@ def test_forgotten_jac_is_said(compiled):
     with pytest.raises(TypeError, match=r"got a pair; if it is \(f, gradient\), pass jac=True"):
         minimize(fun, [5.0, 2.0])
     assert minimize(fun, [5.0, 2.0], jac=True).success
+    with pytest.raises(TypeError, match="one real number, got a pair"):
+        minimize(lambda x: list(pair(x)), [5.0, 2.0], jac="cs")
+    with pytest.raises(TypeError, match="one real number, got 3 values"):
+        minimize(lambda x: (1.0, 2.0, 3.0), [5.0, 2.0])
 
 
 @njit
