@@ -15,7 +15,7 @@ from rmsprop_nb._objectives.interpreted import PythonObjective
 from rmsprop_nb._objectives.problem import Problem
 
 CERTAIN = 10.0  # times the expected error
-KNOWN = 0.01  # of a derivative: the error of a difference that tells something of it
+KNOWN = 1e-4  # of a derivative: the error of a difference that tells what it is
 LISTED = 10  # elements in the text, at most
 FACTORS = (1.0, *(10.0**k for k in range(-1, -11, -1)), *(10.0**k for k in range(1, 7)))
 """Of the usual step: those to try until a difference agrees with the gradient; f may vary over any distance."""
