@@ -27,7 +27,7 @@ from rmsprop_nb._core.validate import (
 from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_elsewhere
 from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, earlier_results, snapshot
 from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
-from rmsprop_nb._methods.registry import OPTIONS, option_names
+from rmsprop_nb._methods.registry import OPTIONS, method_name, option_names
 from rmsprop_nb._objectives.problem import Problem
 
 # Options that are about a single run, and what to do instead.
@@ -54,7 +54,7 @@ def minimize_batch(
     args: tuple[Any, ...] = (),
     *,
     batch_args: tuple[Any, ...] | None = None,
-    method: str = "rmsprop",
+    method: str | None = "rmsprop",
     jac: Callable[..., Any] | str | bool | None = None,
     bounds: Any = None,
     tol: float | None = None,
@@ -146,9 +146,7 @@ def minimize_batch(
     >>> result.success.all(), result.x.round(4).tolist()
     (np.True_, [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
     """
-    if method not in OPTIONS:
-        msg = f"method must be one of {', '.join(map(repr, OPTIONS))}, got {method!r}."
-        raise ValueError(msg)
+    method = method_name(method)
     chosen = dict(options or {})
     _check_options(chosen, method)
     if tol is not None:
