@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
+
+from rmsprop_nb._core.names_elsewhere import advice
 
 CHECKPOINT_SECONDS = 60.0
 """The seconds between two checkpoints, by default."""
@@ -265,11 +267,15 @@ def as_checkpoint_seconds(every: Any, path: Any) -> float:
     return seconds
 
 
-def check_known(options: Mapping[str, Any], known: tuple[str, ...], method: str) -> None:
-    """Raise for an option that the method does not have."""
+def check_known(
+    options: Mapping[str, Any], known: tuple[str, ...], method: str, arguments: Collection[str] = ()
+) -> None:
+    """Raise for an option that the method does not have, and say what is meant if it is one of these arguments."""
     unknown = [name for name in options if name not in known]
     if unknown:
-        msg = f"Unknown option {unknown[0]!r} for method {method!r}. Known options: {', '.join(sorted(known))}."
+        remedy = advice(unknown[0], known, {"here it is the argument {}": arguments})
+        msg = f"Unknown option {unknown[0]!r} for method {method!r}{remedy and '; '}{remedy}. "
+        msg += f"Known options: {', '.join(sorted(known))}."
         raise ValueError(msg)
 
 
