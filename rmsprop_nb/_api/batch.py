@@ -202,9 +202,14 @@ def _check_options(chosen: dict[str, Any], method: str) -> None:
     check_known(chosen, tuple(name for name in known if name not in _SINGLE_RUN_OPTIONS), f"{method} (in a batch)")
 
 
-def _check_device(device: str, engine: Any, options: Options) -> None:
-    if device not in ("cpu", "cuda"):
-        msg = f"device must be 'cpu' or 'cuda', got {device!r}."
+def _check_device(device: Any, engine: Any, options: Options) -> None:
+    if not isinstance(device, str) or device not in ("cpu", "cuda"):
+        index = str(device).rpartition(":")[2]
+        chosen = index if index.isdecimal() else "0"
+        msg = (
+            f"device must be 'cpu' or 'cuda', got {device!r}; 'cuda' is the current CUDA device, and "
+            f"numba.cuda.select_device({chosen}) before the call makes device {chosen} the current one."
+        )
         raise ValueError(msg)
     if device != "cuda":
         return

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.frozen import explain_assignment
 from rmsprop_nb._core.names_elsewhere import advice, explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Rule
@@ -26,6 +27,7 @@ _RULE = tuple(field.name for field in dataclasses.fields(Rule))
 _ARRAY_OPTIONS = ("learning_rate", *_RULE)
 
 
+@explain_assignment
 @explain_keywords()
 @with_option_docs
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
