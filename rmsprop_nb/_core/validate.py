@@ -132,8 +132,15 @@ def as_bounds(bounds: Any, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]
         k = int(np.flatnonzero(lower > upper)[0])
         msg = f"bounds must have lower <= upper, got ({lower[k]}, {upper[k]}) at index {k}."
         raise ValueError(msg)
+    given = lower, upper
     lower, upper = _round_into(lower, x.dtype, np.inf), _round_into(upper, x.dtype, -np.inf)
     upper = np.maximum(lower, upper)  # a box too narrow for float32 becomes a point
+    empty = np.isposinf(lower) | np.isneginf(upper)
+    if empty.any():
+        k = int(np.flatnonzero(empty)[0])
+        pair = f"({given[0][k]}, {given[1][k]})"
+        msg = f"bounds must leave room for a finite number of {x.dtype}, got {pair} at index {k}."
+        raise ValueError(msg)
     if np.isneginf(lower).all() and np.isposinf(upper).all():
         return none, none
     return lower, upper
@@ -159,10 +166,10 @@ def _from_pairs(bounds: Any, n: int) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 def _round_into(bound: NDArray[np.float64], dtype: Any, inward: float) -> NDArray[Any]:
     """Cast bounds, and round them into the box, so that no iterate of float32 leaves the user's bounds."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         cast = bound.astype(dtype)
-    outside = cast < bound if inward > 0 else cast > bound
-    cast[outside] = np.nextafter(cast[outside], dtype.type(inward))
+        outside = cast < bound if inward > 0 else cast > bound
+        cast[outside] = np.nextafter(cast[outside], dtype.type(inward))
     return cast
 
 
@@ -172,7 +179,7 @@ def as_number(
     """Return `value` as a float after checking its range."""
     try:
         number = float(value) if not isinstance(value, str) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     inside = low <= number <= high and not (open_low and number == low) and not (open_high and number == high)
     if not inside:
@@ -184,7 +191,7 @@ def as_number(
 
 def as_count(name: str, value: Any, default: int, least: int = 0) -> int:
     """Return `value` as an int; None and infinity, a limit that is never reached, are `default`."""
-    if value is None or value == math.inf:
+    if value is None or (not isinstance(value, np.ndarray) and value == math.inf):
         return default
     try:
         count = operator.index(int(value) if isinstance(value, float) and value.is_integer() else value)
@@ -253,7 +260,7 @@ def _given_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:
 
 def as_workers(value: Any) -> int:
     """Return a number of workers; -1 means one for each processor."""
-    if value == -1:
+    if not isinstance(value, np.ndarray) and value == -1:
         return os.cpu_count() or 1
     return as_count("workers", value, 1, least=1)
 
@@ -285,7 +292,7 @@ def check_learning_rate(value: Any, *, auto: bool = True) -> None:
         return
     try:
         rate = math.nan if isinstance(value, str) or np.ndim(value) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rate = math.nan
     if not (rate > 0.0 and math.isfinite(rate)):
         choice = "'auto', " if auto else ""
