@@ -17,6 +17,7 @@ __all__ = [
     "RankError",
     "Status",
     "__version__",
+    "check_gradient",
     "cuda",
     "datasets",
     "load",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from rmsprop_nb import cuda, datasets, plotting, schedules, testing
     from rmsprop_nb._api.batch import minimize_batch
+    from rmsprop_nb._api.check_gradient import check_gradient
     from rmsprop_nb._api.checkpoint import load, save
     from rmsprop_nb._api.minibatch import minimize_minibatch
     from rmsprop_nb._api.minimize import minimize
@@ -55,6 +57,7 @@ _DEFINED_IN = {
     "RMSpropState": "_training.state",
     "RankError": "_drivers.ranks",
     "Status": "_core.status",
+    "check_gradient": "_api.check_gradient",
     "load": "_api.checkpoint",
     "minimize": "_api.minimize",
     "minimize_batch": "_api.batch",

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from rmsprop_nb._core.batch_arguments import as_boxes, as_own_sizes, as_rows, as_starts, check_rows
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.progress import CheckpointWriter, progress_bar
 from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
     as_args,
-    as_bounds,
     as_checkpoint_seconds,
-    as_start,
     as_workers,
     check_callable,
     check_jac,
     check_known,
 )
+from rmsprop_nb._drivers.batch_failures import FailureWatch, SharedError
+from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_elsewhere
 from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, earlier_results, snapshot
 from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
@@ -76,8 +77,9 @@ def minimize_batch(
     ----------
     fun : callable
         The objective, in one of the forms that `jac` selects, as for `minimize`.
-    X0 : array_like, shape (B, n)
-        The starting point of each problem. float32 is kept. It is copied.
+    X0 : array_like, shape (B, n) or (n,)
+        The starting point of each problem, or one for all; then `batch_args` or `bounds` tell how many there are.
+        float32 is kept. It is copied.
     args : tuple, optional
         Arguments that all problems share. They are not copied.
     batch_args : tuple of ndarray, optional
@@ -87,12 +89,14 @@ def minimize_batch(
         As for `minimize`.
     jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
         As for `minimize`.
-    bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
-        Bounds that all problems share.
+    bounds : sequence of (min, max), scipy.optimize.Bounds, tuple or array_like, optional
+        n pairs, or a Bounds of vectors, are bounds that all problems share. Each problem has its own where bounds have
+        more axes: a Bounds, or a tuple ``(lower, upper)``, of arrays that broadcast to (B, n), or an array or list of
+        shape (B, n, 2). None, -inf and inf are no bound; equal bounds fix a variable.
     %(tol)s
     options : dict, optional
         Options of the method, except for those about a single run: check_every, checkpoint, checkpoint_every, disp,
-        history, maxtime, parallel, progress, return_all and state.
+        history, maxtime, parallel, progress, return_all and state. `x_scale` may have shape (B, n).
     workers : int or map-like callable, default 1
         A number of threads for a compiled objective, or of processes for a Python one; -1 means as many as there are
         processors. Otherwise a function that is called as ``map(function, iterable)``, such as the ``map`` of a
@@ -120,6 +124,8 @@ def minimize_batch(
     ------
     TypeError, ValueError
         If an argument is not as described; nothing has been computed then.
+    Exception
+        What `fun` or `jac` raised, if it was the same for every problem (or the first 256) at its first evaluation.
     IncompleteBatchError
         If a worker process died or the map-like failed. ``error.result`` has the problems that had ended.
 
@@ -131,6 +137,8 @@ def minimize_batch(
 
     A NaN, an exception or slow convergence of one problem does not affect the others. Ctrl-C ends the run; problems
     that had not begun have status 98 and NaN for x.
+
+    Missing data are for the objective to leave out: a NaN in `batch_args` ends that problem with status NONFINITE.
 
     Examples
     --------
@@ -145,6 +153,12 @@ def minimize_batch(
     >>> result = minimize_batch(distance, np.zeros((3, 2)), batch_args=(targets,), jac="inplace")
     >>> result.success.all(), result.x.round(4).tolist()
     (np.True_, [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+
+    One start for all, and a box for each, which ends 1 below its target:
+
+    >>> bounds = (-np.inf, targets - 1.0)
+    >>> minimize_batch(distance, np.zeros(2), batch_args=(targets,), jac="inplace", bounds=bounds).x.tolist()
+    [[-1.0, 0.0], [1.0, 2.0], [3.0, 4.0]]
     """
     method = method_name(method)
     chosen = dict(options or {})
@@ -152,12 +166,14 @@ def minimize_batch(
     if tol is not None:
         chosen.setdefault("gtol", tol)
     parsed = OPTIONS[method](**chosen)
-    starts = _as_starts(X0)
-    rows = _as_rows(batch_args, len(starts))
-    lower, upper = as_bounds(bounds, starts[0])
+    rows = as_rows(batch_args)
+    starts = as_starts(X0, rows, bounds)
+    check_rows(rows, len(starts))
+    (lower, upper), boxes = as_boxes(bounds, starts)
+    parsed = dataclasses.replace(parsed, x_scale=as_own_sizes(parsed.x_scale, starts))
     check_callable("fun", fun)
     problem = Problem(fun, check_jac(jac), as_args(args), lower, upper, parsed.own_steps(starts.shape[1]))
-    job = Job(problem, starts, rows, parsed)
+    job = Job(problem, starts, rows, parsed, boxes)
     engine = workers if callable(workers) else as_workers(workers)
     _check_device(device, engine, parsed)
     every = as_checkpoint_seconds(checkpoint_every, checkpoint)
@@ -165,31 +181,52 @@ def minimize_batch(
     objective = None if callable(engine) or device == "cuda" else job.compiled()
     if objective is None and not callable(engine) and engine > 1:
         check_sendable(problem)
+    watch = FailureWatch(job, results, exceptions, counts=device != "cuda")
     writer = CheckpointWriter(checkpoint, every, lambda: batch_result(snapshot(results), exceptions).to_tree())
     with progress_bar(len(starts), "problem") if progress else contextlib.nullcontext() as bar:
 
         def on_done(count: int) -> None:
             if bar is not None:
                 bar.update(count)
+            watch.check()
             writer.write_if_due()
 
-        failure = None
+        failure: BaseException | None = None
         try:
-            if device == "cuda":
-                from rmsprop_nb._cuda.batch import run_on_device
-
-                run_on_device(job, results, on_done)
-                exceptions.update(exceptions_of(job, results, exceptions))
-            elif callable(engine) or (objective is None and engine > 1):
-                failure = run_elsewhere(job, engine, results, exceptions, on_done)
-            else:
-                run_here(job, objective, engine, results, exceptions, on_done)
+            failure = _run(job, objective, engine, device, results, exceptions, on_done)
+        except SharedError as error:
+            failure = error
         finally:
-            writer.write()
+            if not isinstance(failure, SharedError):  # a resumed batch would not run these problems again
+                writer.write()
+    if isinstance(failure, SharedError):
+        raise failure.error
     result = batch_result(results, exceptions)
     if failure is not None:
         raise IncompleteBatchError(result) from failure
     return result
+
+
+def _run(
+    job: Job,
+    objective: Any,
+    engine: Engine | int,
+    device: str,
+    results: BatchResults,
+    exceptions: dict[int, Exception],
+    on_done: Callable[[int], None],
+) -> BaseException | None:
+    """Run the problems where they are to run; return the error that kept some of them from being run."""
+    if device == "cuda":
+        from rmsprop_nb._cuda.batch import run_on_device
+
+        run_on_device(job, results, on_done)
+        exceptions.update(exceptions_of(job, results, exceptions))
+    elif callable(engine) or (objective is None and engine > 1):
+        return run_elsewhere(job, engine, results, exceptions, on_done)
+    else:
+        run_here(job, objective, engine, results, exceptions, on_done)
+    return None
 
 
 def _check_options(chosen: dict[str, Any], method: str) -> None:
@@ -217,24 +254,3 @@ def _check_device(device: Any, engine: Any, options: Options) -> None:
         msg = f"workers must be 1 with device='cuda', which runs all problems at once, got {engine!r}."
         raise ValueError(msg)
     options.refuse(("finite_diff_rel_step",), "has no meaning with device='cuda', where fun fills the gradient")
-
-
-def _as_starts(X0: Any) -> NDArray[Any]:
-    array = np.asarray(X0)
-    if array.ndim != 2 or array.shape[0] == 0:
-        msg = f"X0 must have shape (B, n) with at least one row, one start for each problem, got shape {array.shape}."
-        raise ValueError(msg)
-    return as_start(array.reshape(-1)).reshape(array.shape)
-
-
-def _as_rows(batch_args: Any, count: int) -> tuple[NDArray[Any], ...]:
-    if batch_args is None:
-        return ()
-    if not isinstance(batch_args, tuple):
-        batch_args = (batch_args,)
-    rows = tuple(np.asarray(a) for a in batch_args)
-    for k, a in enumerate(rows):
-        if a.ndim == 0 or a.shape[0] != count:
-            msg = f"batch_args[{k}] must have one row for each of the {count} problems, got shape {a.shape}."
-            raise ValueError(msg)
-    return rows

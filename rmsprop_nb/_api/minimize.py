@@ -22,15 +22,18 @@ from rmsprop_nb._core.validate import (
     check_callable,
     check_jac,
     check_known,
+    check_scipy_only,
 )
 from rmsprop_nb._drivers.loop import as_history
 from rmsprop_nb._drivers.ranks import Ranks, SingleProcess
 from rmsprop_nb._drivers.shards import RankShare, parts_in_all
 from rmsprop_nb._drivers.solve import outcome, run, starting_state
-from rmsprop_nb._methods.registry import OPTIONS, option_names
+from rmsprop_nb._methods.registry import OPTIONS, method_of, option_names
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb._training.arrays import is_on_device
+
+MANY_ITERATIONS = 1000
 
 
 @with_option_docs
@@ -49,6 +52,9 @@ def minimize(
     weight: float | None = None,
     data: Any = None,
     deterministic: bool = False,
+    hess: Any = None,
+    hessp: Any = None,
+    constraints: Any = (),
 ) -> OptimizeResult:
     """Minimize a function of one or more variables with RMSprop.
 
@@ -100,6 +106,8 @@ def minimize(
         i*N//48, and the mean is taken over the parts. Each rank must hold whole parts, as it does if rank k of P holds
         the rows from k*N//P to (k + 1)*N//P and P divides 48. An Allreduce is 48 times as long. On a CUDA device: round
         as the CPU does, for the same bits from the same gradients.
+    hess, hessp, constraints
+        What SciPy's `minimize` takes beside these: None, None and an empty sequence. Anything else is an error.
 
     Returns
     -------
@@ -142,6 +150,7 @@ def minimize(
     >>> result.success, result.x.round(4)
     (True, array([1., 1.]))
     """
+    check_scipy_only(hess, hessp, constraints)
     if method not in OPTIONS:
         msg = f"method must be one of {', '.join(map(repr, OPTIONS))}, got {method!r}."
         raise ValueError(msg)
@@ -208,7 +217,7 @@ def solve(
     else:
         state, trace = run(problem, x, options, observe, share.agree(x, problem, options))
         state.progress.status = int(share.ranks.end(Status(int(state.progress.status))))
-    result = _result(state)
+    result = _result(state, method_of(options).advice)
     if options.stride:
         result["history"] = as_history(trace)
     if iterates is not None:
@@ -218,7 +227,7 @@ def solve(
     return result
 
 
-def _result(state: RunState) -> OptimizeResult:
+def _result(state: RunState, advice: str) -> OptimizeResult:
     nit, nfev, calls = (int(state.record[0][name]) for name in ("nit", "nfev", "calls"))
     status, (x, f, g) = outcome(state)
     return Result(
@@ -230,6 +239,12 @@ def _result(state: RunState) -> OptimizeResult:
         njev=nfev,
         status=int(status),
         success=status.success,
-        message=MESSAGES[status],
+        message=_message(status, nit, advice),
         state=state,
     )
+
+
+def _message(status: Status, nit: int, advice: str) -> str:
+    """Return the message of a status, with advice if the run was long."""
+    is_long = nit > MANY_ITERATIONS or status in (Status.MAXITER, Status.MAXFEV, Status.MAXTIME)
+    return f"{MESSAGES[status]} {advice}" if advice and is_long else MESSAGES[status]

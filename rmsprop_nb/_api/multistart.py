@@ -71,6 +71,8 @@ def multistart(
     ------
     TypeError, ValueError
         If an argument is not as described; nothing has been computed then.
+    Exception
+        What `fun` or `jac` raised, if it was the same from every start (or the first 256) at the first evaluation.
 
     Notes
     -----

@@ -13,6 +13,7 @@ from rmsprop_nb._api.minimize import Arguments, solve
 from rmsprop_nb._core.names_elsewhere import advice
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.status import Status
+from rmsprop_nb._core.validate import check_scipy_only
 from rmsprop_nb._methods.registry import OPTIONS, option_names
 
 
@@ -192,12 +193,7 @@ def rmsprop_lbfgs(
 def _enter_from_scipy(
     method: str, arguments: Arguments, hess: Any, hessp: Any, constraints: Any, tol: Any, options: dict[str, Any]
 ) -> OptimizeResult:
-    if hess is not None or hessp is not None:
-        msg = f"method {method!r} uses no second derivatives; leave out hess and hessp."
-        raise ValueError(msg)
-    if not (isinstance(constraints, (list, tuple)) and len(constraints) == 0):
-        msg = f"method {method!r} takes no constraints other than bounds; use SciPy's 'SLSQP' or 'trust-constr'."
-        raise ValueError(msg)
+    check_scipy_only(hess, hessp, constraints)
     known = option_names(method)
     unknown = [name for name in options if name not in known]
     if unknown:

@@ -15,6 +15,11 @@ _FIRST = ("message", "success", "status", "fun", "x", "jac", "nit", "nfev", "nje
 class Result(OptimizeResult):  # type: ignore[misc]
     """An OptimizeResult that notebooks show as a table."""
 
+    def __repr__(self) -> str:
+        shown = {name: repr(value) if isinstance(value, Result) else value for name, value in self.items()}
+        # SciPy's form fails on an empty dict
+        return repr(OptimizeResult({name: v for name, v in shown.items() if not isinstance(v, dict) or v}))
+
     def _repr_html_(self) -> str:
         names = [*(name for name in _FIRST if name in self), *(name for name in sorted(self) if name not in _FIRST)]
         return as_html({name: _as_text(self[name]) for name in names})

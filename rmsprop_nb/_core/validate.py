@@ -125,25 +125,41 @@ def as_bounds(bounds: Any, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]
         lower, upper = _broadcast_bound(bounds.lb, x, "lb"), _broadcast_bound(bounds.ub, x, "ub")
     else:
         lower, upper = _from_pairs(bounds, x.size)
-    if np.isnan(lower).any() or np.isnan(upper).any():
-        msg = "bounds must not be NaN; use None or -inf/inf for a variable without a bound."
+    lower, upper = checked_bounds(lower, upper, x.dtype)
+    return (none, none) if is_unbounded(lower, upper) else (lower, upper)
+
+
+def is_unbounded(lower: NDArray[Any], upper: NDArray[Any]) -> bool:
+    """Return whether all of these bounds are infinite."""
+    return bool(np.isneginf(lower).all() and np.isposinf(upper).all())
+
+
+def checked_bounds(lower: Any, upper: Any, dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return bounds in a dtype, of the variables or of those of each problem; raise for NaN and empty boxes."""
+    undefined = np.isnan(lower) | np.isnan(upper)
+    if undefined.any():
+        where = f", got one at {place_of(undefined)}" if lower.ndim > 1 else ""
+        msg = f"bounds must not be NaN{where}; use None or -inf/inf for a variable without a bound."
         raise ValueError(msg)
-    if (lower > upper).any():
-        k = int(np.flatnonzero(lower > upper)[0])
-        msg = f"bounds must have lower <= upper, got ({lower[k]}, {upper[k]}) at index {k}."
-        raise ValueError(msg)
-    given = lower, upper
-    lower, upper = _round_into(lower, x.dtype, np.inf), _round_into(upper, x.dtype, -np.inf)
-    upper = np.maximum(lower, upper)  # a box too narrow for float32 becomes a point
-    empty = np.isposinf(lower) | np.isneginf(upper)
+    empty = lower > upper
     if empty.any():
-        k = int(np.flatnonzero(empty)[0])
-        pair = f"({given[0][k]}, {given[1][k]})"
-        msg = f"bounds must leave room for a finite number of {x.dtype}, got {pair} at index {k}."
+        low, high = lower[empty][0], upper[empty][0]
+        msg = f"bounds must have lower <= upper, got ({low}, {high}) at {place_of(empty)}."
         raise ValueError(msg)
-    if np.isneginf(lower).all() and np.isposinf(upper).all():
-        return none, none
-    return lower, upper
+    cast_lower, cast_upper = _round_into(lower, dtype, np.inf), _round_into(upper, dtype, -np.inf)
+    cast_upper = np.maximum(cast_lower, cast_upper)  # a box too narrow for float32 becomes a point
+    empty = np.isposinf(cast_lower) | np.isneginf(cast_upper)
+    if empty.any():
+        low, high = lower[empty][0], upper[empty][0]
+        msg = f"bounds must leave room for a finite number of {dtype}, got ({low}, {high}) at {place_of(empty)}."
+        raise ValueError(msg)
+    return cast_lower, cast_upper
+
+
+def place_of(wrong: NDArray[np.bool_]) -> str:
+    """Return where the first wrong element is: "index 1", or "index 1 of problem 3"."""
+    *problem, k = (int(k) for k in np.argwhere(wrong)[0])
+    return f"index {k} of problem {problem[0]}" if problem else f"index {k}"
 
 
 def _broadcast_bound(bound: Any, x: NDArray[Any], name: str) -> NDArray[np.float64]:
@@ -224,7 +240,7 @@ def typical_sizes(x_scale: Any, x: NDArray[Any], lower: NDArray[Any], upper: NDA
     are seldom in units of their own, and often drawn at random: they all have the geometric mean of these sizes.
     """
     if not (isinstance(x_scale, str) and x_scale == "auto"):
-        return _given_sizes(x_scale, x)
+        return check_sizes(x_scale, x)
     sizes: NDArray[Any] = np.abs(x)
     if lower.size and not sizes.all():
         sizes = np.where(sizes > 0, sizes, _room(lower, upper)).astype(x.dtype, copy=False)
@@ -243,19 +259,36 @@ def _room(lower: NDArray[Any], upper: NDArray[Any]) -> NDArray[Any]:
     return np.where(np.isfinite(width), width, end)
 
 
-def _given_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:
-    sizes = np.asarray(x_scale)
-    fits = sizes.dtype.kind in "fiu" and sizes.shape in ((), (1,), x.shape[-1:])
+def check_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:
+    """Return the user's typical sizes in the dtype and shape of x; each problem may have its own, as x has."""
+    try:
+        sizes = np.asarray(x_scale)
+    except ValueError:  # rows of unequal lengths
+        sizes = np.empty(0, object)
+    fits = sizes.dtype.kind in "fiu" and sizes.shape in ((), (1,), x.shape[-1:], x.shape)
     with np.errstate(over="ignore", under="ignore"):
         cast = np.array(np.broadcast_to(sizes, x.shape), dtype=x.dtype) if fits else None
-    if cast is None or not (np.isfinite(cast).all() and (cast > 0).all()):
+    wrong = None if cast is None else ~(np.isfinite(cast) & (cast > 0))
+    if cast is None or wrong is None or wrong.any():
+        shapes = f"shape {x.shape[-1:]}, one for each variable"
+        if x.ndim > 1:
+            shapes += f", or {x.shape}, also for each problem"
         got = repr(x_scale)[:100]
-        msg = (
-            f"x_scale must be 'auto', a positive number, or positive numbers of shape {x.shape[-1:]}, one for each "
-            f"variable, got {got}."
-        )
+        if sizes.ndim == 2:
+            got = f"shape {sizes.shape}" if wrong is None else f"{sizes[wrong][0]} at {place_of(wrong)}"
+        msg = f"x_scale must be 'auto', a positive number, or positive numbers of {shapes}, got {got}."
         raise ValueError(msg)
     return cast
+
+
+def check_scipy_only(hess: Any, hessp: Any, constraints: Any) -> None:
+    """Raise unless what SciPy's minimize takes beside our arguments is left at its default."""
+    if hess is not None or hessp is not None:
+        msg = "RMSprop uses no second derivatives; leave out hess and hessp."
+        raise ValueError(msg)
+    if constraints is not None and not (isinstance(constraints, list | tuple | dict) and len(constraints) == 0):
+        msg = "RMSprop takes no constraints other than bounds; use SciPy's 'SLSQP' or 'trust-constr'."
+        raise ValueError(msg)
 
 
 def as_workers(value: Any) -> int:

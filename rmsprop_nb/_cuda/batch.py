@@ -23,7 +23,7 @@ from rmsprop_nb._cuda.native import SIMULATED, cuda, require_device, resident_th
 from rmsprop_nb._cuda.objective import check_arguments, check_objective
 from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_threads import Job
-from rmsprop_nb._drivers.solve import algorithm_of, batch_settings, starting_state
+from rmsprop_nb._drivers.solve import algorithm_of, batch_settings
 from rmsprop_nb._kernels.thread_team import Team
 from rmsprop_nb._methods.registry import method_of
 from rmsprop_nb._objectives.problem import Problem
@@ -62,13 +62,14 @@ def launch_of(job: Job) -> Launch:
     shape = Shape(job.starts.shape[1], job.starts.dtype, method_of(job.options).layout(*job.options.kind[1:]))
     columns = shape.n > LOCAL_SIZE or shape.bytes > LOCAL_BYTES
     algorithm, ndims = algorithm_of(job.options, parallel=False), tuple(row.ndim for row in job.rows)
+    boxed = job.boxes is not None
     if _is_cooperative(problem):
-        kernel = make_block_kernel(problem.fun, algorithm, shape._replace(n=0), ndims)
+        kernel = make_block_kernel(problem.fun, algorithm, shape._replace(n=0), ndims, boxed)
         return Launch(kernel, shape, True, min(LARGEST_TEAM, 2 ** (shape.n.bit_length() - 1)))
     if columns:
-        kernel = make_column_kernel(problem.fun, algorithm, shape._replace(n=0), ndims)
+        kernel = make_column_kernel(problem.fun, algorithm, shape._replace(n=0), ndims, boxed)
     else:
-        kernel = make_local_kernel(problem.fun, algorithm, shape, ndims)
+        kernel = make_local_kernel(problem.fun, algorithm, shape, ndims, boxed)
     return Launch(kernel, shape, columns, 0)
 
 
@@ -98,14 +99,14 @@ class Given(NamedTuple):
     args: tuple[Any, ...]
     rows: tuple[NDArray[Any], ...]
     numbers: Numbers
-    bounds: tuple[NDArray[Any], NDArray[Any]]
+    bounds: tuple[NDArray[Any], NDArray[Any]]  # of each problem, or with one axis for all
     first_record: NDArray[Any]
     results: BatchResults
 
 
 def arguments(job: Job, results: BatchResults) -> Given:
     """Return the arguments of a kernel, on the host and without a workspace."""
-    new = starting_state(job.problem, job.starts[0], job.options)
+    new = job.new_state()
     cooperative = _is_cooperative(job.problem)
     record = new.record.astype(RECORD_DTYPE)
     record["status"] = _RUNNING
@@ -115,7 +116,7 @@ def arguments(job: Job, results: BatchResults) -> Given:
         args=job.problem.args[1:] if cooperative else job.problem.args,
         rows=tuple(map(np.ascontiguousarray if cooperative else _problem_last, job.rows)),
         numbers=_numbers(job.options, job.problem, job.starts[0]),
-        bounds=(new.arrays.lower, new.arrays.upper),
+        bounds=(_problem_last(job.bounds[0]), _problem_last(job.bounds[1])),
         first_record=record,
         results=BatchResults._make(map(_problem_last, results)),
     )

@@ -75,15 +75,15 @@ class Numbers(NamedTuple):
 
 
 @functools.lru_cache(maxsize=256)
-def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...]) -> Any:
+def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...], boxed: bool) -> Any:
     """Make the kernel with a thread for each problem, whose vectors are local arrays.
 
     ``kernel[blocks, threads](starts, x_scale, args, rows, numbers, bounds, first_record, results)``; the start of
     problem b is ``starts[:, b]``, the sizes of its variables ``x_scale[:, b]``, its data ``row[..., b]`` for each of
-    `rows`, whose numbers of axes are `ndims`, and x and the gradient are laid out like the starts. `numbers` are
-    `Numbers`, `results` are `BatchResults`.
+    `rows`, whose numbers of axes are `ndims`, and x and the gradient are laid out like the starts; so are both bounds
+    if the problems are `boxed`, and otherwise all share them. `numbers` are `Numbers`, `results` are `BatchResults`.
     """
-    solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm), _make_arrays_of(shape)
+    solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm, boxed), _make_arrays_of(shape)
     real = float64 if shape.dtype == np.float64 else float32
     n, count, memory, pair_length = shape.n, len(shape.layout.vectors), shape.memory, shape.pair_length
     unrolls = n <= UNROLLED
@@ -104,13 +104,13 @@ def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple
 
 
 @functools.lru_cache(maxsize=256)
-def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...]) -> Any:
+def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...], boxed: bool) -> Any:
     """Make the kernel whose threads take one problem after another, with vectors that are columns of a workspace.
 
     It takes what that of `make_local_kernel` takes, and a workspace ``(vectors, steps, changes, pair_sums)`` whose last
     axis is the thread. The length of the vectors is not compiled in.
     """
-    solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm), _make_arrays_of(shape)
+    solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm, boxed), _make_arrays_of(shape)
 
     def column_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results, workspace):
         vectors, steps, changes, pair_sums = workspace
@@ -128,7 +128,7 @@ def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tupl
 
 
 @functools.lru_cache(maxsize=256)
-def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...]) -> Any:
+def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...], boxed: bool) -> Any:
     """Make the kernel whose blocks take one problem after another, with vectors that are rows of a workspace.
 
     The objective is given a Team after the gradient. Data have the problem as their first axis; the workspace has the
@@ -136,7 +136,7 @@ def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple
     of two, and at most the number of variables.
     """
     evaluate = make_evaluate_together(_make_evaluate(fun, ndims, together=True))
-    solve, arrays_of = _make_solve(evaluate, algorithm), _make_arrays_of(shape)
+    solve, arrays_of = _make_solve(evaluate, algorithm, boxed), _make_arrays_of(shape)
 
     def block_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results, workspace):
         vectors, steps, changes, pair_sums = workspace
@@ -194,7 +194,7 @@ def _make_arrays_of(shape: Shape) -> Any:
     return device_function(arrays_of)
 
 
-def _make_solve(evaluate: Any, algorithm: Algorithm) -> Any:
+def _make_solve(evaluate: Any, algorithm: Algorithm, boxed: bool) -> Any:
     """``solve(whole, arrays, ..., b)``: minimize problem b, store the result, and return whether all threads are alive.
 
     The objective is given vectors of `whole`; everything else works on `arrays`, a thread's share of these. An
@@ -202,11 +202,11 @@ def _make_solve(evaluate: Any, algorithm: Algorithm) -> Any:
     """
     ask, tell = device_function(algorithm.ask), device_function(algorithm.tell)
     settings_of, start, store = device_function(_settings), device_function(start_run), device_function(_store)
-    with_sizes = device_function(_with_sizes)
+    of_problem = device_function(_with_sizes_and_box if boxed else _with_sizes)
 
     def solve(whole, arrays, record, starts, x_scale, args, rows, numbers, team, results, b):
         settings = settings_of(numbers, team)
-        arrays = with_sizes(arrays, x_scale[:, b])
+        arrays = of_problem(arrays, x_scale, b)
         writes = team is None or team.rank == 0  # the numbers that a problem has once
         if writes:
             results.status[b] = _EXCEPTION
@@ -228,11 +228,21 @@ def _settings(numbers, team):
     return Settings(numbers.hyper, numbers.tests, numbers.rates, numbers.curvature, 1, numbers.sampling, team)
 
 
-def _with_sizes(arrays, x_scale):
+def _with_sizes(arrays, x_scale, b):
+    """Return the vectors with the sizes of the variables of problem b; all problems share the bounds."""
     return Arrays(
         arrays.x, arrays.g, arrays.x_eval, arrays.g_eval, arrays.x_best, arrays.g_best, arrays.square_avg,
-        arrays.grad_avg, arrays.momentum_buffer, arrays.direction, arrays.metric, x_scale, arrays.lower, arrays.upper,
-        arrays.steps, arrays.gradient_changes, arrays.pair_sums,
+        arrays.grad_avg, arrays.momentum_buffer, arrays.direction, arrays.metric, x_scale[:, b], arrays.lower,
+        arrays.upper, arrays.steps, arrays.gradient_changes, arrays.pair_sums,
+    )  # fmt: skip
+
+
+def _with_sizes_and_box(arrays, x_scale, b):
+    """Return the vectors with the sizes and the bounds of problem b; before, the bounds are those of all problems."""
+    return Arrays(
+        arrays.x, arrays.g, arrays.x_eval, arrays.g_eval, arrays.x_best, arrays.g_best, arrays.square_avg,
+        arrays.grad_avg, arrays.momentum_buffer, arrays.direction, arrays.metric, x_scale[:, b], arrays.lower[:, b],
+        arrays.upper[:, b], arrays.steps, arrays.gradient_changes, arrays.pair_sums,
     )  # fmt: skip
 
 

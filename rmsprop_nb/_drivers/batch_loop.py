@@ -7,6 +7,7 @@ the single loop, because ask and tell are the same.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,15 +67,18 @@ class BatchResults(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What all workers share: the objective, the starts and data of every problem, and the results.
+    """What all workers share: the objective, the starts, bounds and data of every problem, and the results.
 
-    `new_record` is the record of a new run, `first_square_avg` the value of S at the start.
+    Bounds that all problems share are among the vectors of the workers. `new_record` is the record of a new run,
+    `first_square_avg` the value of S at the start.
     """
 
     address: int
     rows: RowArgs
     starts: NDArray[Any]
     x_scale: NDArray[Any]  # (B, n), or (B, 0)
+    lower: NDArray[Any]  # (B, n), or (B, 0) where problems have no bounds of their own
+    upper: NDArray[Any]
     first_square_avg: Any
     new_record: NDArray[Any]
     settings: Settings
@@ -98,6 +102,7 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
     @kernel_jit("batch loop", *algorithm.name)
     def run(batch, worker, begin, end):
         arrays, record, settings = worker.arrays, worker.record, batch.settings
+        own_boxes = batch.lower.size > 0
         p = record[0]
         for problem in range(begin, end):
             if batch.results.status[problem] != _INTERRUPTED:
@@ -105,6 +110,8 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
             record[0] = batch.new_record[0]
             p.status = _RUNNING
             copy(batch.x_scale[problem], arrays.x_scale)
+            if own_boxes:
+                arrays = _with_box(worker.arrays, batch.lower[problem], batch.upper[problem])
             start_run(arrays, batch.starts[problem], batch.first_square_avg)
             _set_row(worker.words, batch.rows, problem)
             while p.status == _RUNNING:
@@ -117,6 +124,31 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
             _store_result(batch.results, problem, p, arrays)
 
     return run
+
+
+@inline_jit
+def _is_free(lower, upper):
+    """Return whether no variable is bounded."""
+    free = True
+    for i in range(lower.size):
+        free = free and lower[i] == -math.inf and upper[i] == math.inf
+    return free
+
+
+@inline_jit
+def _with_box(arrays, lower, upper):
+    """Copy the bounds of a problem to where differences read them too; without any, its vectors have none.
+
+    A problem that has none must not be treated as one with infinite bounds: sums are added up in another order there.
+    """
+    copy(lower, arrays.lower)
+    copy(upper, arrays.upper)
+    size = 0 if _is_free(lower, upper) else lower.size
+    return Arrays(
+        arrays.x, arrays.g, arrays.x_eval, arrays.g_eval, arrays.x_best, arrays.g_best, arrays.square_avg,
+        arrays.grad_avg, arrays.momentum_buffer, arrays.direction, arrays.metric, arrays.x_scale,
+        arrays.lower[:size], arrays.upper[:size], arrays.steps, arrays.gradient_changes, arrays.pair_sums,
+    )  # fmt: skip
 
 
 @inline_jit

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._core.validate import typical_sizes
+from rmsprop_nb._core.validate import is_unbounded, typical_sizes
 from rmsprop_nb._drivers.batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
 from rmsprop_nb._drivers.loop import StopRun, record_argument
 from rmsprop_nb._drivers.solve import algorithm_of, batch_settings, outcome, run, starting_state
 from rmsprop_nb._methods.registry import method_of
+from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.compiled import CompiledObjective, compile_objective
 from rmsprop_nb._objectives.problem import Problem
 
@@ -28,13 +29,20 @@ KEPT_EXCEPTIONS = 10
 class Job:
     """Problems that differ in their starts and rows: problem k minimizes ``fun(x, *args, *(row[k] for row in rows))``.
 
-    All problems share the args of `problem`.
+    All problems share the args of `problem`, and its bounds unless `boxes` gives each its own: lower and upper ones of
+    shape (B, n). The x_scale of `options` may have that shape too.
     """
 
     problem: Problem
     starts: NDArray[Any]
     rows: tuple[NDArray[Any], ...]
     options: Options
+    boxes: tuple[NDArray[Any], NDArray[Any]] | None = None
+
+    @property
+    def bounds(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Lower and upper bounds, of shape (B, n) if each problem has its own, (n,) if all share them, or size 0."""
+        return self.boxes or (self.problem.lower, self.problem.upper)
 
     @property
     def x_scale(self) -> NDArray[Any]:
@@ -42,17 +50,42 @@ class Job:
         layout = method_of(self.options).layout(*self.options.kind[1:])
         if "x_scale" not in layout.given:
             return self.starts[:, :0]
-        lower, upper = self.problem.lower, self.problem.upper
+        lower, upper = self.bounds
         starts = np.clip(self.starts, lower, upper) if lower.size else self.starts
         return typical_sizes(self.options.x_scale, starts, lower, upper)
 
+    def boxed(self, k: int) -> Problem:
+        """Return the problem that all share with the bounds of problem k, even if these are all infinite."""
+        if self.boxes is None:
+            return self.problem
+        lower, upper = self.boxes
+        return dataclasses.replace(self.problem, lower=lower[k], upper=upper[k])
+
     def alone(self, k: int) -> Problem:
         """Return problem k as `minimize` would be given it."""
-        return dataclasses.replace(self.problem, args=(*self.problem.args, *(row[k] for row in self.rows)))
+        problem = self.boxed(k)
+        if self.boxes is not None and is_unbounded(problem.lower, problem.upper):
+            problem = self.problem  # without bounds: sums over bounded variables are added up in another order
+        return dataclasses.replace(problem, args=(*problem.args, *(row[k] for row in self.rows)))
+
+    def options_of(self, k: int) -> Options:
+        """Return the options of problem k."""
+        x_scale = self.options.x_scale
+        return dataclasses.replace(self.options, x_scale=x_scale[k]) if np.ndim(x_scale) == 2 else self.options
 
     def part(self, which: NDArray[np.intp]) -> Job:
         """Return the job of some of the problems."""
-        return dataclasses.replace(self, starts=self.starts[which], rows=tuple(row[which] for row in self.rows))
+        options, boxes = self.options, self.boxes
+        if np.ndim(options.x_scale) == 2:
+            options = dataclasses.replace(options, x_scale=options.x_scale[which])
+        if boxes is not None:
+            boxes = boxes[0][which], boxes[1][which]
+        rows = tuple(row[which] for row in self.rows)
+        return dataclasses.replace(self, starts=self.starts[which], rows=rows, options=options, boxes=boxes)
+
+    def new_state(self) -> RunState:
+        """Make the state of a new run, with room for bounds if any problem has them."""
+        return starting_state(self.boxed(0), self.starts[0], self.options_of(0))
 
     def compiled(self) -> CompiledObjective | None:
         """Compile the objective; return None if that is not possible."""
@@ -82,13 +115,16 @@ def _run_compiled(
     job: Job, objective: CompiledObjective, workers: int, results: BatchResults, on_done: Callable[[int], None]
 ) -> None:
     starts, options = job.starts, job.options
-    new = starting_state(job.problem, starts[0], options)
+    lower, upper = (starts[:, :0],) * 2 if job.boxes is None else job.boxes
+    new = job.new_state()
     objective.follow(new.arrays, new.record)
     batch = Batch(
         address=objective.address,
         rows=_row_args(objective, job.rows),
         starts=starts,
         x_scale=job.x_scale,
+        lower=lower,
+        upper=upper,
         first_square_avg=starts.dtype.type(options.first_square_avg),
         new_record=new.record,
         settings=batch_settings(options, starts[0], job.problem.sampling),
@@ -200,7 +236,7 @@ def _run_one_by_one(
                 on_done(1)
                 continue
             catching = _Catching(job.alone(k))
-            state, _ = run(catching.problem, start, job.options, None, catching.bind)
+            state, _ = run(catching.problem, start, job.options_of(k), None, catching.bind)
             if catching.error is not None and len(exceptions) < KEPT_EXCEPTIONS:
                 exceptions[k] = catching.error
             status, point = outcome(state)
@@ -245,6 +281,6 @@ def exceptions_of(job: Job, results: BatchResults, known: dict[int, Exception]) 
     failed = np.flatnonzero(results.status == Status.EXCEPTION)[:KEPT_EXCEPTIONS]
     for k in (int(k) for k in failed if k not in known):
         try:
-            run(job.alone(k), job.starts[k], job.options, None)
+            run(job.alone(k), job.starts[k], job.options_of(k), None)
         except Exception as error:  # noqa: BLE001
             yield k, error

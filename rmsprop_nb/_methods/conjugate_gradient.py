@@ -66,6 +66,7 @@ METHOD = search_method(
     tell=make_tell("rmsprop", _choose_direction),
     options=RmspropOptions,
     curvature=0.1,  # little, because conjugate directions want a line that is searched well
+    advice='method="rmsprop-lbfgs" may take far fewer evaluations.',
 )
 
 

@@ -76,7 +76,7 @@ def ask(arrays, record, settings):  # noqa: ARG001
 
 
 def search_method(
-    name: str, *, tell: Any, options: type[Options], curvature: float, keeps_pairs: bool = False
+    name: str, *, tell: Any, options: type[Options], curvature: float, keeps_pairs: bool = False, advice: str = ""
 ) -> Method:
     """Make the record of a method that searches along directions."""
 
@@ -95,6 +95,7 @@ def search_method(
         options=options,
         algorithm=algorithm,
         curvature=curvature,
+        advice=advice,
     )
 
 

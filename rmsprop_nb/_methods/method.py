@@ -138,12 +138,15 @@ class Method(Kind):
         ``algorithm(*parameters, parallel)`` returns an `Algorithm`; `parallel` says whether updates use threads.
     curvature : float
         Fraction of the slope that a line search may leave.
+    advice : str
+        What users may try if a run takes long.
     """
 
     method: str = ""
     options: type[Options] = Options
     algorithm: Callable[..., Algorithm] = Algorithm
     curvature: float = 0.0
+    advice: str = ""
 
 
 def ranges_of(layout: Layout, *phases: Phase) -> dict[str, range | set[int]]:

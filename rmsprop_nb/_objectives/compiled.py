@@ -6,11 +6,12 @@ The evaluation is a small compiled adapter around the user's functions, which fi
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numba import float32, float64, types
@@ -112,20 +113,38 @@ def _evaluate(address, x, g, data):
     return call_objective(address, x, g, data)
 
 
+def _with_defaults(problem: Problem) -> Problem:
+    """Return the problem with the default arguments of a compiled fun among its args, as a call would have them."""
+    function = cast("Any", problem.fun).py_func
+    defaults = function.__defaults__
+    if not defaults:
+        return problem
+    if callable(problem.jac):
+        msg = "the defaults of two functions may differ"
+        raise NotImplementedError(msg)
+    count = function.__code__.co_argcount - (2 if problem.jac == "inplace" else 1)
+    missing = count - len(problem.args)
+    if not 0 < missing <= len(defaults):
+        return problem
+    return dataclasses.replace(problem, args=(*problem.args, *defaults[-missing:]))
+
+
 def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
     """Compile the evaluation; return None if Numba cannot compile the functions or take their arguments."""
     functions = [problem.fun, problem.jac] if callable(problem.jac) else [problem.fun]
     if not all(map(is_jitted, functions)):
         return None
+    given = len(problem.args)
     try:
+        problem = _with_defaults(problem)
         words, references, args_type = pack(_adapter_args(problem, dtype))
         array_type = _SINGLE if dtype == np.float32 else _DOUBLE
         form = "differences" if problem.by_differences else problem.jac
         adapter = _compile_adapter(problem.fun, form, args_type, array_type)
-    except (Unpackable, NumbaError, NotImplementedError) as error:
+    except (Unpackable, NumbaError, NotImplementedError, RuntimeError) as error:  # the last: no other types allowed
         logger.debug("the loop runs interpreted, because the objective cannot be compiled into it: %s", error)
         return None
-    return CompiledObjective(problem, adapter, words, references, _offsets(problem, args_type))
+    return CompiledObjective(problem, adapter, words, references, _offsets(problem, args_type)[: given + 1])
 
 
 def _adapter_args(problem: Problem, dtype: Any) -> tuple[Any, ...]:

@@ -21,21 +21,23 @@ class PythonObjective:
     ----------
     args : tuple
         Further arguments of the user's functions; may be replaced between two evaluations.
+    eps : float
+        The relative precision of f, as far as the types of its values tell.
     """
 
     def __init__(self, problem: Problem, dtype: Any) -> None:
         self.args = problem.args
         self._problem = problem
         self._grad: NDArray[Any] | None = None
-        self._eps = float(np.finfo(dtype).eps)
+        self.eps = float(np.finfo(dtype).eps)
         self._record: NDArray[Any] | None = None
-        self._steps = np.array([problem.rel_step(self._eps)]), problem.own_steps, np.empty(0, dtype)
+        self._steps = np.array([problem.rel_step(self.eps)]), problem.own_steps, np.empty(0, dtype)
 
     def follow(self, arrays: Any, record: NDArray[Any]) -> None:
         """Let the run with these vectors and this record control the differences."""
         self._record = record
         self._steps = record["rel_step"], self._problem.own_steps, arrays.x_scale
-        learn_precision(self._problem, self._eps, *self._steps[:1], record)
+        learn_precision(self._problem, self.eps, *self._steps[:1], record)
 
     def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         """Fill g with the gradient at x and return f."""
@@ -80,8 +82,8 @@ class PythonObjective:
 
     def _learn(self, dtype: Any) -> None:
         eps = float(np.finfo(dtype).eps) if dtype in (np.float16, np.float32) else 0.0
-        if eps > self._eps:
-            self._eps = eps
+        if eps > self.eps:
+            self.eps = eps
             learn_precision(self._problem, eps, self._steps[0], self._record)
 
 
@@ -105,6 +107,9 @@ def _as_float(value: Any) -> float:
     """Return the objective's value as a float; raise if it is not one real number."""
     if isinstance(value, float):
         return float(value)
+    if isinstance(value, tuple) and len(value) == 2:
+        msg = "fun must return one real number, got a pair; if it is (f, gradient), pass jac=True."
+        raise TypeError(msg)
     array = np.asarray(value)
     if array.size != 1 or array.dtype.kind not in "fiub":
         shape = f"shape {array.shape} and dtype {array.dtype}" if array.dtype != object else f"{value!r}"

@@ -181,7 +181,12 @@ def test_second_batch_compiles_nothing():
 
 
 BAD = {
-    "one_dimension": ({"X0": [1.0, 2.0]}, ValueError, r"X0 must have shape \(B, n\)"),
+    "one_dimension": ({"X0": [1.0, 2.0], "batch_args": None}, ValueError, r"X0 must have shape \(B, n\)"),
+    "three_dimensions": (
+        {"X0": np.ones((2, 2, 2))},
+        ValueError,
+        r"X0 must have shape \(B, n\) .* got shape \(2, 2, 2\)",
+    ),
     "no_rows": ({"X0": np.empty((0, 2))}, ValueError, "at least one row"),
     "nan": ({"X0": [[1.0, np.nan]]}, ValueError, "finite"),
     "rows": ({"batch_args": (np.ones(3),)}, ValueError, r"batch_args\[0\] must have one row for each of the 2"),

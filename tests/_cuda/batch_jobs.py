@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -28,6 +29,12 @@ def make_job(options, dtype=np.float64, count=256):
     y = (2.0 * np.exp(-1.3 * t) + 0.5 + 0.01 * rng.normal(size=(count, 6))).astype(dtype)
     starts = np.tile(np.array([1.0, 1.0, 0.0], dtype), (count, 1))
     return Job(problem_of(decay, dtype, t), starts, (np.ones(count, dtype), y), options)
+
+
+def boxed(job):
+    """The same job with a box for each problem, which its start is in the middle of."""
+    half = np.linspace(0.2, 1.0, job.starts.size, dtype=job.starts.dtype).reshape(job.starts.shape)
+    return dataclasses.replace(job, boxes=(job.starts - half, job.starts + half))
 
 
 def problem_of(fun, dtype, *args):

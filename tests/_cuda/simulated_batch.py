@@ -16,6 +16,9 @@ T = np.linspace(0.0, 4.0, 6)
 Y = 2.0 * np.exp(-1.3 * T) + 0.5 + 0.01 * rng.normal(size=(19, 6))
 STARTS = np.array([1.0, 1.0, 0.0]) + 0.1 * rng.random((19, 3))
 BATCH = {"jac": "inplace", "batch_args": (rng.random(19) + 0.5, Y)}
+LOWER, UPPER = STARTS + rng.normal(size=(2, 19, 3))
+LOWER, UPPER = np.minimum(LOWER, UPPER), np.maximum(LOWER, UPPER)
+LOWER[0], UPPER[0], UPPER[1], LOWER[2] = -np.inf, np.inf, LOWER[1], -np.inf
 RUNS = {
     "textbook": {"options": {"learning_rate": 0.05, "maxiter": 12, "momentum": 0.5, "centered": True, "eps": 0.1}},
     "bias": {"options": {"learning_rate": 0.05, "maxiter": 12, "bias_correction": True, "initial_accumulator": 0.5}},
@@ -23,6 +26,10 @@ RUNS = {
     "auto": {},
     "lbfgs": {"method": "rmsprop-lbfgs", "options": {"memory": 3}},
     "bounds": {"bounds": [(0.0, 1.5), (0.9, 1.2), (0.0, None)]},
+    "boxes": {"bounds": (LOWER, UPPER)},
+    "boxes_lbfgs": {"bounds": (LOWER, UPPER), "method": "rmsprop-lbfgs"},
+    "boxes_textbook": {"bounds": (LOWER, UPPER), "options": {"learning_rate": 0.05, "maxiter": 12}},
+    "sizes": {"options": {"x_scale": rng.uniform(0.1, 9.0, (19, 3))}, "bounds": (LOWER, UPPER)},
     "float32": {"options": {"gtol": 1e-3}, "dtype": np.float32},
     "limits": {"options": {"maxfev": 3}},
     "tests": {"options": {"ftol": 1e-3, "patience": 5}},
@@ -58,11 +65,20 @@ def test_begun_batches_go_on():
     np.testing.assert_array_equal(found.x, whole.x)
 
 
+def test_one_start_is_that_of_all_problems():
+    found = minimize_batch(decay, STARTS[0], (T,), **BATCH, device="cuda")
+    np.testing.assert_array_equal(found.x, minimize_batch(decay, STARTS[0], (T,), **BATCH).x)
+
+
+BOUNDS = {"shared": [(-1.0, 1.0)] * 5 + [(0.1, 1.0)], "own": (-rng.random((19, 6)), rng.random((19, 6)))}
+
+
+@pytest.mark.parametrize("bounds", BOUNDS.values(), ids=BOUNDS)
 @pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
-def test_vectors_in_a_workspace_give_the_results_of_the_host(method):
+def test_vectors_in_a_workspace_give_the_results_of_the_host(method, bounds):
     """There are more problems than threads, so that each column is used again."""
     starts = rng.normal(size=(19, 6))
-    run = {"jac": "inplace", "method": method, "bounds": [(-1.0, 1.0)] * 5 + [(0.1, 1.0)], "options": {"maxiter": 8}}
+    run = {"jac": "inplace", "method": method, "bounds": bounds, "options": {"maxiter": 8}}
     expected = minimize_batch(valley, starts, **run)
     found = minimize_batch(valley, starts, **run, device="cuda")
     for name in ("x", "fun", "jac", "nit", "nfev", "status"):
@@ -97,6 +113,7 @@ TEAMS = {
     "auto": {"options": {"maxiter": 3}},
     "lbfgs": {"method": "rmsprop-lbfgs", "options": {"memory": 2, "maxiter": 3, "xtol": 1e-9}},
     "bounds": {"bounds": [(-1.0, 0.5)] * 5, "options": {"maxiter": 3}},
+    "boxes": {"bounds": ([[-1.0] * 5, [0.2] * 5], np.linspace(0.3, 0.9, 10).reshape(2, 5)), "options": {"maxiter": 3}},
 }
 
 

@@ -12,6 +12,7 @@ from batch_jobs import (
     OPTIONS,
     TEXTBOOK,
     bowls,
+    boxed,
     compiled,
     found_by,
     make_job,
@@ -61,6 +62,28 @@ def test_batch_finds_what_the_cpu_finds(name):
     assert abs(found.nfev.mean() / expected.nfev.mean() - 1.0) < 0.02
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["textbook", "auto"])
+def test_each_problem_stays_in_its_own_box(name, form):
+    job = boxed(make_job(OPTIONS[name], count=20))
+    lower, upper = job.boxes
+    upper[3] = lower[3]
+    lower[4], upper[4] = -np.inf, np.inf
+    text, arguments = compiled(job, 8, form)
+    run(text, 3 if form == "local" else 1, 8, arguments)
+    found = found_by(arguments)
+    method, options = METHODS[name]
+    expected = minimize_batch(
+        decay, job.starts, job.problem.args, batch_args=job.rows, jac="inplace", method=method, options=options,
+        bounds=job.boxes,
+    )  # fmt: skip
+    np.testing.assert_array_equal(found.status, expected.status)
+    np.testing.assert_allclose(found.x, expected.x, atol=1e-3)
+    assert ((found.x >= lower) & (found.x <= upper)).all()
+    assert ((found.x == lower) | (found.x == upper))[5:].any()
+
+
 @pytest.mark.parametrize("name", ["textbook", "auto"])
 def test_vectors_in_a_workspace_have_the_bits_of_local_ones(name):
     """Also when threads take one problem after another."""
@@ -94,6 +117,11 @@ def test_warps_touch_no_more_sectors_than_they_need(form):
         touched = [spread for spread in counted.spread if spread]
         assert len(touched) == (13 if form == "local" else 14)
         assert touched == [1.0] * len(touched)
+        text, arguments = compiled(boxed(job), 128, form)
+        counted = run(text, 2 if form == "local" else 1, 128, arguments)
+        bounded = [spread for spread in counted.spread if spread]
+        assert len(bounded) > len(touched)
+        assert bounded == [1.0] * len(bounded)
 
 
 @njit

@@ -1,0 +1,180 @@
+"""The check of a gradient, element by element: `check_gradient`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rmsprop_nb._core.validate import as_args, as_number, as_start, check_callable, check_jac
+from rmsprop_nb._objectives.finite_differences import DIFFERENCES
+from rmsprop_nb._objectives.interpreted import PythonObjective
+from rmsprop_nb._objectives.problem import Problem
+
+CERTAIN = 10.0  # times the expected error
+LISTED = 10  # elements in the text, at most
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class GradientCheck:
+    """What `check_gradient` found; its text names the worst elements and the likely fault.
+
+    Attributes
+    ----------
+    gradient : ndarray, shape (n,)
+        The gradient that the user's function gives.
+    differences : ndarray of float64, shape (n,)
+        Central differences of f.
+    error : ndarray of float64, shape (n,)
+        The error that these differences are expected to have.
+    wrong : ndarray of bool, shape (n,)
+        Whether the two differ by more than that error can explain.
+    """
+
+    gradient: NDArray[Any]
+    differences: NDArray[np.float64]
+    error: NDArray[np.float64]
+    wrong: NDArray[np.bool_]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no element is wrong."""
+        return not self.wrong.any()
+
+    def __repr__(self) -> str:
+        lines = [f"{int(self.wrong.sum())} of {self.wrong.size} elements of the gradient are wrong."]
+        known = self.error < 0.1 * np.maximum(np.abs(self.differences), np.abs(self.gradient))
+        if blind := int(np.sum(~self.wrong & ~known)):
+            lines.append(f"Of {blind} the differences tell little: f is too rough, too curved or too flat there.")
+        if self.ok:
+            return "\n".join(lines)
+        if likely := _likely_fault(self.gradient.astype(np.float64), self.differences):
+            lines.append(f"Likely fault: {likely}")
+        lines.append(f"{'element':>10} {'gradient':>14} {'difference':>14} {'its error':>10}")
+        return "\n".join([*lines, *map(self._line, self._worst())])
+
+    def _worst(self) -> NDArray[np.intp]:
+        excess = np.nan_to_num(np.abs(self.gradient - self.differences), nan=np.inf)
+        order = np.argsort(-excess, kind="stable")
+        return order[self.wrong[order]][:LISTED]
+
+    def _line(self, i: np.intp) -> str:
+        return f"{i:10d} {self.gradient[i]:14.6g} {self.differences[i]:14.6g} {self.error[i]:10.1g}"
+
+
+def _likely_fault(gradient: NDArray[np.float64], differences: NDArray[np.float64]) -> str:
+    """Return what would explain a wrong gradient as a whole, or nothing."""
+    large = np.abs(differences) > 1e-3 * np.abs(differences).max()
+    ratios = gradient[large] / differences[large]
+    if ratios.size and np.ptp(ratios) <= 1e-3 * abs(ratios[0]):
+        if abs(ratios[0] + 1.0) <= 1e-3:
+            return "every element has the opposite sign."
+        if abs(ratios[0] - 1.0) > 1e-3:
+            return f"every element is {ratios[0]:.4g} times what it should be."
+    if np.allclose(np.sort(gradient), np.sort(differences), rtol=1e-3, atol=1e-6 * np.abs(differences).max()):
+        return "the elements are in another order."
+    return ""
+
+
+def check_gradient(
+    fun: Callable[..., Any],
+    x: ArrayLike,
+    jac: Callable[..., Any] | str | bool,
+    args: tuple[Any, ...] = (),
+    *,
+    rtol: float = 1e-5,
+) -> GradientCheck:
+    """Compare a gradient with central differences of the function, element by element.
+
+    It is like `scipy.optimize.check_grad`, but says which elements are wrong: those that differ by more than the
+    differences can be expected to be in error. fun is called about 4*n times.
+
+    Parameters
+    ----------
+    fun : callable
+        The objective, as for `minimize`; compiled or plain.
+    x : array_like, shape (n,)
+        Where to compare, in float32 or float64; better not at a minimum, where the gradient vanishes. A random point
+        is a good choice.
+    jac : callable, True, "inplace" or "cs"
+        The source of the gradient, as for `minimize`.
+    args : tuple, default ()
+        Further arguments of `fun` and `jac`.
+    rtol : float, default 1e-5
+        Relative difference that counts as none.
+
+    Returns
+    -------
+    GradientCheck
+        With `gradient`, `differences`, `error` and `wrong`, arrays of shape (n,), and `ok`. Printed, it names the worst
+        elements and the likely fault.
+
+    Raises
+    ------
+    ValueError
+        If `jac` gives no gradient to check, or x or f(x) is not finite.
+
+    Notes
+    -----
+    The step is the cube root of the precision of f times the size of the variable, which balances truncation and
+    rounding [1]_. The truncation error is estimated from a second step of twice the size. f and x are taken to be
+    rounded in the last digit of their dtypes; where f is less precise, as with iterative solvers inside, elements may
+    look wrong that are not.
+
+    References
+    ----------
+    .. [1] J. Nocedal, S. Wright, "Numerical Optimization", 2nd ed., section 8.1.
+
+    Examples
+    --------
+    >>> from rmsprop_nb import check_gradient
+    >>> def fun(x):
+    ...     return x[0] ** 2 + 3.0 * x[1]
+    >>> check_gradient(fun, [2.0, 1.0], lambda x: [2.0 * x[0], -3.0])
+    1 of 2 elements of the gradient are wrong.
+       element       gradient     difference  its error
+             1             -3              3 ...
+    """
+    check_callable("fun", fun)
+    form = check_jac(jac)
+    if form is None or (isinstance(form, str) and form in DIFFERENCES):
+        msg = f"jac={jac!r} gives no gradient to check; pass the function that returns it, True, 'inplace' or 'cs'."
+        raise ValueError(msg)
+    rtol = as_number("rtol", rtol, 0.0, 1.0)
+    point = as_start(x)
+    none = np.empty(0, point.dtype)
+    objective = PythonObjective(Problem(fun, form, as_args(args), none, none), point.dtype)
+    gradient = np.full_like(point, np.nan)
+    f = objective(point, gradient)
+    if not np.isfinite(f):
+        msg = f"fun must be finite at x, got {f}."
+        raise ValueError(msg)
+    differences, error = _differences(objective, point, f)
+    allowed = CERTAIN * error + rtol * np.abs(differences)
+    with np.errstate(invalid="ignore"):
+        wrong = (np.abs(gradient - differences) > allowed) | ~np.isfinite(gradient)
+    return GradientCheck(gradient, differences, error, wrong)
+
+
+def _differences(
+    objective: PythonObjective, x: NDArray[Any], f: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return central differences and their expected errors."""
+    found, error = np.empty((2, x.size))
+    unused = np.empty_like(x)
+    with np.errstate(all="ignore"):
+        for i in range(x.size):
+            h = np.cbrt(objective.eps) * (abs(float(x[i])) or 1.0)
+            slopes, rounding = [], 0.0
+            for factor in (1.0, 2.0):
+                above, below = x.copy(), x.copy()
+                above[i] += factor * h
+                below[i] -= factor * h
+                values = objective(above, unused), objective(below, unused)
+                slopes.append((values[0] - values[1]) / (float(above[i]) - float(below[i])))
+                rounding = max(rounding, objective.eps * max(abs(f), *map(abs, values)) / h)
+            found[i], error[i] = slopes[0], abs(slopes[1] - slopes[0]) + rounding
+    return found, error
