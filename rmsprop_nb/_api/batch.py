@@ -28,7 +28,7 @@ from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_elsewhere
 from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, earlier_results, snapshot
 from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
-from rmsprop_nb._methods.registry import OPTIONS, option_names
+from rmsprop_nb._methods.registry import OPTIONS, method_name, option_names
 from rmsprop_nb._objectives.problem import Problem
 
 # Options that are about a single run, and what to do instead.
@@ -55,7 +55,7 @@ def minimize_batch(
     args: tuple[Any, ...] = (),
     *,
     batch_args: tuple[Any, ...] | None = None,
-    method: str = "rmsprop",
+    method: str | None = "rmsprop",
     jac: Callable[..., Any] | str | bool | None = None,
     bounds: Any = None,
     tol: float | None = None,
@@ -160,9 +160,7 @@ def minimize_batch(
     >>> minimize_batch(distance, np.zeros(2), batch_args=(targets,), jac="inplace", bounds=bounds).x.tolist()
     [[-1.0, 0.0], [1.0, 2.0], [3.0, 4.0]]
     """
-    if method not in OPTIONS:
-        msg = f"method must be one of {', '.join(map(repr, OPTIONS))}, got {method!r}."
-        raise ValueError(msg)
+    method = method_name(method)
     chosen = dict(options or {})
     _check_options(chosen, method)
     if tol is not None:
@@ -241,9 +239,14 @@ def _check_options(chosen: dict[str, Any], method: str) -> None:
     check_known(chosen, tuple(name for name in known if name not in _SINGLE_RUN_OPTIONS), f"{method} (in a batch)")
 
 
-def _check_device(device: str, engine: Any, options: Options) -> None:
-    if device not in ("cpu", "cuda"):
-        msg = f"device must be 'cpu' or 'cuda', got {device!r}."
+def _check_device(device: Any, engine: Any, options: Options) -> None:
+    if not isinstance(device, str) or device not in ("cpu", "cuda"):
+        index = str(device).rpartition(":")[2]
+        chosen = index if index.isdecimal() else "0"
+        msg = (
+            f"device must be 'cpu' or 'cuda', got {device!r}; 'cuda' is the current CUDA device, and "
+            f"numba.cuda.select_device({chosen}) before the call makes device {chosen} the current one."
+        )
         raise ValueError(msg)
     if device != "cuda":
         return

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._core.callbacks import as_report
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
@@ -23,7 +24,7 @@ from rmsprop_nb._core.validate import (
     check_jac,
     split_rows,
 )
-from rmsprop_nb._drivers.minibatch_options import MinibatchOptions
+from rmsprop_nb._drivers.minibatch_options import OPTION_NAMES, MinibatchOptions
 from rmsprop_nb._drivers.minibatch_solve import first_state, local_targets, make_result, run, shared_targets
 from rmsprop_nb._drivers.ranks import Ranks, SingleProcess, digest, state_digest
 from rmsprop_nb._drivers.shards import parts_in_all
@@ -31,6 +32,7 @@ from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.problem import Problem
 
 
+@explain_keywords({"here it is an option: options={{{!r}: ...}}": OPTION_NAMES})
 @with_option_docs
 def minimize_minibatch(
     fun: Callable[..., Any],

@@ -26,7 +26,7 @@ def multistart(
     n_starts: int,
     args: tuple[Any, ...] = (),
     *,
-    method: str = "rmsprop",
+    method: str | None = "rmsprop",
     jac: Callable[..., Any] | str | bool | None = None,
     tol: float | None = None,
     options: dict[str, Any] | None = None,

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.frozen import explain_assignment
+from rmsprop_nb._core.names_elsewhere import advice, explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Rule
 from rmsprop_nb._core.validate import as_count, as_number, as_workers, check_learning_rate
@@ -25,6 +27,8 @@ _RULE = tuple(field.name for field in dataclasses.fields(Rule))
 _ARRAY_OPTIONS = ("learning_rate", *_RULE)
 
 
+@explain_assignment
+@explain_keywords()
 @with_option_docs
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RMSprop(Rule):
@@ -137,7 +141,7 @@ class RMSprop(Rule):
             unknown = [option for option in options if option not in _ARRAY_OPTIONS]
             if unknown:
                 msg = f"per_block[{name!r}] must hold options of arrays, got {unknown[0]!r}; "
-                msg += f"they are {', '.join(_ARRAY_OPTIONS)}."
+                msg += f"{advice(unknown[0], _ARRAY_OPTIONS) or 'they are ' + ', '.join(_ARRAY_OPTIONS)}."
                 raise ValueError(msg)
             checked[str(name)] = dict(options)
             if "learning_rate" in options:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult, OptimizeWarning
 
 from rmsprop_nb._api.minimize import Arguments, solve
+from rmsprop_nb._core.names_elsewhere import advice
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import check_scipy_only
@@ -196,13 +197,18 @@ def _enter_from_scipy(
     known = option_names(method)
     unknown = [name for name in options if name not in known]
     if unknown:
-        warnings.warn(f"Unknown solver options: {', '.join(unknown)}", OptimizeWarning, stacklevel=4)
+        explained = [f"{name}{_in_brackets(advice(name, known))}" for name in unknown]
+        warnings.warn(f"Unknown solver options: {', '.join(explained)}", OptimizeWarning, stacklevel=4)
     chosen = {name: value for name, value in options.items() if name in known}
     fun, jac = _unwrap_memoized(arguments.fun, arguments.jac)
     result = solve(arguments._replace(fun=fun, jac=jac), OPTIONS[method], chosen, tol)
     if result.status == Status.INTERRUPTED:
         raise KeyboardInterrupt
     return result
+
+
+def _in_brackets(text: str) -> str:
+    return text and f" ({text})"
 
 
 def _unwrap_memoized(fun: Any, jac: Any) -> tuple[Any, Any]:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from rmsprop_nb._core import archive
 from rmsprop_nb._core.validate import CHECKPOINT_SECONDS, as_checkpoint_seconds, as_count, as_number
 
@@ -39,7 +41,12 @@ class RunOptions:
     @property
     def stride(self) -> int:
         """The number of iterations or batches from one record to the next; 0 records none."""
-        return as_count("history", int(self.history), 0)
+        switch = isinstance(self.history, (bool, np.bool_))
+        stride = as_count("history", int(self.history) if switch else self.history, -1)
+        if stride == -1 and self.history is not None:
+            msg = f"history must be True, False or an integer of at least 0, got {self.history!r}."
+            raise ValueError(msg)
+        return max(stride, 0)
 
     def quiet(self) -> Self:
         """Return a copy without checkpoints and progress, which rank 0 alone takes care of."""

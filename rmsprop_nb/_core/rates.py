@@ -22,7 +22,9 @@ def scheduled_rate(schedule: Schedule, step: int) -> float:
 
 def scheduled_rates(schedule: Schedule, step: int, count: int, dtype: Any) -> NDArray[Any]:
     """Return `count` learning rates from `step` on, in a dtype; raise if one is invalid."""
-    return _checked([schedule(k) for k in range(step, step + count)], step).astype(dtype)
+    rates = _checked([schedule(k) for k in range(step, step + count)], step)
+    with np.errstate(under="ignore"):
+        return rates.astype(dtype)
 
 
 def _checked(values: Sequence[Any], first: int) -> NDArray[np.float64]:
@@ -48,6 +50,6 @@ def _as_numbers(values: Sequence[Any]) -> NDArray[np.float64]:
 
 def _as_number(value: Any) -> float:
     try:
-        return float(value) if np.ndim(value) == 0 else np.nan
+        return float(value) if np.ndim(value) == 0 else float(np.asarray(value).item())
     except (TypeError, ValueError):
         return np.nan

@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
+
+from rmsprop_nb._core.names_elsewhere import advice
 
 CHECKPOINT_SECONDS = 60.0
 """The seconds between two checkpoints, by default."""
@@ -144,8 +146,14 @@ def checked_bounds(lower: Any, upper: Any, dtype: Any) -> tuple[NDArray[Any], ND
         low, high = lower[empty][0], upper[empty][0]
         msg = f"bounds must have lower <= upper, got ({low}, {high}) at {place_of(empty)}."
         raise ValueError(msg)
-    lower, upper = _round_into(lower, dtype, np.inf), _round_into(upper, dtype, -np.inf)
-    return lower, np.maximum(lower, upper)  # a box too narrow for float32 becomes a point
+    cast_lower, cast_upper = _round_into(lower, dtype, np.inf), _round_into(upper, dtype, -np.inf)
+    cast_upper = np.maximum(cast_lower, cast_upper)  # a box too narrow for float32 becomes a point
+    empty = np.isposinf(cast_lower) | np.isneginf(cast_upper)
+    if empty.any():
+        low, high = lower[empty][0], upper[empty][0]
+        msg = f"bounds must leave room for a finite number of {dtype}, got ({low}, {high}) at {place_of(empty)}."
+        raise ValueError(msg)
+    return cast_lower, cast_upper
 
 
 def place_of(wrong: NDArray[np.bool_]) -> str:
@@ -174,10 +182,10 @@ def _from_pairs(bounds: Any, n: int) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 def _round_into(bound: NDArray[np.float64], dtype: Any, inward: float) -> NDArray[Any]:
     """Cast bounds, and round them into the box, so that no iterate of float32 leaves the user's bounds."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         cast = bound.astype(dtype)
-    outside = cast < bound if inward > 0 else cast > bound
-    cast[outside] = np.nextafter(cast[outside], dtype.type(inward))
+        outside = cast < bound if inward > 0 else cast > bound
+        cast[outside] = np.nextafter(cast[outside], dtype.type(inward))
     return cast
 
 
@@ -187,7 +195,7 @@ def as_number(
     """Return `value` as a float after checking its range."""
     try:
         number = float(value) if not isinstance(value, str) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     inside = low <= number <= high and not (open_low and number == low) and not (open_high and number == high)
     if not inside:
@@ -199,7 +207,7 @@ def as_number(
 
 def as_count(name: str, value: Any, default: int, least: int = 0) -> int:
     """Return `value` as an int; None and infinity, a limit that is never reached, are `default`."""
-    if value is None or value == math.inf:
+    if value is None or (not isinstance(value, np.ndarray) and value == math.inf):
         return default
     try:
         count = operator.index(int(value) if isinstance(value, float) and value.is_integer() else value)
@@ -285,7 +293,7 @@ def check_scipy_only(hess: Any, hessp: Any, constraints: Any) -> None:
 
 def as_workers(value: Any) -> int:
     """Return a number of workers; -1 means one for each processor."""
-    if value == -1:
+    if not isinstance(value, np.ndarray) and value == -1:
         return os.cpu_count() or 1
     return as_count("workers", value, 1, least=1)
 
@@ -299,11 +307,15 @@ def as_checkpoint_seconds(every: Any, path: Any) -> float:
     return seconds
 
 
-def check_known(options: Mapping[str, Any], known: tuple[str, ...], method: str) -> None:
-    """Raise for an option that the method does not have."""
+def check_known(
+    options: Mapping[str, Any], known: tuple[str, ...], method: str, arguments: Collection[str] = ()
+) -> None:
+    """Raise for an option that the method does not have, and say what is meant if it is one of these arguments."""
     unknown = [name for name in options if name not in known]
     if unknown:
-        msg = f"Unknown option {unknown[0]!r} for method {method!r}. Known options: {', '.join(sorted(known))}."
+        remedy = advice(unknown[0], known, {"here it is the argument {}": arguments})
+        msg = f"Unknown option {unknown[0]!r} for method {method!r}{remedy and '; '}{remedy}. "
+        msg += f"Known options: {', '.join(sorted(known))}."
         raise ValueError(msg)
 
 
@@ -313,7 +325,7 @@ def check_learning_rate(value: Any, *, auto: bool = True) -> None:
         return
     try:
         rate = math.nan if isinstance(value, str) or np.ndim(value) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rate = math.nan
     if not (rate > 0.0 and math.isfinite(rate)):
         choice = "'auto', " if auto else ""

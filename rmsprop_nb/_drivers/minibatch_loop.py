@@ -169,7 +169,8 @@ def _mean_over_rows(target: Target, x: NDArray[Any], with_gradient: bool) -> tup
         budget = next_budget(budget, time.perf_counter() - start, LARGEST_CHUNK)
         begin = end
     n_rows = target.rows.n_rows
-    return float(sums.f[0]) / n_rows, (sums.g / n_rows).astype(x.dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        return float(sums.f[0]) / n_rows, (sums.g / n_rows).astype(x.dtype)
 
 
 def _add_compiled(target: Target, sums: _Sums, begin: int, end: int) -> None:

@@ -28,6 +28,8 @@ from rmsprop_nb._numba.thread_safety import usable_threads
 AUTO = ("auto", "auto-constant")
 _AUTO_OPTIONS = ("beta", "eps", "finite_diff_rel_step", "first_distance")
 _TEXTBOOK_OPTIONS = (*(field.name for field in dataclasses.fields(Rule)), "finite_diff_rel_step", "parallel")
+OPTION_NAMES = tuple(dict.fromkeys(_AUTO_OPTIONS + _TEXTBOOK_OPTIONS))
+"""The names of all options."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,8 @@ class MinibatchOptions(RunOptions):
                     f"it needs a learning_rate that is {remedy}."
                 )
                 raise ValueError(msg)
-        check_known(self.options, known, "minimize_minibatch")
+        arguments = [field.name for field in dataclasses.fields(self) if field.name != "options"]
+        check_known(self.options, known, "minimize_minibatch", arguments)
 
     @property
     def auto(self) -> bool:

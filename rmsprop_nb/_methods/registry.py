@@ -18,6 +18,44 @@ OPTIONS: dict[str, type[Options]] = {method.method: method.options for method in
 """The methods that users can name, each with the class of its options."""
 
 
+# Methods of other libraries that need smooth objectives, as ours with L-BFGS does; each name without separators.
+_SMOOTH = ("bfgs", "cg", "dogleg", "lbfgs", "lbfgsb", "ncg", "newton", "newtoncg", "slsqp", "tnc", "trust")
+
+
+def method_name(method: Any) -> str:
+    """Return the name of a method as it is written here; None is the default, and case and separators do not matter.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
+    """
+    if method is None:
+        return next(iter(OPTIONS))
+    if isinstance(method, str):
+        if method in OPTIONS:
+            return method
+        plain = _plain(method)
+        for name in OPTIONS:
+            if _plain(name) == plain:
+                return name
+    msg = f"method must be one of {', '.join(map(repr, OPTIONS))}, got {method!r}; {_remedy(method)}."
+    raise ValueError(msg)
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _remedy(method: Any) -> str:
+    if not isinstance(method, str):
+        return "give one of these names"
+    plain = _plain(method)
+    smooth = plain in _SMOOTH or "lbfgs" in plain or plain.startswith("trust")
+    nearest = lbfgs.METHOD.method if smooth else conjugate_gradient.METHOD.method
+    return f"the nearest is {nearest!r}, and scipy.optimize.minimize has SciPy's own methods"
+
+
 @functools.cache
 def option_names(method: str) -> tuple[str, ...]:
     """Return the names of a method's options."""

@@ -45,7 +45,8 @@ class PythonObjective:
         if jac == "inplace":
             return self._inplace(x, g)
         if jac == "cs":
-            return _as_float(complex_step(_complex_fun(fun), x, g, args))  # type: ignore[no-untyped-call]
+            with np.errstate(over="ignore", under="ignore"):
+                return _as_float(complex_step(_complex_fun(fun), x, g, args))  # type: ignore[no-untyped-call]
         if jac is True:
             f, gradient = _as_pair(fun(x.copy(), *args))
             store_gradient(gradient, g, "fun")
@@ -146,5 +147,5 @@ def store_gradient(gradient: Any, g: NDArray[Any], source: str) -> None:
     if array.dtype.kind not in "fiub":
         msg = f"{source} must return a real gradient, got dtype {array.dtype}."
         raise TypeError(msg)
-    with np.errstate(over="ignore"):  # too large for float32 becomes inf, which the loop reports
+    with np.errstate(over="ignore", under="ignore"):  # too large for float32 becomes inf, which the loop reports
         g[:] = array

@@ -294,7 +294,8 @@ def _rates_of_elements(rates: NDArray[Any], shape: tuple[int, ...], dtype: Any, 
     if rates.shape != shape:
         msg = f"learning_rate must be a number or have shape {shape}, that of params{path}, got shape {rates.shape}."
         raise ValueError(msg)
-    return np.array(rates, dtype, order="C").ravel()
+    with np.errstate(under="ignore"):
+        return np.array(rates, dtype, order="C").ravel()
 
 
 def _stretch(gradient: Any, g: NDArray[Any]) -> tuple[int, int]:

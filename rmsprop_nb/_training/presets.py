@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop_nb._core.names_elsewhere import advice
+
 _SQRT_AROUND_EPS = {"eps_inside_sqrt": True, "lr_in_momentum": True}
 
 # Values that equal our own defaults are listed too where ours might change: these are facts about those libraries.
@@ -21,19 +23,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tensorflow1": {"beta": 0.9, "eps": 1e-10, "initial_accumulator": 1.0, **_SQRT_AROUND_EPS},
 }
 _ROUND_TO_FLOAT32 = ("tensorflow1",)
-
-NAMES_ELSEWHERE = {
-    "alpha": "beta",
-    "decay": "beta",
-    "rho": "beta",
-    "epsilon": "eps",
-    "lr": "learning_rate",
-    "initial_scale": "initial_accumulator",
-    "eps_in_sqrt": "eps_inside_sqrt",
-    "clipvalue": "clip_value",
-    "global_clipnorm": "clip_norm",
-    "gradient_accumulation_steps": "accumulate_steps",
-}
 
 
 def preset_options(library: str, overrides: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
@@ -51,8 +40,7 @@ def preset_options(library: str, overrides: Mapping[str, Any], known: tuple[str,
         raise ValueError(msg)
     for name in overrides:
         if name not in known:
-            here = NAMES_ELSEWHERE.get(name)
-            remedy = f"here it is called {here!r}" if here else f"options are {', '.join(sorted(known))}"
+            remedy = advice(name, known) or f"options are {', '.join(sorted(known))}"
             msg = f"preset({library!r}) got the unknown option {name!r}; {remedy}."
             raise TypeError(msg)
     options = {**PRESETS[library], **overrides}

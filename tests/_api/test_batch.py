@@ -242,3 +242,9 @@ def test_multistart_is_reproducible_and_stays_in_the_box():
 def test_multistart_needs_a_box(bounds):
     with pytest.raises((ValueError, TypeError)):
         multistart(himmelblau, bounds, 4)
+
+
+@pytest.mark.parametrize(("device", "index"), [("cuda:0", 0), ("cuda:1", 1), ("gpu", 0), (["cuda"], 0)])
+def test_a_device_is_chosen_before_the_call(device, index):
+    with pytest.raises(ValueError, match=rf"device must be 'cpu' or 'cuda', got .*select_device\({index}\) before"):
+        minimize_batch(lambda x: x @ x, [[1.0]], device=device)

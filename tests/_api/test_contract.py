@@ -274,7 +274,9 @@ def test_unknown_options_warn_at_scipys_door_and_raise_at_ours():
     assert result.success
     with pytest.warns(OptimizeWarning, match="Unknown solver options: lr"):
         scipy.optimize.minimize(rosen, X0, jac=rosen_der, method="L-BFGS-B", options={"lr": 1})
-    with pytest.raises(ValueError, match=r"Unknown option 'lr' for method 'rmsprop'. Known options: .*learning_rate"):
+    with pytest.raises(
+        ValueError, match=r"Unknown option 'lr' for method 'rmsprop'; here it is called 'learning_rate'. Known"
+    ):
         rmsprop_nb.minimize(rosen, X0, jac=rosen_der, options={"lr": 1})
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds
 
-from rmsprop_nb import minimize, minimize_minibatch, schedules
+from rmsprop_nb import RMSprop, minimize, minimize_minibatch, schedules
 
 
 def never(x):
@@ -78,6 +78,16 @@ BAD_OPTIONS = {
     "patience": ({"patience": 0}, "patience must be"),
     "rel_step": ({"finite_diff_rel_step": 0.0}, "finite_diff_rel_step must be"),
     "history": ({"history": -1}, "history must be"),
+    "history_infinite": ({"history": np.inf}, "history must be True, False or an integer of at least 0, got inf"),
+    "history_nan": ({"history": np.nan}, "history must be an integer"),
+    "history_fraction": ({"history": 1.5}, "history must be an integer"),
+    "history_text": ({"history": "all"}, "history must be an integer"),
+    "history_array": ({"history": np.array([1, 2])}, "history must be an integer"),
+    "maxiter_array": ({"maxiter": np.array([1, 2])}, r"maxiter must be an integer .*, got array\(\[1, 2\]\)"),
+    "maxfev_array": ({"maxfev": np.array([1, 2])}, "maxfev must be an integer"),
+    "patience_array": ({"patience": np.array([1, 2])}, "patience must be an integer"),
+    "gtol_huge": ({"gtol": 10**400}, "gtol must be a number"),
+    "rate_huge": ({"learning_rate": 10**400}, "learning_rate must be"),
     "unknown": ({"lr": 0.1}, "Unknown option 'lr'"),
 }
 
@@ -94,6 +104,9 @@ BAD_BOUNDS = {
     "numbers": ([0.0, 1.0], "2 pairs"),
     "crossed": ([(0, 1), (2, 1)], r"lower <= upper, got \(2.0, 1.0\) at index 1"),
     "nan": ([(np.nan, 1), (0, 1)], "must not be NaN"),
+    "infinite": ([(np.inf, np.inf), (0, 1)], r"room for a finite number of float64, got \(inf, inf\) at index 0"),
+    "infinite_lower": ([(0, 1), (np.inf, None)], r"got \(inf, inf\) at index 1"),
+    "infinite_upper": (Bounds(-np.inf, -np.inf), r"got \(-inf, -inf\) at index 0"),
     "shape": (Bounds([0, 0, 0], [1, 1, 1]), "broadcast"),
 }
 
@@ -102,6 +115,11 @@ BAD_BOUNDS = {
 def test_bad_bounds(bounds, message):
     with pytest.raises(ValueError, match=message):
         minimize(never, [1.0, 1.0], bounds=bounds)
+
+
+def test_bounds_beyond_all_numbers_of_float32():
+    with pytest.raises(ValueError, match=r"room for a finite number of float32, got \(1e\+300, 2e\+300\) at index 0"):
+        minimize(never, np.ones(1, np.float32), bounds=[(1e300, 2e300)])
 
 
 @pytest.mark.parametrize("jac", ["4-point", 3, "auto", np.zeros(2)])
@@ -131,6 +149,46 @@ def test_infinite_limits_are_allowed():
 def test_a_schedule_must_give_finite_rates(bad):
     with pytest.raises(ValueError, match=r"learning_rate\(step\) must be finite and not negative, got .* at step 3"):
         minimize(lambda x: x @ x, [1.0], options={"learning_rate": lambda step: bad if step == 3 else 0.1})
+
+
+@pytest.mark.parametrize("rate", [np.array([0.125]), [0.125], np.array([[0.125]], np.float32)])
+def test_a_schedule_may_give_an_array_of_one_element(rate):
+    given = {"jac": lambda x: 2 * x, "options": {"learning_rate": lambda step: rate, "maxiter": 3}}
+    expected = minimize(lambda x: x @ x, [3.0], **given | {"options": {"learning_rate": 0.125, "maxiter": 3}})
+    assert minimize(lambda x: x @ x, [3.0], **given).x == expected.x
+    x = np.ones(2)
+    optimizer = RMSprop(lambda step: rate)
+    optimizer.step(x, np.ones(2), optimizer.init(x))
+    assert (x < 1.0).all()
+
+
+@pytest.mark.parametrize("jac", [True, "inplace", "2-point", "3-point", "cs"])
+@pytest.mark.parametrize("scale", [1e-300, 1e-60, 1e-40, 1e60])
+def test_gradients_that_float32_cannot_hold_where_numpy_raises(jac, scale):
+    """The user's setting is for the user's arithmetic, and not for what a run does with its results."""
+
+    def fun(x, grad=None):
+        with np.errstate(all="ignore"):
+            z = x.astype(complex if jac == "cs" else float)
+            if grad is not None:
+                grad[:] = 2.0 * scale * z
+            f = (z @ z) * scale
+            return (f, 2.0 * scale * z) if jac is True else f
+
+    with np.errstate(all="raise"):
+        minimize(fun, np.ones(2, np.float32), jac=jac, options={"maxfev": 10})
+
+
+def test_numbers_that_float32_cannot_hold_where_numpy_raises():
+    start = np.ones(2, np.float32)
+    with np.errstate(all="raise"):
+        for options in ({"learning_rate": lambda step: 1e-60}, {"learning_rate": 1e-60}, {"eps": 1e-60}):
+            minimize(lambda x: (float(x @ x), 2 * x), start, jac=True, options={"maxiter": 2, **options})
+        minimize(lambda x: (1.0, 0 * x), start, jac=True, bounds=[(1e-60, 2)] * 2)
+        optimizer = RMSprop(np.full(2, 1e-60))
+        optimizer.step(start, np.ones(2, np.float32), optimizer.init(start))
+        mean = minimize_minibatch(lambda x, rows: (1e-60, np.full(2, 1e-60)), start, np.ones(3), jac=True, epochs=1)
+    assert mean.fun == pytest.approx(1e-60, rel=1e-12, abs=0.0)
 
 
 STARTS = {

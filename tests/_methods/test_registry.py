@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from rmsprop_nb import load, minimize, minimize_batch, save
+from rmsprop_nb import load, minimize, minimize_batch, multistart, save
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.settings import Hyper
 from rmsprop_nb._cuda.batch import launch_of
@@ -103,3 +103,42 @@ def test_state_of_another_method_is_refused(steepest):
     state = minimize(ellipse, [3.0, 1.0], (1.0,), jac="inplace", options={"maxiter": 1}).state
     with pytest.raises(ValueError, match="these options ask for"):
         minimize(ellipse, [3.0, 1.0], (1.0,), method="steepest", jac="inplace", options={"state": state})
+
+
+@pytest.mark.parametrize("method", ["RMSprop-LBFGS", "rmsprop_lbfgs", "rmsproplbfgs", " RMSprop L-BFGS"])
+def test_case_and_separators_of_a_name_do_not_matter(method):
+    assert registry.method_name(method) == "rmsprop-lbfgs"
+
+
+def test_no_name_is_the_default():
+    assert registry.method_name(None) == registry.method_name("RMSprop") == "rmsprop"
+
+
+@pytest.mark.parametrize("method", ["L-BFGS-B", "BFGS", "lbfgs", "Newton-CG", "trust-constr"])
+def test_methods_for_smooth_objectives_are_nearest_to_lbfgs(method):
+    with pytest.raises(
+        ValueError, match=f"got '{method}'; the nearest is 'rmsprop-lbfgs', and scipy.optimize.minimize"
+    ):
+        registry.method_name(method)
+
+
+@pytest.mark.parametrize("method", ["Nelder-Mead", "adam", "sgd", "", "Powell"])
+def test_other_methods_are_nearest_to_rmsprop(method):
+    with pytest.raises(ValueError, match=r"one of 'rmsprop', 'rmsprop-lbfgs', got .* the nearest is 'rmsprop', and"):
+        registry.method_name(method)
+
+
+@pytest.mark.parametrize("method", [3, ["rmsprop"], minimize])
+def test_a_method_is_a_name(method):
+    with pytest.raises(ValueError, match="give one of these names"):
+        registry.method_name(method)
+
+
+def test_batches_and_many_starts_take_any_spelling():
+    def fun(x):
+        return x @ x
+
+    assert minimize_batch(fun, [[1.0]], method="RMSprop_LBFGS").success.all()
+    assert multistart(fun, [(-1, 1)], 1, method="RMSPROP", rng=0).success
+    with pytest.raises(ValueError, match="the nearest is 'rmsprop-lbfgs'"):
+        multistart(fun, [(-1, 1)], 1, method="L-BFGS-B", rng=0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rmsprop_nb import RMSprop, schedules
-from rmsprop_nb._training.presets import NAMES_ELSEWHERE, PRESETS
+from rmsprop_nb._training.presets import PRESETS
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/golden.json").read_text())
 RULE_OPTIONS = ("beta", "eps", "momentum", "nesterov", "centered", "eps_inside_sqrt", "bias_correction",
@@ -62,7 +62,7 @@ def test_presets_place_the_formula_as_the_libraries_do():
 
 def test_presets_say_what_an_option_is_called_here():
     assert RMSprop.preset("torch", momentum=0.9).momentum == 0.9
-    for name, here in NAMES_ELSEWHERE.items():
+    for name, here in (("alpha", "beta"), ("rho", "beta"), ("lr", "learning_rate"), ("clipvalue", "clip_value")):
         with pytest.raises(TypeError, match=f"'{name}'; here it is called '{here}'"):
             RMSprop.preset("torch", **{name: 0.5})
     with pytest.raises(TypeError, match="unknown option 'betta'"):

@@ -1,0 +1,124 @@
+"""Options by the names that they have in other libraries: the error gives the name that they have here."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import pickle
+import re
+
+import numpy as np
+import pytest
+import scipy.optimize
+
+from rmsprop_nb import RMSprop, minimize, minimize_batch, minimize_minibatch, multistart, rmsprop
+from rmsprop_nb._core.names_elsewhere import NAMES_ELSEWHERE, advice
+from rmsprop_nb._drivers.minibatch_options import OPTION_NAMES
+from rmsprop_nb._methods.registry import OPTIONS, option_names
+
+
+def never(x):
+    pytest.fail("the objective was called")
+
+
+def test_every_name_here_exists():
+    existing = {name for method in OPTIONS for name in option_names(method)} | set(OPTION_NAMES)
+    existing |= {name for function in (RMSprop, minimize_minibatch) for name in inspect.signature(function).parameters}
+    assert {here for names in NAMES_ELSEWHERE.values() for here in names} <= existing
+
+
+IN_MINIMIZE = {
+    "lr": "here it is called 'learning_rate'",
+    "rho": "here it is called 'beta'",
+    "weightDecay": "here it is called 'weight_decay'",
+    "momentum_decay": "here it is called 'momentum'",
+    "epsilon": "here it is called 'eps'",
+    "nesterovs": "here it is called 'nesterov'",
+    "maxfun": "here it is called 'maxfev'",
+    "max_nfev": "here it is called 'maxfev'",
+    "max_iter": "here it is called 'maxiter'",
+    "xatol": "the nearest here is 'xtol'",
+    "fatol": "the nearest here is 'ftol'",
+}
+
+
+@pytest.mark.parametrize(("name", "remedy"), IN_MINIMIZE.items(), ids=IN_MINIMIZE)
+def test_options_of_minimize(name, remedy):
+    message = re.escape(f"Unknown option '{name}' for method 'rmsprop") + f".*; {remedy}. Known options: "
+    with pytest.raises(ValueError, match=message):
+        minimize(never, [1.0], options={name: 1})
+    with pytest.raises(ValueError, match=message):
+        minimize_batch(never, [[1.0]], options={name: 1})
+    with pytest.raises(ValueError, match=message):
+        multistart(never, [(0, 1)], 1, options={name: 1})
+
+
+def test_scipys_door_says_so_in_its_warning():
+    with pytest.warns(scipy.optimize.OptimizeWarning, match=r"options: lr \(here it is called 'learning_rate'\), foo$"):
+        scipy.optimize.minimize(lambda x: x @ x, [1.0], method=rmsprop, options={"lr": 0.1, "foo": 1})
+
+
+IN_RMSPROP = {
+    "lr": "here it is called 'learning_rate'",
+    "alpha": "here it is called 'beta'",
+    "clipvalue": "here it is called 'clip_value'",
+    "global_clipnorm": "here it is called 'clip_norm'",
+    "clipnorm": "the nearest here is 'clip_norm'",
+    "accumulate": "here it is called 'accumulate_steps'",
+}
+
+
+@pytest.mark.parametrize(("name", "remedy"), IN_RMSPROP.items(), ids=IN_RMSPROP)
+def test_options_of_the_optimizer(name, remedy):
+    with pytest.raises(TypeError, match=rf"RMSprop\(\) got an unexpected keyword argument '{name}'; {remedy}\.$"):
+        RMSprop(**{name: 0.5})
+    with pytest.raises(TypeError, match=f"'{name}'; {remedy}"):
+        RMSprop.preset("keras", **{name: 0.5})
+    with pytest.raises(TypeError, match=f"'{name}'; {remedy}"):
+        dataclasses.replace(RMSprop(), **{name: 0.5})
+
+
+def test_options_of_blocks():
+    with pytest.raises(ValueError, match="got 'lr'; here it is called 'learning_rate'"):
+        RMSprop(per_block={"b": {"lr": 0.1}})
+
+
+def test_the_optimizer_is_a_dataclass_as_before():
+    optimizer = RMSprop(0.1, momentum=0.9)
+    assert next(iter(inspect.signature(RMSprop).parameters)) == "learning_rate"
+    assert repr(optimizer) == "RMSprop(learning_rate=0.1, momentum=0.9)"
+    assert repr(dataclasses.replace(optimizer, momentum=0.5)) == "RMSprop(learning_rate=0.1, momentum=0.5)"
+    for again in (pickle.loads(pickle.dumps(optimizer)), copy.deepcopy(optimizer)):
+        assert repr(again) == repr(optimizer)
+    with pytest.raises(TypeError, match=r"RMSprop\(\) got an unexpected keyword argument 'foo'\.$"):
+        RMSprop(foo=1)
+
+
+IN_MINI_BATCHES = {
+    "lr": "here it is called 'learning_rate'",
+    "clipnorm": "the nearest here is 'clip_norm'",
+    "accumulate_steps": "here it is called 'accumulate'",
+    "n_epochs": "here it is called 'epochs'",
+    "maxiter": "the nearest here is 'epochs'",
+    "seed": "here it is called 'rng'",
+    "rho": "here it is an option: options={'beta': ...}",
+    "beta": "here it is an option: options={'beta': ...}",
+}
+
+
+@pytest.mark.parametrize(("name", "remedy"), IN_MINI_BATCHES.items(), ids=IN_MINI_BATCHES)
+def test_arguments_of_mini_batches(name, remedy):
+    with pytest.raises(TypeError, match=re.escape(f"unexpected keyword argument '{name}'; {remedy}.")):
+        minimize_minibatch(never, [1.0], np.ones(3), **{name: 1})
+
+
+def test_options_of_mini_batches():
+    with pytest.raises(ValueError, match=r"Unknown option 'lr' .*; here it is the argument learning_rate. Known"):
+        minimize_minibatch(never, [1.0], np.ones(3), options={"lr": 0.1})
+    with pytest.raises(ValueError, match=r"Unknown option 'clip_norm' .*; here it is the argument clip_norm. Known"):
+        minimize_minibatch(never, [1.0], np.ones(3), options={"clip_norm": 0.1})
+
+
+def test_nobody_can_tell():
+    assert advice("foo", ("beta", "eps")) == ""
