@@ -162,7 +162,9 @@ def check_gradient(
     with np.errstate(all="ignore"):
         for i in range(point.size):
             slopes = (_difference(value, objective, point, f, i, factor) for factor in FACTORS)
-            differences[i], error[i] = _decided(slopes, float(gradient[i]), rtol)
+            differences[i], error[i] = _decided(
+                slopes, float(gradient[i]), rtol, max(KNOWN, 100.0 * objective.eps ** (2 / 3))
+            )
         allowed = CERTAIN * error + rtol * np.abs(differences)
         wrong = (np.abs(gradient - differences) > allowed) | ~np.isfinite(gradient)
     return GradientCheck(gradient, differences, error, wrong)
@@ -192,12 +194,12 @@ def _difference(
     return slopes[0], error if np.isfinite(error) else np.inf
 
 
-def _decided(slopes: Iterable[tuple[float, float]], gradient: float, rtol: float) -> tuple[float, float]:
-    """Return the first difference that knows its value and agrees with the gradient, or else the most precise one."""
+def _decided(slopes: Iterable[tuple[float, float]], gradient: float, rtol: float, known: float) -> tuple[float, float]:
+    """Return the first difference that is known well and agrees with the gradient, or else the most precise one."""
     best = np.nan, np.inf
     for slope, error in slopes:
-        known = error <= KNOWN * max(abs(slope), abs(gradient))
-        if (known or slope == gradient) and abs(slope - gradient) <= CERTAIN * error + rtol * abs(slope):
+        is_known = error <= known * max(abs(slope), abs(gradient))
+        if (is_known or slope == gradient) and abs(slope - gradient) <= CERTAIN * error + rtol * abs(slope):
             return slope, error
         if error < best[1]:
             best = slope, error
