@@ -158,13 +158,12 @@ def check_gradient(
         msg = f"fun must be finite at x, got {f}."
         raise ValueError(msg)
     value = _value_alone(objective, fun, form, as_args(args))
+    known = max(KNOWN, 100.0 * objective.eps ** (2 / 3))
     differences, error = np.empty((2, point.size))
     with np.errstate(all="ignore"):
         for i in range(point.size):
             slopes = (_difference(value, objective, point, f, i, factor) for factor in FACTORS)
-            differences[i], error[i] = _decided(
-                slopes, float(gradient[i]), rtol, max(KNOWN, 100.0 * objective.eps ** (2 / 3))
-            )
+            differences[i], error[i] = _decided(slopes, float(gradient[i]), rtol, known)
         allowed = CERTAIN * error + rtol * np.abs(differences)
         wrong = (np.abs(gradient - differences) > allowed) | ~np.isfinite(gradient)
     return GradientCheck(gradient, differences, error, wrong)
