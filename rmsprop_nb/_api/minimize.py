@@ -28,7 +28,7 @@ from rmsprop_nb._drivers.loop import as_history
 from rmsprop_nb._drivers.ranks import Ranks, SingleProcess
 from rmsprop_nb._drivers.shards import RankShare, parts_in_all
 from rmsprop_nb._drivers.solve import outcome, run, starting_state
-from rmsprop_nb._methods.registry import OPTIONS, method_of, option_names
+from rmsprop_nb._methods.registry import OPTIONS, method_name, method_of, option_names
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb._training.arrays import is_on_device
@@ -41,7 +41,7 @@ def minimize(
     fun: Callable[..., Any],
     x0: ArrayLike,
     args: tuple[Any, ...] = (),
-    method: str = "rmsprop",
+    method: str | None = "rmsprop",
     jac: Callable[..., Any] | str | bool | None = None,
     bounds: Any = None,
     tol: float | None = None,
@@ -151,9 +151,7 @@ def minimize(
     (True, array([1., 1.]))
     """
     check_scipy_only(hess, hessp, constraints)
-    if method not in OPTIONS:
-        msg = f"method must be one of {', '.join(map(repr, OPTIONS))}, got {method!r}."
-        raise ValueError(msg)
+    method = method_name(method)
     options = dict(options or {})
     check_known(options, option_names(method), method)
     given = Arguments(fun, x0, args, jac, bounds, callback)

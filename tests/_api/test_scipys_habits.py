@@ -28,6 +28,11 @@ def test_keywords_that_mean_something_else_are_answered(keyword, remedy):
         minimize(rosen, [0.5, 0.5], **keyword)
 
 
+@pytest.mark.parametrize("method", [None, "RMSprop", "rmsprop_lbfgs"])
+def test_methods_may_be_spelled_as_scipy_allows(method):
+    assert minimize(rosen, [0.5, 0.5], method=method).success
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_forgotten_jac_is_said(compiled):
     def pair(x):
