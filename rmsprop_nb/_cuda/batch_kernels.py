@@ -32,6 +32,9 @@ SLOTS = 2 * LARGEST_TEAM
 UNROLLED = 16
 """Largest number of variables for which the length of vectors is a constant; longer unrolled loops spill registers."""
 
+UNROLLED_BOXED = 8
+"""The same where each problem has its own bounds, whose addresses take registers too."""
+
 _RUNNING, _EXCEPTION = int(Status.RUNNING), int(Status.EXCEPTION)
 
 # Every number of a record has eight bytes; said to be aligned, they are read and written whole.
@@ -86,7 +89,7 @@ def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple
     solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm, boxed), _make_arrays_of(shape)
     real = float64 if shape.dtype == np.float64 else float32
     n, count, memory, pair_length = shape.n, len(shape.layout.vectors), shape.memory, shape.pair_length
-    unrolls = n <= UNROLLED
+    unrolls = n <= (UNROLLED_BOXED if boxed else UNROLLED)
 
     def local_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results):
         vectors = cuda.local.array((count, n), real)

@@ -159,6 +159,29 @@ def test_what_was_raised_on_a_device_is_found_out_on_the_host(monkeypatch):
     assert isinstance(found.exceptions[1], ValueError)
 
 
+@njit
+def raises_later(x, grad, start):
+    if x[0] != start:
+        raise ValueError
+    grad[0] = x[0] + x[0] - 2.0
+    return (x[0] - 1.0) ** 2
+
+
+def test_only_what_is_raised_at_the_first_evaluation_ends_a_batch(monkeypatch):
+    """A device does not tell how many evaluations a problem had that raised."""
+
+    def run_on_device(job, results, on_done):
+        results.status[:] = Status.EXCEPTION
+        on_done(2)
+
+    monkeypatch.setattr(_cuda_batch, "run_on_device", run_on_device)
+    with pytest.raises(ValueError, match="Each of the 2 problems of this batch raised this"):
+        minimize_batch(raises_below_zero, [[-2.0], [-1.0]], jac="inplace", device="cuda")
+    starts = np.array([[-2.0], [-1.0]])
+    found = minimize_batch(raises_later, starts, batch_args=(starts[:, 0],), jac="inplace", device="cuda")
+    assert found.exceptions.keys() == {0, 1}
+
+
 # -- a block of threads for each problem ------------------------------------------------------------------------------
 
 
@@ -224,6 +247,16 @@ def test_team_in_which_one_raises_ends():
 
 
 # -- machine code -----------------------------------------------------------------------------------------------------
+
+
+BOXED = [("textbook", 8, np.float64), ("auto", 8, np.float64), ("auto", 16, np.float64), ("lbfgs", 33, np.float32)]
+
+
+@pytest.mark.parametrize("of", BOXED, ids=str)
+def test_no_kernel_with_a_box_for_each_problem_spills(of):
+    name, n, dtype = of
+    launch, arguments = planned(boxed(bowls(n, OPTIONS[name], dtype)), 128)
+    assert machine_code(launch.kernel, tuple(map(typeof, arguments)), (9, 0)).spilled == 0
 
 
 KERNELS = [
