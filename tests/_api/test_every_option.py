@@ -16,7 +16,7 @@ from rmsprop_nb import minimize
 from rmsprop_nb._methods.registry import OPTIONS as METHODS
 
 ARGUMENTS = ("fun", "x0", "args", "jac", "bounds", "tol", "callback")  # of SciPy's contract
-OURS = ("method", "comm", "weight", "data", "deterministic")
+OURS = ("method", "comm", "weight", "data", "deterministic", "hess", "hessp", "constraints")
 
 
 def given(kind, names, chosen):
@@ -87,14 +87,15 @@ SCIPY = {
     "tol": Works(0.5),
     "callback": Works(print),
 }
-ONLY_SCIPY = {
+REFUSED = {
     "hess": Refused(lambda x: np.eye(3), "leave out hess"),
     "hessp": Refused(lambda x, p: p, "leave out hess and hessp"),
     "constraints": Refused([{"type": "eq", "fun": value}], "constraints other than bounds; use SciPy's"),
-    "options": Works({"maxiter": 2}),
 }
+ONLY_SCIPY = {**REFUSED, "options": Works({"maxiter": 2})}
 MINIMIZE = {
     **SCIPY,
+    **REFUSED,
     "method": Works("rmsprop-lbfgs"),
     "options": Works({"maxiter": 2}),
     "comm": Works(Printing()),

@@ -56,6 +56,9 @@ MINIMIZE = {
     "weight": Refused(1.0, NOT_SHARED),
     "data": Refused(X0, NOT_SHARED),
     "deterministic": ROUNDS_AS_THE_CPU,
+    "hess": Refused(np.eye, "leave out hess and hessp"),
+    "hessp": Refused(np.dot, "leave out hess and hessp"),
+    "constraints": Refused([{"type": "eq", "fun": print}], "constraints other than bounds; use SciPy's"),
 }
 OPTIONS = {
     **RULE,
