@@ -101,21 +101,22 @@ def advice(name: str, known: Collection[str], more: Mapping[str, Collection[str]
         here = _same(name, names)
         if here is not None:
             return text.format(here)
-    nearest = next((here for here in _NEAREST.get(_plain(name), ()) if here in known), None)
+    nearest = next((here for here in _NEAREST.get(plain_name(name), ()) if here in known), None)
     return f"the nearest here is {nearest!r}" if nearest else ""
 
 
 def _same(name: str, known: Collection[str]) -> str | None:
-    plain = _plain(name)
+    plain = plain_name(name)
     if name in known:
         return name
     named = (here for here in NAMES_ELSEWHERE.get(plain, ()) if here in known)
-    spelled = (here for here in known if _plain(here) == plain and here not in _NEAREST.get(plain, ()))
+    spelled = (here for here in known if plain_name(here) == plain and here not in _NEAREST.get(plain, ()))
     return next(named, None) or next(spelled, None)
 
 
-def _plain(name: str) -> str:
-    return str(name).lower().replace("_", "").replace("-", "")
+def plain_name(name: str) -> str:
+    """Return a name without case and separators."""
+    return "".join(letter for letter in str(name).lower() if letter.isalnum())
 
 
 def explain_keywords(more: Mapping[str, Collection[str]] | None = None) -> Callable[[T], T]:

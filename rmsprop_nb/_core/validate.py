@@ -268,14 +268,14 @@ def check_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:
     fits = sizes.dtype.kind in "fiu" and sizes.shape in ((), (1,), x.shape[-1:], x.shape)
     with np.errstate(over="ignore", under="ignore"):
         cast = np.array(np.broadcast_to(sizes, x.shape), dtype=x.dtype) if fits else None
-    wrong = None if cast is None else ~(np.isfinite(cast) & (cast > 0))
-    if cast is None or wrong is None or wrong.any():
+    wrong = np.zeros(0, bool) if cast is None else ~(np.isfinite(cast) & (cast > 0))
+    if cast is None or wrong.any():
         shapes = f"shape {x.shape[-1:]}, one for each variable"
         if x.ndim > 1:
             shapes += f", or {x.shape}, also for each problem"
         got = repr(x_scale)[:100]
         if sizes.ndim == 2:
-            got = f"shape {sizes.shape}" if wrong is None else f"{sizes[wrong][0]} at {place_of(wrong)}"
+            got = f"shape {sizes.shape}" if cast is None else f"{sizes[wrong][0]} at {place_of(wrong)}"
         msg = f"x_scale must be 'auto', a positive number, or positive numbers of {shapes}, got {got}."
         raise ValueError(msg)
     return cast

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from typing import Any
 
+from rmsprop_nb._core.names_elsewhere import plain_name
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._methods import conjugate_gradient, lbfgs, minibatch, textbook
 from rmsprop_nb._methods.method import Kind, Method
@@ -35,22 +36,18 @@ def method_name(method: Any) -> str:
     if isinstance(method, str):
         if method in OPTIONS:
             return method
-        plain = _plain(method)
+        plain = plain_name(method)
         for name in OPTIONS:
-            if _plain(name) == plain:
+            if plain_name(name) == plain:
                 return name
     msg = f"method must be one of {', '.join(map(repr, OPTIONS))}, got {method!r}; {_remedy(method)}."
     raise ValueError(msg)
 
 
-def _plain(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
-
-
 def _remedy(method: Any) -> str:
     if not isinstance(method, str):
         return "give one of these names"
-    plain = _plain(method)
+    plain = plain_name(method)
     smooth = plain in _SMOOTH or "lbfgs" in plain or plain.startswith("trust")
     nearest = lbfgs.METHOD.method if smooth else conjugate_gradient.METHOD.method
     return f"the nearest is {nearest!r}, and scipy.optimize.minimize has SciPy's own methods"
