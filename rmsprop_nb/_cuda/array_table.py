@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._cuda.arrays import to_host
-from rmsprop_nb._cuda.memory import real_of
-from rmsprop_nb._cuda.native import SIMULATED, cuda
+from rmsprop_nb._cuda.native import SIMULATED, PreparedLaunch, cuda
 from rmsprop_nb._cuda.reduce import make_add, make_largest, make_sum_of_squares
 from rmsprop_nb._cuda.update import BLOCK, ArrayRow, ChunkRow, Formats, NumberRow, make_table_update
 from rmsprop_nb._training.step import sum_of_parts
@@ -45,19 +44,20 @@ class ArrayTable:
         self._addresses = _Mirror((len(sizes), len(ArrayRow._fields)), np.uint64)
         self._numbers = _Mirror((len(sizes), len(NumberRow._fields)), self.real)
         self._partial_results: dict[Any, Any] = {}  # of reductions, by dtype; read before the next one begins
+        self._launches: dict[Any, PreparedLaunch] = {}
 
     @property
     def chunk_count(self) -> int:
         """Number of chunks of all arrays together."""
         return self._first_chunks[-1]
 
-    def set_addresses(self, rows: Sequence[ArrayRow], stream: Any) -> None:
+    def set_addresses(self, rows: Sequence[ArrayRow] | NDArray[np.uint64], stream: Any) -> None:
         """Send where the arrays are, which have the sizes that the table was made for."""
-        self._addresses.send(np.array(rows, np.uint64), stream)
+        self._addresses.send(np.asarray(rows, np.uint64), stream)
 
-    def set_numbers(self, rows: Sequence[NumberRow], stream: Any) -> None:
+    def set_numbers(self, rows: Sequence[NumberRow] | NDArray[Any], stream: Any) -> None:
         """Send the numbers of the next update."""
-        self._numbers.send(np.array(rows, self.real), stream)
+        self._numbers.send(np.asarray(rows, self.real), stream)
 
     def largest(self, number_format: str, stream: Any) -> list[float]:
         """Return the largest absolute value of each gradient, NaN if there is one; waits for the device."""
@@ -75,14 +75,14 @@ class ArrayTable:
         if dtype not in self._partial_results:
             self._partial_results[dtype] = cuda.device_array(self.chunk_count, dtype)
         found = self._partial_results[dtype]
-        kernel[self.chunk_count, BLOCK, stream](self._chunks, self._chunk_length, self._addresses.on_device, found)
+        self._prepared(kernel, range(self.chunk_count), stream, self._chunk_length, self._addresses.on_device, found)()
         return to_host(found, stream)
 
     def add(self, number_format: str, stream: Any) -> None:
         """Add the gradients to their sums."""
         if self.chunk_count:
-            kernel = make_add(number_format)
-            kernel[self.chunk_count, BLOCK, stream](self._chunks, self._chunk_length, self._addresses.on_device)
+            kernel, chunks = make_add(number_format), range(self.chunk_count)
+            self._prepared(kernel, chunks, stream, self._chunk_length, self._addresses.on_device)()
 
     def update(
         self,
@@ -96,20 +96,24 @@ class ArrayTable:
         deterministic: bool,
     ) -> None:
         """Apply the rule to the arrays of these rows, in one launch."""
-        first, end = self._first_chunks[rows.start], self._first_chunks[rows.stop]
-        if first == end:
+        chunks = range(self._first_chunks[rows.start], self._first_chunks[rows.stop])
+        if not chunks:
             return
         adjusts = scale is not None or limit is not None
         kernel = make_table_update(variant, formats, adjusts, deterministic)
-        kernel[end - first, BLOCK, stream](
-            self._chunks,
-            np.uint64(first),
-            self._chunk_length,
-            self._addresses.on_device,
-            self._numbers.on_device,
-            real_of(formats.params).type(1.0 if scale is None else scale),
-            real_of(formats.params).type(math.inf if limit is None else limit),
-        )
+        numbers = tuple(map(self.real.type, (1.0 if scale is None else scale, math.inf if limit is None else limit)))
+        places = self._addresses.on_device, self._numbers.on_device
+        launch = self._prepared(kernel, chunks, stream, np.uint64(chunks.start), self._chunk_length, *places, *numbers)
+        if adjusts:
+            launch.set_last(numbers)
+        launch()
+
+    def _prepared(self, kernel: Any, chunks: range, stream: Any, *arguments: Any) -> PreparedLaunch:
+        """Return the launch of a kernel that takes the chunks and these arguments, a block for each of `chunks`."""
+        key = kernel, chunks, int(stream)
+        if key not in self._launches:
+            self._launches[key] = PreparedLaunch(kernel, len(chunks), BLOCK, stream, (self._chunks, *arguments))
+        return self._launches[key]
 
 
 class _Mirror:

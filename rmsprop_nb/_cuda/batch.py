@@ -19,7 +19,7 @@ from rmsprop_nb._cuda.batch_kernels import (
     make_local_kernel,
 )
 from rmsprop_nb._cuda.block_team import LARGEST_TEAM
-from rmsprop_nb._cuda.native import SIMULATED, cuda, require_device, resident_threads
+from rmsprop_nb._cuda.native import SIMULATED, PreparedLaunch, cuda, require_device, resident_threads
 from rmsprop_nb._cuda.objective import check_arguments, check_objective
 from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_threads import Job
@@ -199,5 +199,5 @@ def _to_device(value: Any) -> Any:
 
 
 def _launch(kernel: Any, grid: tuple[int, int], arguments: tuple[Any, ...]) -> None:
-    kernel[grid](*arguments)
+    PreparedLaunch(kernel, *grid, 0, arguments)()
     cuda.synchronize()

@@ -24,7 +24,7 @@ from rmsprop_nb._core.validate import as_args, as_count, check_callable
 from rmsprop_nb._cuda.array_table import ArrayTable
 from rmsprop_nb._cuda.arrays import copy_like, device_array, device_zeros, stream_of
 from rmsprop_nb._cuda.native import address_of
-from rmsprop_nb._cuda.update import ArrayRow, Formats, StepNumbers, launch_update
+from rmsprop_nb._cuda.update import ArrayRow, Formats, prepare_update
 from rmsprop_nb._kernels.update import bias_after
 from rmsprop_nb._methods.points import returns_best
 
@@ -110,6 +110,11 @@ class _Run:
         self._row = ArrayRow(x, g, square_avg, grad_avg, momentum_buffer, size=size)
         self._table = ArrayTable([size], self.dtype)
         self._table.set_addresses([self._row], self.stream)
+        self._hyper = options.hyper(self.dtype)
+        formats = Formats(self.dtype.name, self.dtype.name)
+        self._update = prepare_update(
+            variant, formats, self._row, self._hyper, self.stream, deterministic=self.deterministic
+        )
         self.nit = self.nfev = 0
 
     def until_done(self, observe: Observe | None) -> Status:
@@ -152,16 +157,9 @@ class _Run:
     def _step(self) -> None:
         options, chosen = self.options, self.options.learning_rate
         rate = scheduled_rate(chosen, self.nit) if callable(chosen) else float(chosen)
-        hyper = options.hyper(self.dtype)
-        correction = bias_after(float(hyper.beta), self.nit + 1) if options.bias_correction else 1.0
-        launch_update(
-            options.variant,
-            Formats(self.dtype.name, self.dtype.name),
-            self._row,
-            StepNumbers(rate, correction, hyper),  # gradients are neither scaled nor clipped
-            self.stream,
-            deterministic=self.deterministic,
-        )
+        correction = bias_after(float(self._hyper.beta), self.nit + 1) if options.bias_correction else 1.0
+        self._update.set_last((rate, correction, 1.0, math.inf))  # gradients are neither scaled nor clipped
+        self._update()
 
     def result(self, status: Status) -> tuple[Result, float]:
         """Return the result and its gradient's max-norm, at the point that met gtol or else the best one tested."""

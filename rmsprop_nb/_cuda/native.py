@@ -5,8 +5,11 @@ Imported only when a device is asked for, because importing numba.cuda takes as 
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import importlib.util
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from numba import config, cuda
@@ -52,7 +55,7 @@ def resident_threads() -> int:
     if SIMULATED:
         return 16  # few, so that each has to take one problem after another
     device = cuda.get_current_device()
-    return int(device.MULTIPROCESSOR_COUNT * device.MAX_THREADS_PER_MULTI_PROCESSOR)
+    return int(device.MULTIPROCESSOR_COUNT * device.MAX_THREADS_PER_MULTIPROCESSOR)
 
 
 def address_of(array: Any) -> int:
@@ -112,6 +115,53 @@ def compiled_for(function: Any, arg_types: tuple[Any, ...], capability: tuple[in
 def count_double(text: str) -> int:
     """Return the number of instructions in PTX that compute in double precision."""
     return len(re.findall(r"\b(?:add|sub|mul|fma|div|sqrt|rcp|neg|abs|cvt)\S*\.f64\b", text))
+
+
+class PreparedLaunch:
+    """A kernel, a grid, a stream and arguments, which are converted once for many launches.
+
+    Numba converts and checks the arguments whenever a kernel is launched, which takes the host longer than a device
+    needs to update a million elements. Only numbers can be changed between launches. Arrays among the arguments are
+    kept alive.
+    """
+
+    def __init__(self, kernel: Any, blocks: int, threads: int, stream: Any, arguments: tuple[Any, ...]) -> None:
+        self._arguments = list(arguments)
+        if SIMULATED:
+            self._kernel = kernel[blocks, threads, stream]
+            return
+        compiled = kernel.compile(tuple(map(kernel.typeof_pyval, arguments)))
+        slots: list[Any] = []
+        for numba_type, value in zip(compiled.argument_types, arguments, strict=True):
+            compiled._prepare_args(numba_type, value, stream, [], slots)
+        self._slots = [ctypes.c_int64(slot) if isinstance(slot, int) else slot for slot in slots]
+        self._pointers = (ctypes.c_void_p * len(slots))(*map(ctypes.addressof, self._slots))
+        from cuda.bindings import driver
+
+        function = driver.CUfunction(int(compiled._codelibrary.get_cufunc().handle))
+        self._launch = functools.partial(
+            driver.cuLaunchKernel, function, blocks, 1, 1, threads, 1, 1, 0, driver.CUstream(int(stream)),
+            ctypes.addressof(self._pointers), 0,
+        )  # fmt: skip
+
+    def set_last(self, values: Sequence[float]) -> None:
+        """Set the last arguments, which are numbers and keep their types."""
+        first = -len(values)
+        if SIMULATED:
+            self._arguments[first:] = [type(old)(new) for old, new in zip(self._arguments[first:], values, strict=True)]
+            return
+        for slot, value in zip(self._slots[first:], values, strict=True):
+            slot.value = value
+
+    def __call__(self) -> None:
+        """Launch, without waiting for the device."""
+        if SIMULATED:
+            self._kernel(*self._arguments)
+            return
+        (error,) = self._launch()
+        if error:
+            msg = f"a kernel could not be launched: {error.name}."
+            raise RuntimeError(msg)
 
 
 if SIMULATED or not COMPILES:

@@ -21,10 +21,18 @@ import numpy as np
 from rmsprop_nb._core.options import Rule
 from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._cuda.array_table import ArrayTable
-from rmsprop_nb._cuda.arrays import DeviceVector, check_device, check_vector, device_vector, device_zeros, host_values
+from rmsprop_nb._cuda.arrays import (
+    DeviceVector,
+    check_device,
+    check_vector,
+    device_vector,
+    device_zeros,
+    host_values,
+    marks_of,
+)
 from rmsprop_nb._cuda.memory import real_of
-from rmsprop_nb._cuda.native import address_of, cuda, require_device, set_zero
-from rmsprop_nb._cuda.update import ArrayRow, Formats, NumberRow, StepNumbers, launch_update
+from rmsprop_nb._cuda.native import PreparedLaunch, address_of, cuda, require_device, set_zero
+from rmsprop_nb._cuda.update import ArrayRow, Formats, NumberRow, prepare_update
 from rmsprop_nb._kernels.update import bias_after
 from rmsprop_nb._training.arrays import NamedArray, Span, check_spans, is_on_device
 from rmsprop_nb._training.pytree import leaves, names, paths
@@ -96,7 +104,7 @@ class DeviceLeaf(Leaf):
 
     def sums(self, x: DeviceVector) -> DeviceVector:
         """Return the sum of gradients as a gradient, on the stream of the parameters."""
-        return DeviceVector(self.kept.gradient_sum, self.shape, self.dtype.name, x.stream, self.gradient_sum)
+        return DeviceVector(self.kept.gradient_sum, self.shape, self.dtype.name, x.stream)
 
     def numbers(self, rates: dict[int, float], count: int) -> NumberRow:
         """Return the numbers of update number `count`."""
@@ -120,12 +128,48 @@ class Group(NamedTuple):
     table: ArrayTable
 
 
-class DeviceWork(NamedTuple):
-    """What one step works on: for each leaf its parameters and its gradient, as vectors on the device."""
+class GroupPlan:
+    """A group with where its arrays are, and what is launched for them."""
+
+    def __init__(self, group: Group, rows: Sequence[ArrayRow], stream: Any) -> None:
+        self.positions, self.formats, self.launches, self.table = group
+        self.rows, self.stream = rows, stream
+        self._addresses = np.array(rows, np.uint64)
+        self._updates: dict[Any, PreparedLaunch] = {}
+
+    def locate(self) -> ArrayTable:
+        """Send where the arrays are to their table, unless that is known there; return the table."""
+        self.table.set_addresses(self._addresses, self.stream)
+        return self.table
+
+    def update(self, leaf: DeviceLeaf, adjusts: bool, deterministic: bool) -> PreparedLaunch:
+        """Return the launch that updates the only array, which needs no table."""
+        if adjusts not in self._updates:
+            self._updates[adjusts] = prepare_update(
+                leaf.variant,
+                self.formats,
+                self.rows[0],
+                leaf.hyper,
+                self.stream,
+                adjusts=adjusts,
+                deterministic=deterministic,
+            )
+        return self._updates[adjusts]
+
+
+class Plan(NamedTuple):
+    """What a step does with arrays in the memory that they are in; kept for later steps on the same memory."""
 
     params: list[DeviceVector]
     grads: list[DeviceVector]
-    groups: list[Group]
+    groups: list[GroupPlan]
+
+
+class DeviceWork(NamedTuple):
+    """What one step works on."""
+
+    plan: Plan
+    gradients: list[Any]  # as they were given
 
 
 class DeviceStep(OptimizerStep[DeviceWork]):
@@ -157,25 +201,28 @@ class DeviceStep(OptimizerStep[DeviceWork]):
             for vector in kept[1:]
             if vector is not None and vector.size
         ]
-        self._last_extents: list[Any] = []  # of the params and grads that were last found to share no memory
         self._groups: dict[Any, list[Group]] = {}
+        self._last: tuple[list[Any], Plan] | None = None  # the marks of the last arrays, and the plan for them
+        self._sums: tuple[Plan, Plan] | None = None  # a plan, and that for the sums of its gradients
+        self._constant_numbers: list[NumberRow] | None = None
 
     def take(self, params: Any, grads: Any) -> DeviceWork:
-        """Check params and grads, and return them as vectors."""
-        first = self.leaves[0]
-        check_device(first.kept.square_avg, f"state of params{first.path}")
+        """Check params and grads, and return what to do with them."""
         arrays = leaves(self.structure, params, "params")
         gradients = leaves(self.structure, grads, "grads")
-        xs, gs = [], []
-        for leaf, array, gradient in zip(self.leaves, arrays, gradients, strict=True):
-            x, g = _checked(leaf, array, gradient)
-            xs.append(x)
-            gs.append(g)
-        extents = [vector.extent for vector in (*xs, *gs)]
-        if extents != self._last_extents:
-            self._check_memory(xs, gs)
-            self._last_extents = extents
-        return self._work_on(xs, gs)
+        marks = marks_of((*arrays, *gradients))
+        if self._last is None or self._last[0] != marks:
+            self._last = marks, self._checked_plan(arrays, gradients)
+        return DeviceWork(self._last[1], gradients)
+
+    def _checked_plan(self, arrays: list[Any], gradients: list[Any]) -> Plan:
+        """Check arrays that are not in the memory of the last ones, and return the plan for them."""
+        first = self.leaves[0]
+        check_device(first.kept.square_avg, f"state of params{first.path}")
+        pairs = [_checked(*found) for found in zip(self.leaves, arrays, gradients, strict=True)]
+        xs, gs = [x for x, _ in pairs], [g for _, g in pairs]
+        self._check_memory(xs, gs)
+        return self._plan(xs, gs)
 
     def _check_memory(self, xs: list[DeviceVector], gs: list[DeviceVector]) -> None:
         """Raise if an array that is written shares memory with another."""
@@ -188,12 +235,12 @@ class DeviceStep(OptimizerStep[DeviceWork]):
 
     def check_gradients(self, work: DeviceWork) -> None:
         """Raise FloatingPointError for a gradient that is NaN, infinite, or too large to be squared."""
-        for group in work.groups:
-            stream = self._locate(work, group)
-            sizes = group.table.largest(group.formats.grads, stream)
+        for group in work.plan.groups:
+            sizes = group.locate().largest(group.formats.grads, group.stream)
             for k, size in zip(group.positions, sizes, strict=True):
                 if not size <= self.leaves[k].largest_gradient:
-                    raise_unusable(self.leaves[k], host_values(work.grads[k]._replace(stream=stream)))
+                    found = work.plan.grads[k]._replace(stream=group.stream)
+                    raise_unusable(self.leaves[k], host_values(found, work.gradients[k]))
 
     def scheduled_rates(self, step: int) -> dict[int, float]:
         """Ask each schedule, once, for the learning rate of this step; return the rates by the schedule's id."""
@@ -201,10 +248,13 @@ class DeviceStep(OptimizerStep[DeviceWork]):
 
     def accumulate(self, work: DeviceWork) -> DeviceWork:
         """Add the gradients to their sums, and return the work with the sums as the gradients."""
-        for group in work.groups:
-            group.table.add(group.formats.grads, self._locate(work, group))
-        sums = [leaf.sums(x) for leaf, x in zip(self.leaves, work.params, strict=True)]
-        return self._work_on(work.params, sums)
+        plan = work.plan
+        for group in plan.groups:
+            group.locate().add(group.formats.grads, group.stream)
+        if self._sums is None or self._sums[0] is not plan:
+            sums = [leaf.sums(x) for leaf, x in zip(self.leaves, plan.params, strict=True)]
+            self._sums = plan, self._plan(plan.params, sums)
+        return DeviceWork(self._sums[1], [leaf.gradient_sum for leaf in self.leaves])
 
     def norm(self, work: DeviceWork) -> float:
         """Return the Euclidean norm of all gradients together, even where their squares over- or underflow."""
@@ -217,65 +267,57 @@ class DeviceStep(OptimizerStep[DeviceWork]):
     def _sum_of_squares(self, work: DeviceWork, scale: float) -> float:
         """Return the sum of the squares of all gradients, which are multiplied by `scale` before."""
         return sum_of_parts(
-            group.table.sum_of_squares(group.formats.grads, self._locate(work, group), scale) for group in work.groups
+            group.locate().sum_of_squares(group.formats.grads, group.stream, scale) for group in work.plan.groups
         )
 
     def update(
         self, work: DeviceWork, rates: dict[int, float], count: int, scale: float | None, limit: float | None
     ) -> None:
         """Apply the rule to every array; this is update number `count`, counted from 1."""
-        numbers = [leaf.numbers(rates, count) for leaf in self.leaves]
-        for group in work.groups:
-            if len(group.positions) == 1:  # needs no table
+        numbers = self._numbers(rates, count)
+        adjusts = scale is not None or limit is not None
+        for group in work.plan.groups:
+            if len(group.positions) == 1:
                 k = group.positions[0]
-                self._update_one(work, k, group.formats, numbers[k], scale, limit)
+                launch = group.update(self.leaves[k], adjusts, self.deterministic)
+                rate, correction, *_ = numbers[k]
+                launch.set_last(
+                    (rate, correction, 1.0 if scale is None else scale, math.inf if limit is None else limit)
+                )
+                launch()
                 continue
-            stream = self._locate(work, group)
-            group.table.set_numbers([numbers[k] for k in group.positions], stream)
+            table = group.locate()
+            table.set_numbers([numbers[k] for k in group.positions], group.stream)
             for variant, rows in group.launches:
-                group.table.update(variant, group.formats, rows, scale, limit, stream, deterministic=self.deterministic)
+                table.update(variant, group.formats, rows, scale, limit, group.stream, deterministic=self.deterministic)
 
-    def _update_one(
-        self,
-        work: DeviceWork,
-        k: int,
-        formats: Formats,
-        numbers: NumberRow,
-        scale: float | None,
-        limit: float | None,
-    ) -> None:
-        """Apply the rule to the k-th array."""
-        leaf, x, g = self.leaves[k], work.params[k], work.grads[k]
-        launch_update(
-            leaf.variant,
-            formats,
-            leaf.row(x, g),
-            StepNumbers(
-                numbers.rate,
-                numbers.correction,
-                leaf.hyper,
-                1.0 if scale is None else scale,
-                math.inf if limit is None else limit,
-            ),
-            x.stream,
-            adjusts=scale is not None or limit is not None,
-            deterministic=self.deterministic,
-        )
+    def _numbers(self, rates: dict[int, float], count: int) -> list[NumberRow]:
+        """Return the numbers of every array in update number `count`."""
+        if self._constant_numbers is not None:
+            return self._constant_numbers
+        numbers = [leaf.numbers(rates, count) for leaf in self.leaves]
+        if not rates and all(leaf.beta is None for leaf in self.leaves):
+            self._constant_numbers = numbers
+        return numbers
 
     def forget_sums(self, work: DeviceWork) -> None:
         """Set the sums of gradients to zero."""
-        for leaf, x in zip(self.leaves, work.params, strict=True):
+        for leaf, x in zip(self.leaves, work.plan.params, strict=True):
             set_zero(leaf.gradient_sum, x.stream)
 
-    def _work_on(self, xs: list[DeviceVector], gs: list[DeviceVector]) -> DeviceWork:
-        """Return the work on these vectors; tables are kept, because arrays come and go but their formats stay."""
+    def _plan(self, xs: list[DeviceVector], gs: list[DeviceVector]) -> Plan:
+        """Return the plan for these vectors; tables are kept, because arrays come and go but their formats stay."""
         keys = _group_keys(xs, gs)
         if keys not in self._groups:
             by_key: dict[Any, list[int]] = {}
             for k in sorted(range(len(self.leaves)), key=lambda k: self.leaves[k].variant):
                 by_key.setdefault(keys[k], []).append(k)
             self._groups[keys] = [self._new_group(positions, key.formats) for key, positions in by_key.items()]
-        return DeviceWork(xs, gs, self._groups[keys])
+        return Plan(xs, gs, [self._group_plan(group, xs, gs) for group in self._groups[keys]])
+
+    def _group_plan(self, group: Group, xs: list[DeviceVector], gs: list[DeviceVector]) -> GroupPlan:
+        rows = [self.leaves[k].row(xs[k], gs[k]) for k in group.positions]
+        return GroupPlan(group, rows, xs[group.positions[0]].stream)
 
     def _new_group(self, positions: list[int], formats: Formats) -> Group:
         """Make a group of these arrays, which are in the order of their variants."""
@@ -287,13 +329,6 @@ class DeviceStep(OptimizerStep[DeviceWork]):
             begin = end
         sizes = [math.prod(self.leaves[k].shape) for k in positions]
         return Group(positions, formats, launches, ArrayTable(sizes, real_of(formats.params)))
-
-    def _locate(self, work: DeviceWork, group: Group) -> Any:
-        """Send to the table of a group where its arrays are; return their stream."""
-        stream = work.params[group.positions[0]].stream
-        rows = [self.leaves[k].row(work.params[k], work.grads[k]) for k in group.positions]
-        group.table.set_addresses(rows, stream)
-        return stream
 
 
 class _GroupKey(NamedTuple):

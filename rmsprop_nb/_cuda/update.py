@@ -19,7 +19,7 @@ import numpy as np
 from rmsprop_nb._core.rule import make_rule, times
 from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._cuda.memory import element_access, real_of, several_access, width_of
-from rmsprop_nb._cuda.native import SIMULATED, cuda, device_function, exact_times
+from rmsprop_nb._cuda.native import SIMULATED, PreparedLaunch, cuda, device_function, exact_times
 
 BLOCK = 2 if SIMULATED else 256
 """Threads in a block; the simulator starts a Python thread for each, and they wait for each other slowly."""
@@ -119,13 +119,13 @@ def make_bound_rule(variant: Variant, hyper: Hyper, deterministic: bool) -> Any:
 def make_update(variant: Variant, formats: Formats, adjusts: bool, deterministic: bool) -> Any:
     """Make the kernel for one variant of the rule, and for parameters and gradients of these formats.
 
-    ``kernel[blocks, threads](*vectors, size, rate, correction, scale, limit, *hyper)`` with the addresses of `Vectors`,
+    ``kernel[blocks, threads](*vectors, size, *hyper, rate, correction, scale, limit)`` with the addresses of `Vectors`,
     uint64 like the size; those that the variant does not use may be any. Only if it `adjusts` gradients, they are
     multiplied by `scale` and then clipped to [-limit, limit].
     """
     span = _make_span(variant, formats, adjusts, deterministic)
 
-    def update(x, g, s, m, b, size, rate, correction, scale, limit, beta, one_minus_beta, eps, momentum, weight_decay):
+    def update(x, g, s, m, b, size, beta, one_minus_beta, eps, momentum, weight_decay, rate, correction, scale, limit):
         hyper = Hyper(beta, one_minus_beta, eps, momentum, weight_decay)
         numbers = StepNumbers(rate, correction, hyper, scale, limit)
         thread, threads = np.uint64(cuda.grid(1)), np.uint64(cuda.gridsize(1))
@@ -169,24 +169,25 @@ def make_table_update(variant: Variant, formats: Formats, adjusts: bool, determi
     return cuda.jit(update)
 
 
-def launch_update(
+def prepare_update(
     variant: Variant,
     formats: Formats,
     array: ArrayRow,
-    numbers: StepNumbers,
+    hyper: Hyper,
     stream: Any,
     *,
     adjusts: bool = False,
     deterministic: bool = False,
-) -> None:
-    """Update one array; what `adjusts` and `deterministic` mean is said at `make_update`."""
+) -> PreparedLaunch:
+    """Prepare updates of one array; what `adjusts` and `deterministic` mean is said at `make_update`.
+
+    Before each launch ``set_last((rate, correction, scale, limit))`` has to give the numbers of the step.
+    """
     kernel = make_update(variant, formats, adjusts, deterministic)
     blocks = grid(-(-array.size // width_of(formats.params)))
     vectors = array.x, array.g, array.square_avg, array.grad_avg, array.momentum_buffer
-    scalars = numbers.rate, numbers.correction, numbers.scale, numbers.limit
-    kernel[blocks, BLOCK, stream](
-        *map(np.uint64, (*vectors, array.size)), *map(real_of(formats.params).type, scalars), *numbers.hyper
-    )
+    numbers = (real_of(formats.params).type(0),) * 4
+    return PreparedLaunch(kernel, blocks, BLOCK, stream, (*map(np.uint64, (*vectors, array.size)), *hyper, *numbers))
 
 
 def _make_span(variant: Variant, formats: Formats, adjusts: bool, deterministic: bool) -> Any:

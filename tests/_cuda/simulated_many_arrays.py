@@ -95,9 +95,9 @@ def launches(monkeypatch):
         seen.append(None)
         return one(*args, **options)
 
-    update, one = array_table.ArrayTable.update, _cuda_step.launch_update
+    update, one = array_table.ArrayTable.update, _cuda_step.prepare_update
     monkeypatch.setattr(array_table.ArrayTable, "update", many)
-    monkeypatch.setattr(_cuda_step, "launch_update", single)
+    monkeypatch.setattr(_cuda_step, "prepare_update", single)
     return seen
 
 

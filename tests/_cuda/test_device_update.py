@@ -37,7 +37,7 @@ def compiled_single(variant, formats, *, adjusts=False, deterministic=True):
 
 def run_single(text, arrays, scale=1.0, limit=math.inf):
     real = real_of(arrays.formats[0]).type
-    numbers = (*map(real, (RATE, CORRECTION, scale, limit)), *hyper_of(real))
+    numbers = (*hyper_of(real), *map(real, (RATE, CORRECTION, scale, limit)))
     return run(text, 3, 64, (*map(np.uint64, (*arrays.addresses(0), arrays.n)), *numbers), arrays.device)
 
 

@@ -14,7 +14,11 @@ from numba import config, cuda
 
 from rmsprop_nb.cuda import Team, device_rule
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not cuda.is_available(), reason="there is no CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not cuda.is_available(), reason="there is no CUDA device"),
+    pytest.mark.filterwarnings("default:Grid size"),  # of the tests' own small kernels
+]
 on_real_device = pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="the simulator has no streams and is slow")
 
 OPTIONS = {
@@ -61,6 +65,23 @@ def test_arrays_may_begin_anywhere(dtype):
     compare_steps({}, dtype, 37, begin=1)
 
 
+class Bfloat16:
+    """An array that describes its numbers as PyTorch does; Numba cannot copy those of ml_dtypes to a device."""
+
+    def __init__(self, array):
+        self.dtype, self.words = array.dtype, cuda.to_device(array.view(np.uint16))
+        self.__cuda_array_interface__ = {**self.words.__cuda_array_interface__, "typestr": "<V2"}
+
+    def copy_to_host(self):
+        return self.words.copy_to_host().view(self.dtype)
+
+
+def on_device(array, stream=0):
+    if array.dtype.name == "bfloat16" and not config.ENABLE_CUDASIM:
+        return Bfloat16(array)
+    return cuda.to_device(array, stream=stream)
+
+
 def compare_many(dtypes, sizes, stream=0, steps=3, **options):
     """Take the same steps on host and device with an array of each dtype and size, at rates of their own."""
     rng = np.random.default_rng(0)
@@ -72,7 +93,7 @@ def compare_many(dtypes, sizes, stream=0, steps=3, **options):
         return {f"{dtype}_{n}": rng.normal(size=n).astype(dtype) for dtype in dtypes for n in sizes}
 
     def there(tree):
-        moved = {name: cuda.to_device(array, stream=stream) for name, array in tree.items()}
+        moved = {name: on_device(array, stream) for name, array in tree.items()}
         return {name: array.bind(stream) for name, array in moved.items()} if stream else moved
 
     x = arrays()

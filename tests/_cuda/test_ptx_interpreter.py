@@ -30,7 +30,7 @@ def test_access_out_of_bounds():
 
 def updated(change=lambda text: text, n=64, given=64):
     text = ptx(make_update(Variant(), Formats("float32", "float32"), False, False), (*[uint64] * 6, *[float32] * 9))
-    numbers = (*map(np.float32, (0.01, 1.0, 1.0, np.inf)), *Hyper.of("float32", 0.9, 1e-8))
+    numbers = (*Hyper.of("float32", 0.9, 1e-8), *map(np.float32, (0.01, 1.0, 1.0, np.inf)))
     arrays = [np.ones(given, np.float32) for _ in range(3)]
     places = [*map(address_in, range(3)), 0, 0, n]
     return run(change(text), 1, 32, (*map(np.uint64, places), *numbers), arrays)
