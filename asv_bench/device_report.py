@@ -121,7 +121,20 @@ def _plain(step: str) -> Callable[[Path, float], bool]:
 
 def _tests(out: Path, deadline: float) -> bool:
     """Run the tests for devices, on several cores where pytest-xdist is installed."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--durations=5", "-o", "addopts=", *TESTS]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "-q",
+        "--durations=5",
+        "-o",
+        "addopts=",
+        "-p",
+        "no:benchmark",
+        *TESTS,
+    ]
     if importlib.util.find_spec("xdist"):
         command += ["-n", str(min(12, os.cpu_count() or 1))]
     good = _end({"tests": _start(command, out / "tests.log", deadline)}, out, deadline)
@@ -152,33 +165,37 @@ def _sanitizer(out: Path, deadline: float) -> bool:
 
 
 def _batches(out: Path, deadline: float) -> bool:
-    """Start all configurations, which compile at the same time and measure one after another."""
+    """Start all configurations, which compile at the same time; then let one after another measure."""
     from device_steps.batches import CONFIGURATIONS
 
+    processes, simulated = {}, os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
     with tempfile.TemporaryDirectory() as folder:
-        ready = Path(folder, "ready")
-        ready.mkdir()
-        extra = {
-            "DEVICE_REPORT_READY": str(ready),
-            "DEVICE_REPORT_LOCK": str(Path(folder, "lock")),
-            "DEVICE_REPORT_PROCESSES": str(len(CONFIGURATIONS)),
-        }
-        processes = {}
-        for name in CONFIGURATIONS:
+        turns = {name: Path(folder, name) for name in CONFIGURATIONS}
+        for name, turn in turns.items():
             log = out / f"batches-{name}.log"
-            processes[f"batches-{name}"] = _start(_inside(f"batches:{name}", out), log, deadline, extra)
-            if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
-                processes[f"batches-{name}"].wait()
-        return _end(processes, out, deadline)
+            extra = {} if simulated else {"DEVICE_REPORT_TURN": str(turn)}
+            processes[name] = _start(_inside(f"batches:{name}", out), log, deadline, extra)
+            if simulated:  # one process at a time is enough for this machine
+                processes[name].wait()
+        ready = [turn.with_suffix(".ready") for turn in turns.values()]
+        while time.time() < deadline and not all(
+            path.exists() or process.poll() is not None for path, process in zip(ready, processes.values(), strict=True)
+        ):
+            time.sleep(0.1)
+        good = True
+        for name, process in processes.items():
+            turns[name].touch()
+            good &= _end({f"batches-{name}": process}, out, min(deadline, time.time() + 60.0))
+    return good
 
 
 STEPS: dict[str, Callable[[Path, float], bool]] = {
     "environment": _plain("environment"),
     "tests": _tests,
+    "sanitizer": _sanitizer,
     "graphs": _plain("graphs"),
     "updates": _plain("updates"),
     "batches": _batches,
-    "sanitizer": _sanitizer,
 }
 
 

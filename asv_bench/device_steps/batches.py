@@ -19,7 +19,7 @@ from numba import cuda, float32, float64
 from numpy.typing import NDArray
 
 from device_steps.models import MODELS, Model, chain
-from device_steps.timing import alone, is_simulated, optional, seconds_between_events
+from device_steps.timing import is_simulated, optional, seconds_between_events
 
 Write = Callable[[dict[str, Any]], None]
 
@@ -62,15 +62,14 @@ def run(name: str, write: Write) -> None:
         _fits(MODELS[one.model], one, write)
 
 
-def _wait_for_others() -> None:
-    """Wait until all processes that compile are done with it, but not for ever for one that failed."""
-    folder = os.environ.get("DEVICE_REPORT_READY")
-    if folder is None:
+def _wait_for_turn() -> None:
+    """Say that everything is compiled, and wait until the other processes have measured."""
+    turn = os.environ.get("DEVICE_REPORT_TURN")
+    if turn is None:
         return
-    Path(folder, f"{os.getpid()}").touch()
-    expected, began = int(os.environ["DEVICE_REPORT_PROCESSES"]), time.monotonic()
-    while len(list(Path(folder).iterdir())) < expected and time.monotonic() - began < 100:
-        time.sleep(0.1)
+    Path(turn).with_suffix(".ready").touch()
+    while not Path(turn).exists() and not _is_late():
+        time.sleep(0.05)
 
 
 def _is_late() -> bool:
@@ -136,38 +135,32 @@ def _fits(model: Model, one: Configuration, write: Write) -> None:
             options=one.options,
         )
 
-    few = model.problems(8, one.dtype)
+    few, began = model.problems(8, one.dtype), time.perf_counter()
     launches = Launches()
     launches.compile(lambda: minimized(few, "cuda"))
     minimized(few, "cpu")
     evaluations = Evaluations(model, one.dtype)
     evaluations.compile()
-    _wait_for_others()
-    with alone():
-        minimized(few, "cuda")
-        for count in (4,) if is_simulated() else one.counts:
-            if _is_late():
-                return
-            problems = model.problems(count, one.dtype)
-            row = _measured(lambda: minimized(problems, "cuda"), launches, 2 if count >= 10**6 else 3)  # noqa: B023
-            row |= evaluations.floor(problems, row.pop("calls"), row["kernel, s"])
-            right = np.abs(row.pop("x") / problems[3] - 1.0).max(1) < 0.5
-            write({**one._asdict(), "count": count, **row, "near the truth": float(right.mean())})
-        count = min(10**5, one.counts[0] if is_simulated() else 10**5)
-        if one.counts[0] < 10**7 and not _is_late():
-            problems = model.problems(4 if is_simulated() else count, one.dtype)
-            found = minimized(problems, "cpu")
-            seconds = _wall(lambda: minimized(problems, "cpu"), 2)
-            write(
-                {
-                    **one._asdict(),
-                    "count": count,
-                    "device": f"cpu, {os.cpu_count()} cores",
-                    "fits/s": count / seconds,
-                    "success": float(found.success.mean()),
-                    "evaluations": float(found.njev.mean()),
-                }
-            )
+    write({"compiled, s": time.perf_counter() - began})
+    _wait_for_turn()
+    minimized(few, "cuda")
+    for count in (4,) if is_simulated() else one.counts:
+        if _is_late():
+            return
+        problems = model.problems(count, one.dtype)
+        row = _measured(lambda: minimized(problems, "cuda"), launches, 2 if count >= 10**6 else 3)  # noqa: B023
+        row |= evaluations.floor(problems, row.pop("calls"), row["kernel, s"])
+        right = np.abs(row.pop("x") / problems[3] - 1.0).max(1) < 0.5
+        write({**one._asdict(), "count": count, **row, "near the truth": float(right.mean())})
+    if one.counts[0] < 10**7 and not _is_late():
+        count = 4 if is_simulated() else 10**5 if model.truth.size <= 3 else 10**4
+        problems = model.problems(count, one.dtype)
+        began = time.perf_counter()
+        found = minimized(problems, "cpu")
+        what = {"count": count, "device": f"cpu, {os.cpu_count()} cores"}
+        rate = count / (time.perf_counter() - began)
+        accuracy = {"success": float(found.success.mean()), "evaluations": float(found.njev.mean())}
+        write({**one._asdict(), **what, "fits/s": rate, **accuracy})
 
 
 def _measured(minimized: Callable[[], Any], launches: Launches, rounds: int) -> dict[str, Any]:
@@ -260,19 +253,18 @@ def _blocks(one: Configuration, write: Write) -> None:
     launches = Launches()
     launches.compile(lambda: minimized(few, "cuda"))
     minimized(few, "cpu")
-    _wait_for_others()
-    with alone():
-        minimized(few, "cuda")
-        for n in (4,) if is_simulated() else one.counts:
-            if _is_late():
-                return
-            starts = rng.uniform(0.5, 1.5, (2 if is_simulated() else 1000, n)).astype(one.dtype)
-            row = _measured(lambda: minimized(starts, "cuda"), launches, 2)  # noqa: B023
-            del row["calls"], row["x"]
-            some = starts if is_simulated() else starts[:200]
-            cpu = _wall(lambda: minimized(some, "cpu"), 1)  # noqa: B023
-            what = {**one._asdict(), "model": f"chained Rosenbrock, blocks, n = {n}", "count": len(starts)}
-            write({**what, **row, f"fits/s, {os.cpu_count()} cores": len(some) / cpu})
+    _wait_for_turn()
+    minimized(few, "cuda")
+    for n in (4,) if is_simulated() else one.counts:
+        if _is_late():
+            return
+        starts = rng.uniform(0.5, 1.5, (2 if is_simulated() else 1000, n)).astype(one.dtype)
+        row = _measured(lambda: minimized(starts, "cuda"), launches, 2)  # noqa: B023
+        del row["calls"], row["x"]
+        some = starts if is_simulated() else starts[:200]
+        cpu = _wall(lambda: minimized(some, "cpu"), 1)  # noqa: B023
+        what = {**one._asdict(), "model": f"chained Rosenbrock, blocks, n = {n}", "count": len(starts)}
+        write({**what, **row, f"fits/s, {os.cpu_count()} cores": len(some) / cpu})
 
 
 # -- JAX --------------------------------------------------------------------------------------------------------------
@@ -283,7 +275,7 @@ def _peer(one: Configuration, write: Write) -> None:
     jax, optax = optional("jax"), optional("optax")
     if jax is None or optax is None or jax.default_backend() != "gpu":
         write({"peer": "jax", "failed": "no JAX for this device"})
-        _wait_for_others()
+        _wait_for_turn()
         return
     jnp = jax.numpy
 
@@ -313,21 +305,20 @@ def _peer(one: Configuration, write: Write) -> None:
             starts, _, data, truth = MODELS[name].problems(count, "float32")
             starts, data = jnp.asarray(starts), jnp.asarray(data)
             work.append((name, count, fitted.lower(starts, data).compile(), starts, data, truth))
-    _wait_for_others()
-    with alone():
-        for name, count, fitted, starts, data, truth in work:
-            if _is_late():
-                return
-            found = np.asarray(fitted(starts, data))
-            seconds = _wall(lambda: fitted(starts, data).block_until_ready(), 3)  # noqa: B023
-            right = np.abs(found / truth - 1.0).max(1) < 0.5
-            write(
-                {
-                    "peer": "optax.rmsprop under vmap",
-                    "model": name,
-                    "count": count,
-                    "steps": steps,
-                    "fits/s, kernel": count / seconds,
-                    "near the truth": float(right.mean()),
-                }
-            )
+    _wait_for_turn()
+    for name, count, fitted, starts, data, truth in work:
+        if _is_late():
+            return
+        found = np.asarray(fitted(starts, data))
+        seconds = _wall(lambda: fitted(starts, data).block_until_ready(), 3)  # noqa: B023
+        right = np.abs(found / truth - 1.0).max(1) < 0.5
+        write(
+            {
+                "peer": "optax.rmsprop under vmap",
+                "model": name,
+                "count": count,
+                "steps": steps,
+                "fits/s, kernel": count / seconds,
+                "near the truth": float(right.mean()),
+            }
+        )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 ROUNDS = 7
@@ -69,15 +66,6 @@ def medians(candidates: Mapping[str, tuple[Callable[[], object], Timer]], rounds
         for name, (call, timer) in candidates.items():
             seconds[name].append(timer(call, counts[name]) / counts[name])
     return {name: statistics.median(found) for name, found in seconds.items()}
-
-
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Wait until no other process measures: several compile at the same time, and one of them uses the device."""
-    path = Path(os.environ.get("DEVICE_REPORT_LOCK", "/tmp/device_report.lock"))
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def optional(name: str) -> Any:
