@@ -21,7 +21,7 @@ from rmsprop_nb._cuda.update import BLOCK, ArrayRow, ChunkRow, Formats, NumberRo
 from rmsprop_nb._training.step import sum_of_parts
 
 _CHUNK = 32 if SIMULATED else 4096  # elements: small enough that a million of them keep a large device busy
-_MOST_CHUNKS = 4096  # about; beyond that chunks become longer, so that a reduction brings back little
+_MOST_CHUNKS = 16384  # about; beyond that chunks become longer, so that a reduction brings back little
 _IN_FLIGHT = 4  # copies of a table that may be under way before the host waits for the first
 
 

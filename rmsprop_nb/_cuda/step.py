@@ -136,11 +136,20 @@ class GroupPlan:
         self.rows, self.stream = rows, stream
         self._addresses = np.array(rows, np.uint64)
         self._updates: dict[Any, PreparedLaunch] = {}
+        self._numbers: Any = None  # those of all arrays that were last sent, as they were given
+        self._packed_numbers: Any = None
 
     def locate(self) -> ArrayTable:
         """Send where the arrays are to their table, unless that is known there; return the table."""
         self.table.set_addresses(self._addresses, self.stream)
         return self.table
+
+    def send_numbers(self, numbers: list[NumberRow]) -> None:
+        """Send the numbers of an update, given for all arrays of a step, unless they are known there."""
+        if numbers is not self._numbers:
+            self._numbers = numbers
+            self._packed_numbers = np.array([numbers[k] for k in self.positions], self.table.real)
+        self.table.set_numbers(self._packed_numbers, self.stream)
 
     def update(self, leaf: DeviceLeaf, adjusts: bool, deterministic: bool) -> PreparedLaunch:
         """Return the launch that updates the only array, which needs no table."""
@@ -287,7 +296,7 @@ class DeviceStep(OptimizerStep[DeviceWork]):
                 launch()
                 continue
             table = group.locate()
-            table.set_numbers([numbers[k] for k in group.positions], group.stream)
+            group.send_numbers(numbers)
             for variant, rows in group.launches:
                 table.update(variant, group.formats, rows, scale, limit, group.stream, deterministic=self.deterministic)
 

@@ -182,7 +182,7 @@ def test_interrupted_copies_are_sent_again(monkeypatch):
 def test_large_arrays_have_longer_chunks():
     for size in (1, 5000, 10**6):
         table = array_table.ArrayTable([size, 3], np.float32)
-        assert table.chunk_count <= 4096 + 2
+        assert table.chunk_count <= array_table._MOST_CHUNKS + 2
         assert int(table._chunk_length) % 16 == 0
         assert int(table._chunk_length) * table._first_chunks[1] >= size
 

@@ -17,7 +17,7 @@ from rmsprop_nb.cuda import Team, device_rule
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not cuda.is_available(), reason="there is no CUDA device"),
-    pytest.mark.filterwarnings("default:Grid size"),  # of the tests' own small kernels
+    pytest.mark.filterwarnings("ignore:.*Grid size"),  # of the tests' own small kernels
 ]
 on_real_device = pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="the simulator has no streams and is slow")
 
