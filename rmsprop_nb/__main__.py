@@ -29,7 +29,8 @@ THREADING_LAYERS = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"
 
 CUDA_PATIENCE = 60  # seconds
 CUDA_PROBE = """
-from numba import cuda
+from rmsprop_nb._cuda.native import cuda, require_compiler
+require_compiler()
 found = [str(getattr(gpu, "name", "simulator")) for gpu in cuda.gpus] if cuda.is_available() else []
 print("; ".join(found) or "no CUDA device, or no driver")
 """

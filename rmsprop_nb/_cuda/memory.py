@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rmsprop_nb._cuda.native import COMPILES, SIMULATED, device_function
+from rmsprop_nb._cuda.native import COMPILES, device_function
 
 ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of a number in each format that parameters and gradients may have."""
@@ -47,7 +47,7 @@ def width_of(number_format: str) -> int:
     return 16 // ITEMSIZE[number_format]
 
 
-if SIMULATED or not COMPILES:
+if not COMPILES:
 
     def _words_access(word: str, count: int) -> Access:
         dtype = np.dtype(word)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
+import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Sequence
@@ -24,8 +26,31 @@ COMPILE_ERRORS: tuple[type[Exception], ...] = (NumbaError, NotImplementedError)
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether NUMBA_ENABLE_CUDASIM was set when Numba was imported: kernels run as Python then, and arrays are NumPy's."""
 
-COMPILES = importlib.util.find_spec("numba_cuda") is not None
-"""Whether there is a compiler for devices; without one the modules can be imported, but nothing in them works."""
+
+def _missing_compiler() -> str:
+    """Return why nothing can be compiled for a device, with the remedy; nothing if it can."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        return (
+            "CUDA needs numba-cuda, which is not installed; pip install 'rmsprop_nb[cuda13]', or [cuda12] for a driver "
+            "of CUDA 12."
+        )
+    try:
+        importlib.import_module("numba.cuda.np.arrayobj")
+    except Exception as error:  # noqa: BLE001 - whatever its dependencies raise: AttributeError with too new a NumPy
+        version = importlib.metadata.version
+        return (
+            f"numba-cuda {version('numba-cuda')} cannot be imported with NumPy {version('numpy')} and Numba "
+            f"{version('numba')}: {type(error).__name__}: {error}. pip install 'rmsprop_nb[cuda13]' (or [cuda12]) "
+            "chooses versions that fit."
+        )
+    return ""
+
+
+MISSING = "" if SIMULATED else _missing_compiler()
+"""Why nothing can be compiled for a device, if so: the modules can be imported, but nothing in them works."""
+
+COMPILES = not SIMULATED and not MISSING
+"""Whether there is a compiler for devices."""
 
 
 def require_compiler() -> None:
@@ -33,12 +58,8 @@ def require_compiler() -> None:
     if SIMULATED and not config.DISABLE_JIT:
         msg = "the CUDA simulator runs kernels as Python: set NUMBA_DISABLE_JIT=1 beside NUMBA_ENABLE_CUDASIM=1."
         raise RuntimeError(msg)
-    if not SIMULATED and not COMPILES:
-        msg = (
-            "CUDA needs numba-cuda, which is not installed; pip install 'rmsprop_nb[cuda13]', or [cuda12] for a driver "
-            "of CUDA 12."
-        )
-        raise ImportError(msg)
+    if MISSING:
+        raise ImportError(MISSING)
 
 
 def require_device() -> None:
@@ -130,7 +151,7 @@ class PreparedLaunch:
         if SIMULATED:
             self._kernel = kernel[blocks, threads, stream]
             return
-        compiled = kernel.compile(tuple(map(kernel.typeof_pyval, arguments)))
+        compiled, function = _loaded(kernel, tuple(map(kernel.typeof_pyval, arguments)))
         slots: list[Any] = []
         for numba_type, value in zip(compiled.argument_types, arguments, strict=True):
             compiled._prepare_args(numba_type, value, stream, [], slots)
@@ -138,10 +159,9 @@ class PreparedLaunch:
         self._pointers = (ctypes.c_void_p * len(slots))(*map(ctypes.addressof, self._slots))
         from cuda.bindings import driver
 
-        function = driver.CUfunction(int(compiled._codelibrary.get_cufunc().handle))
         self._launch = functools.partial(
-            driver.cuLaunchKernel, function, blocks, 1, 1, threads, 1, 1, 0, driver.CUstream(int(stream)),
-            ctypes.addressof(self._pointers), 0,
+            driver.cuLaunchKernel, driver.CUfunction(function), blocks, 1, 1, threads, 1, 1, 0,
+            driver.CUstream(int(stream)), ctypes.addressof(self._pointers), 0,
         )  # fmt: skip
 
     def set_last(self, values: Sequence[float]) -> None:
@@ -164,7 +184,24 @@ class PreparedLaunch:
             raise RuntimeError(msg)
 
 
-if SIMULATED or not COMPILES:
+def _loaded(kernel: Any, arg_types: tuple[Any, ...]) -> tuple[Any, int]:
+    """Compile a kernel and load it onto the device; return it with the handle of its function."""
+    try:
+        compiled = kernel.compile(arg_types)
+        return compiled, int(compiled._codelibrary.get_cufunc().handle)
+    except Exception as error:
+        if not re.search(
+            r"UNSUPPORTED_PTX|NO_BINARY_FOR_GPU|INSUFFICIENT_DRIVER|PTX version|nvvmIRVersion", str(error)
+        ):
+            raise
+        msg = (
+            f"the CUDA driver cannot load what was compiled ({error}): it is older than the CUDA toolkit. Install a "
+            "newer driver, or 'rmsprop_nb[cuda12]' for a driver of CUDA 12."
+        )
+        raise RuntimeError(msg) from error
+
+
+if not COMPILES:
     exact_times = times
 
     def beginning(a: Any, size: Any) -> Any:
