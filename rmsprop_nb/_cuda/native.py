@@ -103,9 +103,9 @@ def device_function(function: Any) -> Any:
 
 def compiled_for(function: Any, arg_types: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, Any]:
     """Compile a device function; return its PTX and the type that it returns."""
-    text, returned = cuda.compile(
-        getattr(function, "py_func", function), arg_types, device=True, abi="numba", cc=capability
-    )
+    function = getattr(function, "py_func", function)
+    _, arg_types = cuda.jit(device=True)(function).fold_argument_types(arg_types, {})  # *args are one, a tuple
+    text, returned = cuda.compile(function, tuple(arg_types), device=True, abi="numba", cc=capability)
     return str(text), returned
 
 
