@@ -95,6 +95,12 @@ def set_zero(array: Any, stream: Any) -> None:
         device_memset(array, 0, array.size * array.dtype.itemsize, stream or cuda.default_stream())
 
 
+def release_memory() -> None:
+    """Give memory that is no longer in use back to the device at once; numba-cuda waits until there is more of it."""
+    if not SIMULATED:
+        cuda.current_context().memory_manager.deallocations.clear()
+
+
 def device_function(function: Any) -> Any:
     """Make a function callable in kernels, whether it is plain or compiled for the CPU."""
     function = getattr(function, "py_func", function)
