@@ -18,6 +18,7 @@ from rmsprop_nb._cuda.batch_kernels import (
     make_column_kernel,
     make_local_kernel,
 )
+from rmsprop_nb._cuda.batch_memory import DeviceMemory
 from rmsprop_nb._cuda.block_team import LARGEST_TEAM
 from rmsprop_nb._cuda.native import SIMULATED, PreparedLaunch, cuda, require_device, resident_threads
 from rmsprop_nb._cuda.objective import check_arguments, check_objective
@@ -94,37 +95,32 @@ def _check(job: Job) -> None:
 class Given(NamedTuple):
     """The arguments of a kernel; the last axis of each array is the problem, except in the data of a team."""
 
-    starts: NDArray[Any]
-    x_scale: NDArray[Any]
+    starts: Any
+    x_scale: Any
     args: tuple[Any, ...]
-    rows: tuple[NDArray[Any], ...]
+    rows: tuple[Any, ...]
     numbers: Numbers
-    bounds: tuple[NDArray[Any], NDArray[Any]]  # of each problem, or with one axis for all
-    first_record: NDArray[Any]
+    bounds: tuple[Any, Any]  # of each problem, or with one axis for all
+    first_record: Any
     results: BatchResults
 
 
-def arguments(job: Job, results: BatchResults) -> Given:
-    """Return the arguments of a kernel, on the host and without a workspace."""
-    new = job.new_state()
+def arguments(job: Job, memory: DeviceMemory) -> Given:
+    """Return the arguments of a kernel, in `memory` and without a workspace."""
     cooperative = _is_cooperative(job.problem)
-    record = new.record.astype(RECORD_DTYPE)
+    record = job.new_state().record.astype(RECORD_DTYPE)
     record["status"] = _RUNNING
+    starts, shared = memory.columns(job.starts), job.shared_sizes()
     return Given(
-        starts=_problem_last(job.starts),
-        x_scale=_problem_last(job.x_scale),
-        args=job.problem.args[1:] if cooperative else job.problem.args,
-        rows=tuple(map(np.ascontiguousarray if cooperative else _problem_last, job.rows)),
-        numbers=_numbers(job.options, job.problem, job.starts[0]),
-        bounds=(_problem_last(job.bounds[0]), _problem_last(job.bounds[1])),
-        first_record=record,
-        results=BatchResults._make(map(_problem_last, results)),
+        starts=starts,
+        x_scale=memory.columns(job.x_scale) if shared is None else memory.sizes(shared, starts),
+        args=memory.whole(job.problem.args[1:] if cooperative else job.problem.args),
+        rows=tuple(map(memory.whole if cooperative else memory.columns, job.rows)),
+        numbers=memory.whole(_numbers(job.options, job.problem, job.starts[0])),
+        bounds=(memory.columns(job.bounds[0]), memory.columns(job.bounds[1])),
+        first_record=memory.whole(record),
+        results=memory.results(starts),
     )
-
-
-def _problem_last(a: NDArray[Any]) -> NDArray[Any]:
-    """Copy an array so that its last axis is the problem."""
-    return np.moveaxis(a, 0, -1).copy(order="C")
 
 
 def _numbers(options: Options, problem: Problem, x: NDArray[Any]) -> Numbers:
@@ -155,27 +151,44 @@ def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None
         )
     todo = np.flatnonzero(results.status == _INTERRUPTED)
     on_done(len(job.starts) - len(todo))
+    memory = DeviceMemory()
     try:
         for begin in range(0, len(todo), LARGEST_LAUNCH):
-            _run_part(launch, job, results, todo[begin : begin + LARGEST_LAUNCH])
-            on_done(len(todo[begin : begin + LARGEST_LAUNCH]))
+            part = todo[begin : begin + LARGEST_LAUNCH]
+            _run_part(launch, job, results, part, memory)
+            on_done(len(part))
     except KeyboardInterrupt:
         pass
+    finally:
+        memory.close()
 
 
-def _run_part(launch: Launch, job: Job, results: BatchResults, which: NDArray[np.intp]) -> None:
+def _run_part(launch: Launch, job: Job, results: BatchResults, which: NDArray[np.intp], memory: DeviceMemory) -> None:
     """Run some of the problems; repeat those that were left over when the objective raised in their thread."""
     while which.size:
-        part = BatchResults._make(a[which] for a in results)
-        given = _to_device(arguments(job.part(which), part))
+        given = arguments(job.part(_as_slice(which)), memory)
         if launch.columns:
             grid = _grid(launch, which.size)
             _launch(launch.kernel, grid, (*given, workspace(launch, grid[0] * grid[1], cuda.device_array)))
         else:
             _launch(launch.kernel, (-(-which.size // BLOCK), BLOCK), given)
-        for target, source in zip(results, given.results, strict=True):
-            target[which] = np.moveaxis(source.copy_to_host(), -1, 0)
+        _fetch(given.results, results, _as_slice(which), memory)
         which = which[results.status[which] == _INTERRUPTED]
+
+
+def _as_slice(which: NDArray[np.intp]) -> NDArray[np.intp] | slice:
+    """Return increasing numbers as a slice if none is left out, because that copies nothing."""
+    first, last = int(which[0]), int(which[-1])
+    return slice(first, last + 1) if last - first + 1 == len(which) else which
+
+
+def _fetch(found: BatchResults, results: BatchResults, which: NDArray[np.intp] | slice, memory: DeviceMemory) -> None:
+    """Copy what a launch has found to where the results of its problems are."""
+    for columns, target in zip(found, results, strict=True):
+        rows = target[which]
+        memory.fetch(columns, rows)
+        if not isinstance(which, slice):
+            target[which] = rows
 
 
 def _grid(launch: Launch, count: int) -> tuple[int, int]:
@@ -189,13 +202,6 @@ def _grid(launch: Launch, count: int) -> tuple[int, int]:
     if launch.team:
         return at_work, launch.team
     return (1, at_work) if at_work < BLOCK else (-(-at_work // BLOCK), BLOCK)
-
-
-def _to_device(value: Any) -> Any:
-    """Copy every array to the device, also within tuples."""
-    if isinstance(value, tuple):
-        return getattr(value, "_make", tuple)(map(_to_device, value))
-    return cuda.to_device(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
 
 
 def _launch(kernel: Any, grid: tuple[int, int], arguments: tuple[Any, ...]) -> None:

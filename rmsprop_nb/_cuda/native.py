@@ -119,6 +119,12 @@ def set_zero(array: Any, stream: Any) -> None:
         device_memset(array, 0, array.size * array.dtype.itemsize, stream or cuda.default_stream())
 
 
+def release_memory() -> None:
+    """Give memory that is no longer in use back to the device at once; numba-cuda waits until there is more of it."""
+    if not SIMULATED:
+        cuda.current_context().memory_manager.deallocations.clear()
+
+
 def device_function(function: Any) -> Any:
     """Make a function callable in kernels, whether it is plain or compiled for the CPU."""
     function = getattr(function, "py_func", function)
@@ -127,9 +133,9 @@ def device_function(function: Any) -> Any:
 
 def compiled_for(function: Any, arg_types: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, Any]:
     """Compile a device function; return its PTX and the type that it returns."""
-    text, returned = cuda.compile(
-        getattr(function, "py_func", function), arg_types, device=True, abi="numba", cc=capability
-    )
+    function = getattr(function, "py_func", function)
+    _, arg_types = cuda.jit(device=True)(function).fold_argument_types(arg_types, {})  # *args are one, a tuple
+    text, returned = cuda.compile(function, tuple(arg_types), device=True, abi="numba", cc=capability)
     return str(text), returned
 
 

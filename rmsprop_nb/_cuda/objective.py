@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
+import weakref
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ ADVICE = (
     "Loops and the functions of math will do; docs/cuda.md has the list, under 'What an objective for the device may "
     "contain'."
 )
+
+_KNOWN: MutableMapping[Any, dict[Any, tuple[Any, int]]] = weakref.WeakKeyDictionary()
 
 
 def check_arguments(job: Job) -> None:
@@ -67,20 +71,35 @@ def check_objective(job: Job, layout: str, capability: tuple[int, int]) -> None:
     vector = types.Array(float32 if single else float64, 1, layout)
     arg_types = (vector, vector, *map(_type_of_arg, job.problem.args), *map(_type_of_row, job.rows))
     try:
-        text, returned = compiled_for(job.problem.fun, arg_types, capability)
+        returned, count = _found_of(job.problem.fun, arg_types, capability)
     except Exception as error:  # KeyError, AttributeError and others, for one construct or another
         raise TypeError(_said(job.problem.fun, error)) from error
     if not isinstance(returned, types.Number | types.Boolean):
         msg = f"fun must return f, a number, with jac='inplace'; on the device it returns {returned}."
         raise TypeError(msg)
-    count = count_double(text) if single else 0
-    if count:
+    if single and count:
         msg = (
             f"fun computes in float64 ({count} instructions), though x is float32: a number such as 2 or 0.5, or an "
             "argument of float64, makes it so, and most devices are far slower at that. Write x.dtype.type(2), and "
             "give float32 arguments."
         )
         warnings.warn(msg, RuntimeWarning, stacklevel=5)
+
+
+def _found_of(fun: Any, arg_types: tuple[Any, ...], capability: tuple[int, int]) -> tuple[Any, int]:
+    """Return the type that a function returns and how many instructions it has in double precision.
+
+    Compiling takes longer than many a batch, so what was found is kept for as long as the function is.
+    """
+    try:
+        known = _KNOWN.setdefault(fun, {})
+    except TypeError:  # it has no hash, or cannot be referred to weakly
+        known = {}
+    key = arg_types, capability
+    if key not in known:
+        text, returned = compiled_for(fun, arg_types, capability)
+        known[key] = returned, count_double(text)
+    return known[key]
 
 
 def _type_of_arg(arg: Any) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._core.validate import is_unbounded, typical_sizes
+from rmsprop_nb._core.validate import MANY, check_sizes, is_unbounded, typical_sizes
 from rmsprop_nb._drivers.batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
 from rmsprop_nb._drivers.loop import StopRun, record_argument
 from rmsprop_nb._drivers.solve import algorithm_of, batch_settings, outcome, run, starting_state
@@ -47,12 +47,23 @@ class Job:
     @property
     def x_scale(self) -> NDArray[Any]:
         """The sizes of the variables of each problem; without columns if the method has no use for them."""
-        layout = method_of(self.options).layout(*self.options.kind[1:])
-        if "x_scale" not in layout.given:
+        if not self._has_sizes():
             return self.starts[:, :0]
         lower, upper = self.bounds
         starts = np.clip(self.starts, lower, upper) if lower.size else self.starts
         return typical_sizes(self.options.x_scale, starts, lower, upper)
+
+    def shared_sizes(self) -> NDArray[Any] | None:
+        """Return the sizes that all problems share, 0 where each start has its own; None if there is more to it."""
+        x_scale, n = self.options.x_scale, self.starts.shape[1]
+        if not self._has_sizes():
+            return self.starts[0, :0]
+        if isinstance(x_scale, str):
+            return np.zeros(n, self.starts.dtype) if n < MANY and not self.bounds[0].size else None
+        return check_sizes(x_scale, self.starts[0]) if np.ndim(x_scale) < 2 else None
+
+    def _has_sizes(self) -> bool:
+        return "x_scale" in method_of(self.options).layout(*self.options.kind[1:]).given
 
     def boxed(self, k: int) -> Problem:
         """Return the problem that all share with the bounds of problem k, even if these are all infinite."""
@@ -73,7 +84,7 @@ class Job:
         x_scale = self.options.x_scale
         return dataclasses.replace(self.options, x_scale=x_scale[k]) if np.ndim(x_scale) == 2 else self.options
 
-    def part(self, which: NDArray[np.intp]) -> Job:
+    def part(self, which: NDArray[np.intp] | slice) -> Job:
         """Return the job of some of the problems."""
         options, boxes = self.options, self.boxes
         if np.ndim(options.x_scale) == 2:

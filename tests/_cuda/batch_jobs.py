@@ -47,13 +47,34 @@ def bowls(n, options, dtype=np.float64, count=4):
     return Job(problem_of(bowl, dtype), starts, (), options)
 
 
+class HostMemory:
+    """Arrays as a device has them, on the host."""
+
+    @staticmethod
+    def whole(value):
+        return value
+
+    @staticmethod
+    def columns(rows):
+        return np.moveaxis(rows, 0, -1).copy(order="C")
+
+    @staticmethod
+    def sizes(shared, starts):
+        sizes = np.where(shared > 0, shared, np.abs(starts[: len(shared)].T)).T
+        return np.where(sizes > 0, sizes, 1).astype(starts.dtype)
+
+    @classmethod
+    def results(cls, starts):
+        return BatchResults(*map(cls.columns, BatchResults.empty(starts.T.copy())))
+
+
 def planned(job, threads, form=None):
     """The kernel for a job and what it is given; `form` is that of the vectors, if it is not left to the size."""
     with pytest.MonkeyPatch.context() as patch:
         if form is not None:
             patch.setattr(_cuda_batch, "LOCAL_SIZE", FORMS[form])
         launch = _cuda_batch.launch_of(job)
-    arguments = _cuda_batch.arguments(job, BatchResults.empty(job.starts))
+    arguments = _cuda_batch.arguments(job, HostMemory())
     if launch.columns:
         arguments = (*arguments, _cuda_batch.workspace(launch, threads, np.zeros))
     return launch, arguments

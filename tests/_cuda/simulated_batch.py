@@ -156,6 +156,44 @@ def test_data_may_be_matrices():
     np.testing.assert_allclose(found.x, a[:, :, 0] * a[:, :, 1], atol=1e-5)
 
 
+def of_many(x, grad, a, b, c, d, e):
+    f = x[0] - x[0]
+    for i in range(x.size):
+        r = x[i] - a[i] - b[0, 1] - c[i].imag - d[i] - e
+        grad[i] = r + r
+        f += r * r
+    return f
+
+
+def test_data_of_every_type_and_form_arrive():
+    """Also what is no contiguous array, or must not be written to."""
+    data = (
+        rng.integers(0, 9, (70, 3)).astype(np.int8),
+        rng.normal(size=(4, 2, 70)).astype(np.float16).T,
+        rng.normal(size=(70, 3)) + 1j * rng.normal(size=(70, 3)),
+        rng.random((70, 6))[:, ::2] > 0.5,
+        rng.normal(size=(1, 70)).astype(np.float32)[0],
+    )
+    data[4].flags.writeable = False
+    run = {"batch_args": data, "jac": "inplace", "options": {"maxiter": 2}}
+    expected = minimize_batch(of_many, np.ones((70, 3)), **run)
+    found = minimize_batch(of_many, np.ones((70, 3)), **run, device="cuda")
+    np.testing.assert_array_equal(found.x, expected.x)
+
+
+SIZES = {"auto": "auto", "one": 0.5, "shared": [0.5, 2.0, 9.0], "own": rng.uniform(0.1, 9.0, (19, 3))}
+
+
+@pytest.mark.parametrize("x_scale", SIZES.values(), ids=SIZES)
+def test_sizes_of_variables_are_those_of_the_host(x_scale):
+    starts = STARTS.copy()
+    starts[::2, 1] = -0.0
+    run = {**BATCH, "options": {"x_scale": x_scale, "maxiter": 5}}
+    expected = minimize_batch(decay, starts, (T,), **run)
+    found = minimize_batch(decay, starts, (T,), **run, device="cuda")
+    np.testing.assert_array_equal(found.x, expected.x)
+
+
 @pytest.mark.parametrize(
     ("run", "message"),
     [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from ptx_interpreter import run
 
 from rmsprop_nb._core.options import RmspropOptions
 from rmsprop_nb._cuda import native as _cuda_native
+from rmsprop_nb._cuda import objective as _objective
 from rmsprop_nb._cuda.objective import check_objective
 from rmsprop_nb._drivers.batch_threads import Job
 
@@ -86,13 +89,55 @@ def test_machine_code_of_objectives(capability):
     assert code.spilled == code.stack == 0
 
 
-# -- what a device lacks ----------------------------------------------------------------------------------------------
+# -- what is checked before a launch -----------------------------------------------------------------------------------
 
 
 def checked(fun, dtype=np.float64, args=()):
     job = Job(problem_of(fun, dtype, *args), np.ones((2, 2), dtype), (), RmspropOptions())
     with device_of((9, 0)):
         check_objective(job, "C", (9, 0))
+
+
+def with_rest(x, grad, *args):
+    grad[0] = x[0]
+    return x[0] * x[0] + len(args)
+
+
+def with_default(x, grad, a=2.0):
+    grad[0] = a
+    return x[0] * a
+
+
+@pytest.mark.parametrize("args", [(), (1.0,), (1.0, 2.0)], ids=len)
+def test_objective_may_take_any_number_of_arguments(args):
+    checked(with_rest, args=args)
+    checked(njit(with_rest), args=args)
+
+
+def test_objective_may_have_defaults():
+    checked(with_default)
+    checked(with_default, args=(1.0,))
+
+
+@pytest.mark.filterwarnings("ignore:fun computes in float64")
+def test_objective_is_compiled_once_for_each_form_of_its_arguments(monkeypatch):
+    calls = []
+    compiled_for = _objective.compiled_for
+    monkeypatch.setattr(_objective, "compiled_for", lambda *given: calls.append(given) or compiled_for(*given))
+    fun = curve_of(3.0)
+    for _ in range(2):
+        checked(fun, args=(DATA,))
+        checked(fun, np.float32, (DATA,))
+    assert len(calls) == 2
+    del calls[:]
+    known, gone = len(_objective._KNOWN), weakref.ref(fun)
+    del fun
+    gc.collect()
+    assert gone() is None
+    assert len(_objective._KNOWN) < known
+
+
+# -- what a device lacks ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("error")
