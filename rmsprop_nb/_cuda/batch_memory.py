@@ -16,7 +16,7 @@ from numba import from_dtype
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._cuda.native import SIMULATED, cuda, release_memory
+from rmsprop_nb._cuda.native import SIMULATED, PreparedLaunch, cuda, release_memory
 from rmsprop_nb._drivers.batch_loop import BatchResults
 
 PIECE = 64 if SIMULATED else 8 * 2**20
@@ -123,7 +123,13 @@ class DeviceMemory:
         source, flat, turn = rows.reshape(-1).view(word), target.reshape(-1).view(word), make_turn(word)
         for begin, end, stage in self._pieces(count, length, word):
             stage.copy_to_device(source[begin * length : end * length])
-            turn[_blocks_of(end - begin, length), _BLOCK](stage, 0, length, flat, begin, count, end - begin, length)
+            PreparedLaunch(
+                turn,
+                _blocks_of(end - begin, length),
+                _BLOCK,
+                0,
+                (stage, 0, length, flat, begin, count, end - begin, length),
+            )()
         return target
 
     def fetch(self, columns: Any, rows: NDArray[Any]) -> None:
@@ -135,7 +141,13 @@ class DeviceMemory:
         word = word_of(rows.dtype)
         target, flat, turn = rows.reshape(-1).view(word), columns.reshape(-1).view(word), make_turn(word)
         for begin, end, stage in self._pieces(count, length, word):
-            turn[_blocks_of(length, end - begin), _BLOCK](flat, begin, count, stage, 0, length, length, end - begin)
+            PreparedLaunch(
+                turn,
+                _blocks_of(length, end - begin),
+                _BLOCK,
+                0,
+                (flat, begin, count, stage, 0, length, length, end - begin),
+            )()
             stage.copy_to_host(target[begin * length : end * length])
 
     def _pieces(self, count: int, length: int, word: np.dtype[Any]) -> Any:
@@ -154,7 +166,7 @@ class DeviceMemory:
         """Make the typical sizes of the variables of each problem, in the dtype of the starts."""
         sizes = cuda.device_array((len(shared), starts.shape[1]), starts.dtype)
         if sizes.size:
-            fill_sizes[_grid_of(sizes.shape[1])](self.whole(shared), starts, sizes)
+            PreparedLaunch(fill_sizes, *_grid_of(sizes.shape[1]), 0, (self.whole(shared), starts, sizes))()
         return sizes
 
     def results(self, starts: Any) -> BatchResults:
@@ -169,7 +181,7 @@ class DeviceMemory:
             njev=cuda.device_array(count, np.int64),
             status=cuda.device_array(count, np.int64),
         )
-        fill_results[_grid_of(count)](results)
+        PreparedLaunch(fill_results, *_grid_of(count), 0, (results,))()
         return results
 
 
