@@ -13,7 +13,7 @@ from simulated_steps import OPTIONS
 from rmsprop_nb import RMSprop, schedules
 from rmsprop_nb._cuda import array_table
 from rmsprop_nb._cuda import arrays as _cuda_arrays
-from rmsprop_nb._cuda import step as _cuda_step
+from rmsprop_nb._cuda import step_plan as _cuda_step_plan
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -95,9 +95,9 @@ def launches(monkeypatch):
         seen.append(None)
         return one(*args, **options)
 
-    update, one = array_table.ArrayTable.update, _cuda_step.prepare_update
+    update, one = array_table.ArrayTable.update, _cuda_step_plan.prepare_update
     monkeypatch.setattr(array_table.ArrayTable, "update", many)
-    monkeypatch.setattr(_cuda_step, "prepare_update", single)
+    monkeypatch.setattr(_cuda_step_plan, "prepare_update", single)
     return seen
 
 
