@@ -267,7 +267,7 @@ def check_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:
         sizes = np.empty(0, object)
     fits = sizes.dtype.kind in "fiu" and sizes.shape in ((), (1,), x.shape[-1:], x.shape)
     with np.errstate(over="ignore", under="ignore"):
-        cast = np.array(np.broadcast_to(sizes, x.shape), dtype=x.dtype) if fits else None
+        cast = sizes.astype(x.dtype) if fits else None
     wrong = np.zeros(0, bool) if cast is None else ~(np.isfinite(cast) & (cast > 0))
     if cast is None or wrong.any():
         shapes = f"shape {x.shape[-1:]}, one for each variable"
@@ -278,7 +278,7 @@ def check_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:
             got = f"shape {sizes.shape}" if cast is None else f"{sizes[wrong][0]} at {place_of(wrong)}"
         msg = f"x_scale must be 'auto', a positive number, or positive numbers of {shapes}, got {got}."
         raise ValueError(msg)
-    return cast
+    return np.array(np.broadcast_to(cast, x.shape))
 
 
 def check_scipy_only(hess: Any, hessp: Any, constraints: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -100,9 +101,8 @@ def snapshot(results: BatchResults) -> BatchResults:
 
 
 def batch_result(results: BatchResults, exceptions: dict[int, Exception]) -> BatchResult:
-    codes, which = np.unique(results.status, return_inverse=True)
-    statuses = [Status(int(code)) for code in codes]
-    fun = np.where(np.isnan(results.fun), np.inf, results.fun)
+    """Make the result; each array is read once or twice, because there may be millions of problems."""
+    successes, messages = _of_statuses()
     return BatchResult(
         x=results.x,
         fun=results.fun,
@@ -111,8 +111,23 @@ def batch_result(results: BatchResults, exceptions: dict[int, Exception]) -> Bat
         nfev=results.nfev,
         njev=results.njev,
         status=results.status,
-        success=np.array([status.success for status in statuses])[which],
-        message=np.array([MESSAGES[status] for status in statuses], dtype=object)[which],
-        best=int(np.argmin(fun)),
+        success=successes[results.status],
+        message=messages[results.status],
+        best=_lowest(results.fun),
         exceptions=exceptions,
     )
+
+
+@functools.cache
+def _of_statuses() -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Return whether each status is a success, and its message, at the place of its number."""
+    successes, messages = np.zeros(max(Status) + 1, bool), np.full(max(Status) + 1, None, object)
+    for status, message in MESSAGES.items():
+        successes[status], messages[status] = status.success, message
+    return successes, messages
+
+
+def _lowest(fun: NDArray[np.float64]) -> int:
+    """Return the index of the lowest f, the first one if no f is a number."""
+    best = int(np.argmin(fun))  # of a NaN, if there is one
+    return int(np.argmin(np.where(np.isnan(fun), np.inf, fun))) if np.isnan(fun[best]) else best
