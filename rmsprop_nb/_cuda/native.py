@@ -190,6 +190,16 @@ class PreparedLaunch:
             raise RuntimeError(msg)
 
 
+def is_capturing(stream: Any) -> bool:
+    """Return whether launches on this stream go into a CUDA graph instead of being carried out."""
+    if SIMULATED or not stream:  # the default stream cannot be captured
+        return False
+    from cuda.bindings import driver
+
+    _, found = driver.cuStreamIsCapturing(driver.CUstream(int(stream)))
+    return bool(found != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE)
+
+
 def _loaded(kernel: Any, arg_types: tuple[Any, ...]) -> tuple[Any, int]:
     """Compile a kernel and load it onto the device; return it with the handle of its function."""
     try:

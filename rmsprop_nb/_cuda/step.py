@@ -29,7 +29,7 @@ from rmsprop_nb._cuda.arrays import (
     marks_of,
 )
 from rmsprop_nb._cuda.memory import real_of
-from rmsprop_nb._cuda.native import address_of, cuda, require_device, set_zero
+from rmsprop_nb._cuda.native import address_of, cuda, is_capturing, require_device, set_zero
 from rmsprop_nb._cuda.step_plan import DeviceLeaf, Group, GroupPlan, Launch, Plan
 from rmsprop_nb._cuda.update import ArrayRow, Formats, NumberRow
 from rmsprop_nb._training.arrays import NamedArray, Span, check_spans, is_on_device
@@ -124,6 +124,7 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         self._last: tuple[list[Any], Plan] | None = None  # the marks of the last arrays, and the plan for them
         self._sums: tuple[Plan, Plan] | None = None  # a plan, and that for the sums of its gradients
         self._constant_numbers: list[NumberRow] | None = None
+        self._needs_host = _needs_host(owner, self.leaves)
 
     def take(self, params: Any, grads: Any) -> DeviceWork:
         """Check params and grads, and return what to do with them."""
@@ -132,6 +133,12 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         marks = marks_of((*arrays, *gradients))
         if self._last is None or self._last[0] != marks:
             self._last = marks, self._checked_plan(arrays, gradients)
+        if self._needs_host and any(is_capturing(group.stream) for group in self._last[1].groups):
+            msg = (
+                "a step cannot be captured in a CUDA graph, which repeats it without the host, with "
+                f"{self._needs_host}."
+            )
+            raise RuntimeError(msg)
         return DeviceWork(self._last[1], gradients)
 
     def _checked_plan(self, arrays: list[Any], gradients: list[Any]) -> Plan:
@@ -298,6 +305,18 @@ def _leaf(path: str, kept: LeafState, options: ArrayOptions, accumulates: bool, 
         rate=rate if callable(rate) else float(rate),
         largest_gradient=largest_accepted(dtype, clipped_to),
     )
+
+
+def _needs_host(owner: Any, leaves: Sequence[DeviceLeaf]) -> str:
+    """Return which options make the host read or count something in a step, nothing if none does."""
+    options = {
+        "check_finite=True": owner.check_finite,
+        "clip_norm": owner.clip_norm is not None,
+        "accumulate_steps": owner.accumulate_steps > 1,
+        "a schedule as learning_rate": any(callable(leaf.rate) for leaf in leaves),
+        "bias_correction": any(leaf.beta is not None for leaf in leaves),
+    }
+    return ", ".join(name for name, needed in options.items() if needed)
 
 
 def _span_of(vector: Any, path: str) -> Span:

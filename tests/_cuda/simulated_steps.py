@@ -11,6 +11,7 @@ from device_trees import flat, mapped, to_host
 from numba import cuda
 
 from rmsprop_nb import RMSprop, RMSpropState, schedules
+from rmsprop_nb._cuda import step as _cuda_step
 from rmsprop_nb.cuda import device_rule
 
 rng = np.random.default_rng(0)
@@ -149,3 +150,32 @@ def test_examples_of_the_page_run():
     np.testing.assert_allclose(to_host(namespace["x"]), 0.9)
     assert (to_host(namespace["params"]["W"]) == 0.75).all()
     assert (to_host(namespace["params"]["b"]) == 0.5).all()
+
+
+CAPTURED = {
+    "check_finite=True": {},
+    "clip_norm": {"check_finite": False, "clip_norm": 1.0},
+    "accumulate_steps": {"check_finite": False, "accumulate_steps": 2},
+    "a schedule as learning_rate": {"check_finite": False, "learning_rate": lambda step: 0.1},
+    "bias_correction": {"check_finite": False, "bias_correction": True},
+}
+
+
+@pytest.mark.parametrize(("named", "options"), CAPTURED.items(), ids=CAPTURED)
+def test_what_needs_the_host_cannot_be_captured(named, options, monkeypatch):
+    """A CUDA graph repeats launches with the numbers that they were captured with."""
+    monkeypatch.setattr(_cuda_step, "is_capturing", lambda stream: True)
+    x, g = (cuda.to_device(np.ones(3)) for _ in range(2))
+    optimizer = RMSprop(**options)
+    state = optimizer.init(x)
+    with pytest.raises(RuntimeError, match=rf"captured in a CUDA graph.* with {named}\."):
+        optimizer.step(x, g, state)
+    np.testing.assert_array_equal(x.copy_to_host(), 1.0)
+
+
+def test_what_does_not_need_the_host_can_be_captured(monkeypatch):
+    monkeypatch.setattr(_cuda_step, "is_capturing", lambda stream: True)
+    x, g = (cuda.to_device(np.ones(3)) for _ in range(2))
+    optimizer = RMSprop(check_finite=False, momentum=0.9, clip_value=0.5, maximize=True)
+    optimizer.step(x, g, optimizer.init(x))
+    assert (x.copy_to_host() > 1.0).all()
