@@ -121,7 +121,8 @@ def _as_float(value: Any) -> float:
 def _refuse_pair(value: Any) -> None:
     """Raise if a value is more than a number, as it is where ``jac=True`` was forgotten."""
     if isinstance(value, tuple | list) and len(value) > 1:
-        what = "a pair; if it is (f, gradient), pass jac=True" if len(value) == 2 else f"{len(value)} values"
+        remedy = "if it is (f, gradient), pass jac=True, in place of any other jac"
+        what = f"a pair; {remedy}" if len(value) == 2 else f"{len(value)} values"
         msg = f"fun must return one real number, got {what}."
         raise TypeError(msg)
 
