@@ -52,10 +52,16 @@ class PythonObjective:
             store_gradient(gradient, g, "fun")
             return self.value_of(f)
         if callable(jac):
-            f = self.value_of(fun(x.copy(), *args))
+            f = self.value(x)
             store_gradient(jac(x.copy(), *args), g, "jac")
             return f
         return self._differences(x, g)
+
+    def value(self, x: NDArray[Any]) -> float:
+        """Return f at x, without its gradient where that can be left out."""
+        if self._problem.jac in (True, "inplace"):
+            return self(x, np.empty_like(x))
+        return self.value_of(self._problem.fun(x.copy(), *self.args))
 
     def _inplace(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         if self._grad is None:
