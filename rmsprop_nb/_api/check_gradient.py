@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.validate import as_args, as_bounds, as_number, as_start, check_callable, check_jac
 from rmsprop_nb._objectives.finite_differences import DIFFERENCES
 from rmsprop_nb._objectives.interpreted import PythonObjective
@@ -93,6 +94,7 @@ def _likely_fault(gradient: NDArray[np.float64], differences: NDArray[np.float64
     return ""
 
 
+@explain_keywords()
 def check_gradient(
     fun: Callable[..., Any],
     x: ArrayLike,

@@ -5,6 +5,7 @@ An error names the argument, the rule, the value and the remedy.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import os
@@ -296,7 +297,25 @@ def as_workers(value: Any) -> int:
     """Return a number of workers; -1 means one for each processor."""
     if not isinstance(value, np.ndarray) and value == -1:
         return os.cpu_count() or 1
-    return as_count("workers", value, 1, least=1)
+    count = as_count("workers", value, 0 if value is not None else 1, least=1)
+    if count == 0:
+        msg = f"workers must be an integer of at least 1, or -1 for one for each processor, got {value!r}."
+        raise ValueError(msg)
+    return count
+
+
+def check_switches_of(options: Any) -> None:
+    """Raise for a switch among the fields of a dataclass that is neither on nor off."""
+    names = [field.name for field in dataclasses.fields(options) if field.type == "bool"]
+    check_switches(**{name: getattr(options, name) for name in names})
+
+
+def check_switches(**switches: Any) -> None:
+    """Raise for what is neither on nor off: an array, text."""
+    for name, value in switches.items():
+        if isinstance(value, str) or np.ndim(value):
+            msg = f"{name} must be True or False, got {value!r}."
+            raise ValueError(msg)
 
 
 def as_checkpoint_seconds(every: Any, path: Any) -> float:

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.result import Result, as_html
-from rmsprop_nb._core.status import MESSAGES, Status
+from rmsprop_nb._core.status import Status
+from rmsprop_nb._core.validate import place_of
 from rmsprop_nb._drivers.batch_loop import BatchResults
+from rmsprop_nb._methods.registry import message_of
 
 
 class LoadedError(RuntimeError):
@@ -54,16 +57,18 @@ class BatchResult(Result):
     """An OptimizeResult whose fields have a row for each problem; see `minimize_batch`."""
 
     def to_tree(self) -> dict[str, Any]:
-        """Return plain values and arrays; messages follow from the status, and exceptions become text."""
+        """Return plain values and arrays; messages are those of the statuses, and exceptions become text."""
         fields = {name: value for name, value in self.items() if name not in ("message", "exceptions")}
         texts = {str(k): str(as_text(error)) for k, error in self.exceptions.items()}
-        return {"class": "BatchResult", "fields": fields, "exceptions": texts}
+        messages = {str(int(code)): str(self.message[k]) for code, k in zip(*np.unique(self.status, True), strict=True)}
+        return {"class": "BatchResult", "fields": fields, "exceptions": texts, "messages": messages}
 
     def __repr__(self) -> str:
         count, n = self.x.shape
         statuses, counts = np.unique(self.status, return_counts=True)
         lines = [f"{count} problems of {n} variables, {int(self.success.sum())} of them successful"]
-        lines += [f"{k:>10}  {MESSAGES[Status(int(status))]}" for status, k in zip(statuses, counts, strict=True)]
+        texts = [self.message[np.argmax(self.status == status)] for status in statuses]
+        lines += [f"{k:>10}  {text}" for text, k in zip(texts, counts, strict=True)]
         lines += [f"lowest f: {self.fun[self.best]:.6g} at index {self.best}"]
         return "\n".join(lines)
 
@@ -73,7 +78,9 @@ class BatchResult(Result):
         return as_html({first: "", **counts, "lowest f": lowest.removeprefix("lowest f: ")})
 
 
-def earlier_results(state: Any, starts: NDArray[Any]) -> tuple[BatchResults, dict[int, Exception]]:
+def earlier_results(
+    state: Any, starts: NDArray[Any], bounds: tuple[NDArray[Any], NDArray[Any]]
+) -> tuple[BatchResults, dict[int, Exception]]:
     """Make the arrays of results, and fill in those of an earlier run."""
     results = BatchResults.empty(starts)
     if state is None:
@@ -90,6 +97,12 @@ def earlier_results(state: Any, starts: NDArray[Any]) -> tuple[BatchResults, dic
             )
             raise ValueError(msg)
         new[:] = old
+    if bounds[0].size:
+        outside = (results.x < bounds[0]) | (results.x > bounds[1])
+        if outside.any():
+            msg = f"state.x must be within the bounds, got {results.x[outside][0]} at {place_of(outside)}; resume with "
+            msg += "the bounds that the run began with."
+            raise ValueError(msg)
     return results, dict(state.exceptions)
 
 
@@ -99,7 +112,7 @@ def snapshot(results: BatchResults) -> BatchResults:
     return BatchResults(**{name: a.copy() for name, a in results._asdict().items() if name != "status"}, status=status)
 
 
-def batch_result(results: BatchResults, exceptions: dict[int, Exception]) -> BatchResult:
+def batch_result(results: BatchResults, exceptions: dict[int, Exception], options: Options) -> BatchResult:
     codes, which = np.unique(results.status, return_inverse=True)
     statuses = [Status(int(code)) for code in codes]
     fun = np.where(np.isnan(results.fun), np.inf, results.fun)
@@ -112,7 +125,7 @@ def batch_result(results: BatchResults, exceptions: dict[int, Exception]) -> Bat
         njev=results.njev,
         status=results.status,
         success=np.array([status.success for status in statuses])[which],
-        message=np.array([MESSAGES[status] for status in statuses], dtype=object)[which],
+        message=np.array([message_of(status, options) for status in statuses], dtype=object)[which],
         best=int(np.argmin(fun)),
         exceptions=exceptions,
     )

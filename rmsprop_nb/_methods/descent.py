@@ -224,7 +224,8 @@ def _is_between_neighbours(p, settings):
 def _count_step(arrays, p, f, settings):
     """Record the step ``p.a``, which the method is about to take."""
     p.nit += 1
-    p.since_best += 1
+    if f > p.f_best or f >= p.f:
+        p.since_best += 1
     p.step += 1
     p.restarts = 0
     p.compared = 0

@@ -86,7 +86,7 @@ OPTIONS = {
         **LIMITS,
         **SIZES,
         **ONE_RUN,
-        "patience": Works(1),
+        "patience": Works(1, {"gtol": 0.0}),  # f falls with every iteration, as long as it can
         "beta": RULE["beta"],
         "eps": RULE["eps"],
         **NOT_FOR_AUTO,
@@ -98,7 +98,7 @@ OPTIONS = {
         **LIMITS,
         **SIZES,
         **ONE_RUN,
-        "patience": Works(1),
+        "patience": Works(1, {"gtol": 0.0}),  # f falls with every iteration, as long as it can
         "beta": Works(0.5),
         "eps": Works(0.1),
         "memory": Works(1),
