@@ -96,6 +96,20 @@ def test_values_of_seven_digits_are_measured(method):
     np.testing.assert_allclose(found.x, [3.0, -1.0], atol=2e-2)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_is_no_gradient_that_is_as_good_as_it_can_be(method, seed):
+    rng = np.random.default_rng(seed)
+    start = rng.normal(size=3)
+
+    def exact(x):
+        return 5.0 + np.sum((x - 1.0) ** 2 * [1.0, 2.0, 3.0])
+
+    for noisy in (lambda x: exact(x) + 1e-6 * rng.normal(), lambda x: (exact(x) - 5.0) * (1.0 + 1e-6 * rng.normal())):
+        found = minimize(noisy, start, method=method)
+        assert not found.success or exact(found.x) - 5.0 <= 2e-5 * (exact(start) - 5.0)
+
+
 AT_MINIMUM = {
     "a valley": (rosen, np.ones(2)),
     "ten variables": (rosen, np.ones(10)),
