@@ -59,7 +59,9 @@ def use_central(p):
     p.compared = 0
     p.unsure = 0.0
     p.mark = p.evaluations  # they may see a way on
-    error = (p.f_eps * abs(p.f) + p.f_noise) / max(abs(p.f), p.f_start - p.f)
+    error = p.f_eps * abs(p.f) + p.f_noise
+    if error > 0.0:
+        error /= max(abs(p.f), p.f_start - p.f, error)
     least = 0.0 if p.f_noise > 0.0 else p.f_eps  # what is not known is not taken to be small
     p.rel_step = -min(max(max(error, least) ** (1.0 / 3.0), _shortest(p)), LARGEST_REL_STEP)
 
