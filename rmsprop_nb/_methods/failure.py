@@ -34,7 +34,7 @@ def end_failure(p, settings):
     """
     if p.phase == _MEASURE or p.phase == _COMPARE:
         return FAILED
-    if settings.sampling.adaptive and p.rel_step > 0.0:
+    if settings.sampling.adaptive and p.rel_step > 0.0 and (p.step > 0 or p.measured == 1):
         use_central(p)
         return TRY_AGAIN
     if p.measured == 0 and (p.fresh == 1 or settings.sampling.adaptive):
@@ -44,7 +44,7 @@ def end_failure(p, settings):
         begin_comparisons(p)
         compare(p)
         return TRY_AGAIN
-    if p.comparisons == MAX_COMPARISONS:
+    if p.comparisons == MAX_COMPARISONS and not p.gain <= p.unsure:
         p.status = _PRECISION_LOSS
     p.restarts += p.fresh
     if p.restarts > MAX_RESTARTS:
