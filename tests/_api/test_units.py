@@ -132,6 +132,19 @@ def test_start_at_a_minimum_ends_soon_with_success(fun, x, shift, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("offset", [1e-16, 4e-16, 1e-15, 1e-14])
+def test_start_within_rounding_of_a_minimum_ends_soon_with_success(offset, method):
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(6, 6))
+    hessian, x = A @ A.T + np.eye(6), rng.normal(size=6)
+    for _ in range(5):
+        start = x * (1.0 + offset * rng.normal(size=6))
+        found = minimize(lambda z: (z - x) @ hessian @ (z - x), start, method=method)
+        assert found.success
+        assert found.nfev <= 400
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("bounds", [None, [(0.0, None), (1e-9, None)]])
 def test_variable_that_becomes_far_smaller_than_its_typical_size(bounds, method):
     """Differences by steps of its typical size would be wrong all over."""
