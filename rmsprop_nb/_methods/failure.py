@@ -20,7 +20,7 @@ MAX_RESTARTS = 4
 NEAR_ERROR = 10.0  # times the error of forward differences, below which central ones take over
 LARGEST_REL_STEP = 0.03
 MOST_SHORTENED = 1e-3
-MAX_COMPARISONS = 5  # in a run: searches that fail here and there are those of an f with kinks
+MAX_COMPARISONS = 3  # in a run: searches that fail here and there are those of an f with kinks
 COMPARED = 2.0  # times the step, of the differences that tell how accurate those of the step are
 CERTAINTY = 3.0  # times their change
 TRUNCATED = 10.0  # times its rounding error, above which a change is one of truncation, and calls for shorter steps
@@ -122,7 +122,6 @@ def end_comparison(arrays, p, settings):
     p.unsure = unsure if changed <= TRUNCATED * rounding else 0.0
     if not changed < 0.5 * before:  # shorter steps are no better
         p.rel_step = p.longer_step
-        p.comparisons = MAX_COMPARISONS
     elif changed > TRUNCATED * rounding and p.rel_step < -_shortest(p):
         p.phase = _REFRESH
         p.unsure = changed
