@@ -10,7 +10,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from rmsprop_nb._core.batch_arguments import as_boxes, as_own_sizes, as_rows, as_starts, check_rows
+from rmsprop_nb._core.batch_arguments import as_boxes, as_rows, as_starts, check_rows
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.progress import CheckpointWriter, progress_bar
@@ -22,13 +23,15 @@ from rmsprop_nb._core.validate import (
     check_callable,
     check_jac,
     check_known,
+    check_sizes,
+    check_switches,
 )
 from rmsprop_nb._drivers.batch_failures import FailureWatch, SharedError
 from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_elsewhere
 from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, earlier_results, snapshot
 from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
-from rmsprop_nb._methods.registry import OPTIONS, method_name, option_names
+from rmsprop_nb._methods.registry import ALL_OPTION_NAMES, OPTIONS, method_name, option_names
 from rmsprop_nb._objectives.problem import Problem
 
 # Options that are about a single run, and what to do instead.
@@ -46,8 +49,10 @@ _SINGLE_RUN_OPTIONS = {
     "return_all": _FOR_ONE_PROBLEM,
     "state": _AS_ARGUMENT,
 }
+BATCH_OPTION_NAMES = tuple(name for name in ALL_OPTION_NAMES if name not in _SINGLE_RUN_OPTIONS)
 
 
+@explain_keywords({"here it is an option: options={{{!r}: ...}}": BATCH_OPTION_NAMES})
 @with_option_docs
 def minimize_batch(
     fun: Callable[..., Any],
@@ -160,6 +165,7 @@ def minimize_batch(
     >>> minimize_batch(distance, np.zeros(2), batch_args=(targets,), jac="inplace", bounds=bounds).x.tolist()
     [[-1.0, 0.0], [1.0, 2.0], [3.0, 4.0]]
     """
+    check_switches(progress=progress)
     method = method_name(method)
     chosen = dict(options or {})
     _check_options(chosen, method)
@@ -170,19 +176,20 @@ def minimize_batch(
     starts = as_starts(X0, rows, bounds)
     check_rows(rows, len(starts))
     (lower, upper), boxes = as_boxes(bounds, starts)
-    parsed = dataclasses.replace(parsed, x_scale=as_own_sizes(parsed.x_scale, starts))
+    if not (isinstance(parsed.x_scale, str) and parsed.x_scale == "auto"):
+        parsed = dataclasses.replace(parsed, x_scale=check_sizes(parsed.x_scale, starts))
     check_callable("fun", fun)
     problem = Problem(fun, check_jac(jac), as_args(args), lower, upper, parsed.own_steps(starts.shape[1]))
     job = Job(problem, starts, rows, parsed, boxes)
     engine = workers if callable(workers) else as_workers(workers)
     _check_device(device, engine, parsed)
     every = as_checkpoint_seconds(checkpoint_every, checkpoint)
-    results, exceptions = earlier_results(state, starts)
+    results, exceptions = earlier_results(state, starts, job.bounds)
     objective = None if callable(engine) or device == "cuda" else job.compiled()
     if objective is None and not callable(engine) and engine > 1:
         check_sendable(problem)
     watch = FailureWatch(job, results, exceptions, counts=device != "cuda")
-    writer = CheckpointWriter(checkpoint, every, lambda: batch_result(snapshot(results), exceptions).to_tree())
+    writer = CheckpointWriter(checkpoint, every, lambda: batch_result(snapshot(results), exceptions, parsed).to_tree())
     with progress_bar(len(starts), "problem") if progress else contextlib.nullcontext() as bar:
 
         def on_done(count: int) -> None:
@@ -201,7 +208,7 @@ def minimize_batch(
                 writer.write()
     if isinstance(failure, SharedError):
         raise failure.error
-    result = batch_result(results, exceptions)
+    result = batch_result(results, exceptions, parsed)
     if failure is not None:
         raise IncompleteBatchError(result) from failure
     return result

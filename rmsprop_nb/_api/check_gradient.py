@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmsprop_nb._core.validate import as_args, as_number, as_start, check_callable, check_jac
+from rmsprop_nb._core.names_elsewhere import explain_keywords
+from rmsprop_nb._core.validate import as_args, as_bounds, as_number, as_start, check_callable, check_jac
 from rmsprop_nb._objectives.finite_differences import DIFFERENCES
 from rmsprop_nb._objectives.interpreted import PythonObjective
 from rmsprop_nb._objectives.problem import Problem
@@ -35,24 +36,35 @@ class GradientCheck:
         The error that these differences are expected to have.
     wrong : ndarray of bool, shape (n,)
         Whether the two differ by more than that error can explain.
+    undecided : ndarray of bool, shape (n,)
+        Whether the two agree only because that error is large.
     """
 
     gradient: NDArray[Any]
     differences: NDArray[np.float64]
     error: NDArray[np.float64]
     wrong: NDArray[np.bool_]
+    undecided: NDArray[np.bool_]
+
+    @property
+    def verdict(self) -> str:
+        """What was found: "right", "wrong" or "undecided"."""
+        if self.wrong.any():
+            return "wrong"
+        return "undecided" if self.undecided.any() else "right"
 
     @property
     def ok(self) -> bool:
-        """Whether no element is wrong."""
-        return not self.wrong.any()
+        """Whether the differences confirm every element."""
+        return self.verdict == "right"
 
     def __repr__(self) -> str:
         lines = [f"{int(self.wrong.sum())} of {self.wrong.size} elements of the gradient are wrong."]
-        known = self.error <= KNOWN * np.maximum(np.abs(self.differences), np.abs(self.gradient))
-        if blind := int(np.sum(~self.wrong & ~known & (self.gradient != self.differences))):
-            lines.append(f"Of {blind} the differences tell little: f is too rough, too curved or too flat there.")
-        if self.ok:
+        if blind := int(self.undecided.sum()):
+            lines.append(
+                f"{blind} are undecided: there f is too rough, too curved or too flat for differences to tell."
+            )
+        if not self.wrong.any():
             return "\n".join(lines)
         if likely := _likely_fault(self.gradient.astype(np.float64), self.differences):
             lines.append(f"Likely fault: {likely}")
@@ -82,12 +94,14 @@ def _likely_fault(gradient: NDArray[np.float64], differences: NDArray[np.float64
     return ""
 
 
+@explain_keywords()
 def check_gradient(
     fun: Callable[..., Any],
     x: ArrayLike,
     jac: Callable[..., Any] | str | bool,
     args: tuple[Any, ...] = (),
     *,
+    bounds: Any = None,
     rtol: float = 1e-5,
 ) -> GradientCheck:
     """Compare a gradient with central differences of the function, element by element.
@@ -107,19 +121,22 @@ def check_gradient(
         The source of the gradient, as for `minimize`.
     args : tuple, default ()
         Further arguments of `fun` and `jac`.
+    bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
+        As for `minimize`; `fun` is not called outside of them.
     rtol : float, default 1e-5
         Relative difference that counts as none.
 
     Returns
     -------
     GradientCheck
-        With `gradient`, `differences`, `error` and `wrong`, arrays of shape (n,), and `ok`. Printed, it names the worst
-        elements and the likely fault.
+        With `gradient`, `differences`, `error`, `wrong` and `undecided`, arrays of shape (n,); `verdict`, "right",
+        "wrong" or "undecided"; and `ok`, whether it is "right". Printed, it names the worst elements and the likely
+        fault.
 
     Raises
     ------
     ValueError
-        If `jac` gives no gradient to check, or x or f(x) is not finite.
+        If `jac` gives no gradient to check, x is not within the bounds, or x or f(x) is not finite.
 
     Notes
     -----
@@ -149,48 +166,59 @@ def check_gradient(
         msg = f"jac={jac!r} gives no gradient to check; pass the function that returns it, True, 'inplace' or 'cs'."
         raise ValueError(msg)
     rtol = as_number("rtol", rtol, 0.0, 1.0)
-    point = as_start(x)
-    none = np.empty(0, point.dtype)
-    objective = PythonObjective(Problem(fun, form, as_args(args), none, none), point.dtype)
+    point = as_start(x, "x")
+    lower, upper = as_bounds(bounds, point)
+    if lower.size and not ((lower <= point) & (point <= upper)).all():
+        k = int(np.flatnonzero(~((lower <= point) & (point <= upper)))[0])
+        msg = f"x must be within the bounds, got {point[k]} at index {k}; use numpy.clip."
+        raise ValueError(msg)
+    objective = PythonObjective(Problem(fun, form, as_args(args), lower, upper), point.dtype)
     gradient = np.full_like(point, np.nan)
     f = objective(point, gradient)
     if not np.isfinite(f):
         msg = f"fun must be finite at x, got {f}."
         raise ValueError(msg)
-    value = _value_alone(objective, fun, form, as_args(args))
+    below, above = (point - lower, upper - point) if lower.size else np.full((2, point.size), np.inf)
     known = max(KNOWN, 100.0 * objective.eps ** (2 / 3))
     differences, error = np.empty((2, point.size))
     with np.errstate(all="ignore"):
         for i in range(point.size):
-            slopes = (_difference(value, objective, point, f, i, factor) for factor in FACTORS)
+            slopes = (_difference(objective, point, f, i, factor, (below[i], above[i])) for factor in FACTORS)
             differences[i], error[i] = _decided(slopes, float(gradient[i]), rtol, known)
         allowed = CERTAIN * error + rtol * np.abs(differences)
         wrong = (np.abs(gradient - differences) > allowed) | ~np.isfinite(gradient)
-    return GradientCheck(gradient, differences, error, wrong)
-
-
-def _value_alone(objective: PythonObjective, fun: Any, form: Any, args: tuple[Any, ...]) -> Callable[[Any], float]:
-    """Return the function that gives f, without the gradient if that is possible."""
-    if callable(form) or form == "cs":
-        return lambda z: objective.value_of(fun(z, *args))
-    return lambda z: objective(z, np.empty_like(z))
+        told = error <= known * np.maximum(np.abs(differences), np.abs(gradient))
+    return GradientCheck(gradient, differences, error, wrong, ~wrong & ~told & (gradient != differences))
 
 
 def _difference(
-    value: Callable[[Any], float], objective: PythonObjective, x: NDArray[Any], f: float, i: int, factor: float
+    objective: PythonObjective, x: NDArray[Any], f: float, i: int, factor: float, room: tuple[float, float]
 ) -> tuple[float, float]:
-    """Return a central difference by element i and its expected error, for `factor` times the usual step."""
+    """Return a difference by element i and its expected error, for `factor` times the usual step.
+
+    It is central, or of the same order to one side where there is no `room` below or above.
+    """
     h = factor * np.cbrt(objective.eps) * (abs(float(x[i])) or 1.0)
+    central = 2.0 * h <= min(room)
+    if not central:
+        h = min(h, max(room) / 4.0) * (1.0 if room[1] >= room[0] else -1.0)
     slopes, largest = [], abs(f)
     for step in (h, 2.0 * h):
-        above, below = x.copy(), x.copy()
-        above[i] += step
-        below[i] -= step
-        values = value(above), value(below)
-        slopes.append((values[0] - values[1]) / (float(above[i]) - float(below[i])))
+        points = np.array([x, x])
+        points[:, i] += (-step, step) if central else (step, 2.0 * step)
+        values = [objective.value(point) for point in points]
+        slopes.append(_slope(f, points[:, i].astype(np.float64) - np.float64(x[i]), values, central=central))
         largest = max(largest, *map(abs, values))
-    error = abs(slopes[1] - slopes[0]) + objective.eps * largest / h
+    error = abs(slopes[1] - slopes[0]) + objective.eps * largest / abs(h)
     return slopes[0], error if np.isfinite(error) else np.inf
+
+
+def _slope(f: float, steps: NDArray[np.float64], values: list[float], *, central: bool) -> float:
+    """Return the slope of the line through two points around x, or at x of the parabola through it and them."""
+    near, far = steps
+    if central:
+        return float((values[1] - values[0]) / (far - near))
+    return float(((values[0] - f) * far / near - (values[1] - f) * near / far) / (far - near))
 
 
 def _decided(slopes: Iterable[tuple[float, float]], gradient: float, rtol: float, known: float) -> tuple[float, float]:

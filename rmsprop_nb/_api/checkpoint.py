@@ -127,7 +127,7 @@ def _from_tree(tree: Any) -> Any:
     if name in STATES:
         return STATES[name].from_arrays(tree["arrays"])
     if name == "BatchResult":
-        return _batch_result(tree["fields"], tree["exceptions"])
+        return _batch_result(tree["fields"], tree["exceptions"], tree.get("messages", {}))
     if name == "OptimizeResult":
         result = Result({key: _from_tree_if_known(value) for key, value in tree["fields"].items()})
         _check_result(result)
@@ -140,11 +140,15 @@ def _from_tree_if_known(value: Any) -> Any:
     return _from_tree(value) if isinstance(value, dict) and "class" in value else value
 
 
-def _batch_result(fields: dict[str, Any], texts: dict[str, str]) -> BatchResult:
+def _batch_result(fields: dict[str, Any], texts: dict[str, str], known: dict[str, str]) -> BatchResult:
     _check_batch_result(fields)
-    messages = np.array([MESSAGES[Status(int(status))] for status in fields["status"]], dtype=object)
+    messages = np.array([_message(int(status), known) for status in fields["status"]], dtype=object)
     exceptions = {int(k): LoadedError(text) for k, text in texts.items()}
     return BatchResult({**fields, "message": messages, "exceptions": exceptions})
+
+
+def _message(status: int, known: dict[str, str]) -> str:
+    return str(known.get(str(status), MESSAGES[Status(status)]))
 
 
 # -- results ----------------------------------------------------------------------------------------------------------

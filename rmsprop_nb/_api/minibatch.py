@@ -22,6 +22,7 @@ from rmsprop_nb._core.validate import (
     as_start,
     check_callable,
     check_jac,
+    check_switches,
     split_rows,
 )
 from rmsprop_nb._drivers.minibatch_options import OPTION_NAMES, MinibatchOptions
@@ -192,6 +193,9 @@ def minimize_minibatch(
     alone = comm is None and not deterministic
     with contextlib.nullcontext() if alone else Ranks(comm or SingleProcess(), parts_in_all(deterministic)) as ranks:
         check_callable("fun", fun)
+        check_switches(
+            shuffle=shuffle, averaging=averaging, final_evaluation=final_evaluation, deterministic=deterministic
+        )
         report = as_report(callback)
         chosen = MinibatchOptions(
             learning_rate=learning_rate,

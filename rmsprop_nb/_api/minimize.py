@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._core.callbacks import make_observer
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.result import Result, print_summary
-from rmsprop_nb._core.status import MESSAGES, Status
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import (
     as_args,
     as_bounds,
@@ -23,19 +24,26 @@ from rmsprop_nb._core.validate import (
     check_jac,
     check_known,
     check_scipy_only,
+    check_switches,
 )
 from rmsprop_nb._drivers.loop import as_history
 from rmsprop_nb._drivers.ranks import Ranks, SingleProcess
 from rmsprop_nb._drivers.shards import RankShare, parts_in_all
 from rmsprop_nb._drivers.solve import outcome, run, starting_state
-from rmsprop_nb._methods.registry import OPTIONS, method_name, method_of, option_names
+from rmsprop_nb._methods.registry import (
+    ALL_OPTION_NAMES,
+    MANY_ITERATIONS,
+    OPTIONS,
+    message_of,
+    method_name,
+    option_names,
+)
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb._training.arrays import is_on_device
 
-MANY_ITERATIONS = 1000
 
-
+@explain_keywords({"here it is an option: options={{{!r}: ...}}": ALL_OPTION_NAMES})
 @with_option_docs
 def minimize(
     fun: Callable[..., Any],
@@ -151,6 +159,7 @@ def minimize(
     (True, array([1., 1.]))
     """
     check_scipy_only(hess, hessp, constraints)
+    check_switches(deterministic=deterministic)
     method = method_name(method)
     options = dict(options or {})
     check_known(options, option_names(method), method)
@@ -215,7 +224,7 @@ def solve(
     else:
         state, trace = run(problem, x, options, observe, share.agree(x, problem, options))
         state.progress.status = int(share.ranks.end(Status(int(state.progress.status))))
-    result = _result(state, method_of(options).advice)
+    result = _result(state, options)
     if options.stride:
         result["history"] = as_history(trace)
     if iterates is not None:
@@ -225,7 +234,7 @@ def solve(
     return result
 
 
-def _result(state: RunState, advice: str) -> OptimizeResult:
+def _result(state: RunState, options: Options) -> OptimizeResult:
     nit, nfev, calls = (int(state.record[0][name]) for name in ("nit", "nfev", "calls"))
     status, (x, f, g) = outcome(state)
     return Result(
@@ -237,12 +246,6 @@ def _result(state: RunState, advice: str) -> OptimizeResult:
         njev=nfev,
         status=int(status),
         success=status.success,
-        message=_message(status, nit, advice),
+        message=message_of(status, options, is_long=nit > MANY_ITERATIONS),
         state=state,
     )
-
-
-def _message(status: Status, nit: int, advice: str) -> str:
-    """Return the message of a status, with advice if the run was long."""
-    is_long = nit > MANY_ITERATIONS or status in (Status.MAXITER, Status.MAXFEV, Status.MAXTIME)
-    return f"{MESSAGES[status]} {advice}" if advice and is_long else MESSAGES[status]

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 from scipy.stats import qmc
 
-from rmsprop_nb._api.batch import minimize_batch
+from rmsprop_nb._api.batch import BATCH_OPTION_NAMES, minimize_batch
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.validate import as_bounds, as_count, as_number
 from rmsprop_nb._drivers.batch_processes import Engine
 
 
+@explain_keywords({"here it is an option: options={{{!r}: ...}}": BATCH_OPTION_NAMES})
 @with_option_docs
 def multistart(
     fun: Callable[..., Any],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.validate import as_bounds, as_start, check_sizes, checked_bounds, is_unbounded
+from rmsprop_nb._core.validate import as_bounds, as_start, checked_bounds, is_unbounded
 
 Box = tuple[NDArray[Any], NDArray[Any]]
 
@@ -171,14 +171,3 @@ def _broadcast(bound: Any, shape: tuple[int, ...], name: str) -> NDArray[np.floa
             f"bounds of each problem must be {forms}, got {name} bounds of shape {given.shape} and dtype {given.dtype}."
         )
         raise ValueError(msg) from None
-
-
-# -- sizes ------------------------------------------------------------------------------------------------------------
-
-
-def as_own_sizes(x_scale: Any, starts: NDArray[Any]) -> Any:
-    """Return x_scale; as an array in the dtype of the starts if each problem has its own, of shape (B, n)."""
-    if isinstance(x_scale, str) and x_scale == "auto":
-        return x_scale
-    sizes = check_sizes(x_scale, starts)
-    return sizes if np.ndim(x_scale) == 2 else x_scale

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.progress import RunOptions
 from rmsprop_nb._core.settings import Hyper, StoppingTests, Variant
-from rmsprop_nb._core.validate import as_count, as_number, as_rel_steps, check_learning_rate
+from rmsprop_nb._core.validate import as_count, as_number, as_rel_steps, check_learning_rate, check_switches_of
 
 _NEVER = np.iinfo(np.int64).max
 _DEFAULT_MAXITER = 15_000
@@ -140,6 +140,7 @@ class Rule:
     lr_in_momentum: bool = False
 
     def __post_init__(self) -> None:
+        check_switches_of(self)
         check_average(self.beta, self.eps)
         as_number("initial_accumulator", self.initial_accumulator, 0.0, math.inf, open_high=True)
         as_number("weight_decay", self.weight_decay, 0.0, math.inf, open_high=True)

@@ -79,6 +79,7 @@ class Phase(IntEnum):
     TAKE_BEST = 3
     REFRESH = 4  # the gradient at x, by other differences
     MEASURE = 5  # the noise of f
+    COMPARE = 6  # the gradient at x by differences of twice the steps, which tells how accurate it is
 
 
 _COUNTERS = [
@@ -99,13 +100,14 @@ _COUNTERS = [
     "newest",
     "mark",
     "samples",
+    "comparisons",
 ]
 
-_FLAGS = ["bracketed", "has_best", "fresh", "measured"]
+_FLAGS = ["bracketed", "has_best", "fresh", "measured", "compared"]
 
 _REALS = [
     "f", "f_best", "f_start", "f_prev", "f_mark", "f_floor", "f_eps", "f_noise", "gnorm", "gain", "gain_mark", "bend",
-    "dx", "rate", "rel_step", "noise_0", "noise_1", "noise_2",
+    "unsure", "dx", "rate", "rel_step", "longer_step", "noise_0", "noise_1", "noise_2",
 ]  # fmt: skip
 
 _SEARCH = ["a", "slope0", "lo", "f_lo", "slope_lo", "hi", "f_hi", "slope_hi", "width", "a_best", "f_trial_best"]

@@ -41,7 +41,7 @@ class Status(IntEnum):
 
 
 MESSAGES: dict[Status, str] = {
-    Status.GTOL: "Converged: the gradient is at most gtol, or by default next to nothing is left to gain.",
+    Status.GTOL: "Converged: beside what has been gained, next to nothing is left to gain.",
     Status.MAXITER: "Maximum number of iterations has been reached.",
     Status.PRECISION_LOSS: (
         "No further progress is possible at this precision, though the gradient is not small: f may have a kink or "
@@ -66,3 +66,6 @@ MESSAGES: dict[Status, str] = {
     Status.INTERRUPTED: "Interrupted from the keyboard; the best point so far is returned.",
     Status.CALLBACK_STOP: "`callback` raised `StopIteration`.",
 }
+
+GTOL_MESSAGE = "Converged: the gradient is at most gtol."
+"""The message of GTOL where the user, or the textbook rule, has a gtol."""

@@ -5,6 +5,7 @@ An error names the argument, the rule, the value and the remedy.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import os
@@ -26,33 +27,34 @@ GRADIENT_FORMS = ("2-point", "3-point", "cs", "inplace")
 """What `jac` may be besides a callable, True and None."""
 
 
-def as_start(x0: Any) -> NDArray[Any]:
-    """Return a fresh contiguous copy of x0, float32 or float64, of shape (n,)."""
+def as_start(x0: Any, name: str = "x0") -> NDArray[Any]:
+    """Return a fresh contiguous copy of x0, which the user knows by `name`, float32 or float64, of shape (n,)."""
     if hasattr(x0, "__cuda_array_interface__"):
-        msg = "x0 must be a host array, got a CUDA array; copy it to the host first."
+        msg = f"{name} must be a host array, got a CUDA array; copy it to the host first."
         raise TypeError(msg)
     if isinstance(x0, np.ma.MaskedArray):
-        msg = "x0 must not be a masked array, because the mask would be lost; pass x0.compressed() or x0.filled(...)."
+        remedy = f"pass {name}.compressed() or {name}.filled(...)"
+        msg = f"{name} must not be a masked array, because the mask would be lost; {remedy}."
         raise TypeError(msg)
     array = np.asarray(x0)
     if array.dtype.kind not in "fiub":
         remedy = "split it into real and imaginary parts" if array.dtype.kind == "c" else "pass numbers"
-        msg = f"x0 must be real numbers, got dtype {array.dtype}; {remedy}."
+        msg = f"{name} must be real numbers, got dtype {array.dtype}; {remedy}."
         raise TypeError(msg)
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-        msg = f"x0 must be float32 or float64, got {array.dtype}; convert it with x0.astype(np.float64)."
+        msg = f"{name} must be float32 or float64, got {array.dtype}; convert it with {name}.astype(np.float64)."
         raise TypeError(msg)
     if array.ndim > 1:
-        msg = f"x0 must have one dimension, got shape {array.shape}; pass x0.ravel() and reshape inside fun."
+        msg = f"{name} must have one dimension, got shape {array.shape}; pass {name}.ravel() and reshape inside fun."
         raise ValueError(msg)
     if array.size == 0:
-        msg = "x0 must have at least one element, got none."
+        msg = f"{name} must have at least one element, got none."
         raise ValueError(msg)
     keeps_single = array.dtype.kind == "f" and array.dtype.itemsize == 4
     x = np.array(array, dtype=np.float32 if keeps_single else np.float64, order="C", copy=True, ndmin=1, subok=False)
     if not np.isfinite(x).all():
         k = int(np.flatnonzero(~np.isfinite(x))[0])
-        msg = f"x0 must be finite, got {x[k]} at index {k}."
+        msg = f"{name} must be finite, got {x[k]} at index {k}."
         raise ValueError(msg)
     return x
 
@@ -166,14 +168,14 @@ def _broadcast_bound(bound: Any, x: NDArray[Any], name: str) -> NDArray[np.float
     try:
         return np.array(np.broadcast_to(np.asarray(bound, dtype=np.float64), x.shape))
     except (TypeError, ValueError):
-        msg = f"bounds.{name} must broadcast to the shape {x.shape} of x0, got {bound!r}."
+        msg = f"bounds.{name} must broadcast to shape {x.shape}, one for each variable, got {bound!r}."
         raise ValueError(msg) from None
 
 
 def _from_pairs(bounds: Any, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     pairs = list(bounds)
     if len(pairs) != n or any(np.ndim(pair) != 1 or len(pair) != 2 for pair in pairs):
-        msg = f"bounds must be {n} pairs (lower, upper), one for each element of x0, got {len(pairs)} items."
+        msg = f"bounds must be {n} pairs (lower, upper), one for each variable, got {len(pairs)} items."
         raise ValueError(msg)
     lower = np.array([-np.inf if low is None else low for low, _ in pairs], dtype=np.float64)
     upper = np.array([np.inf if high is None else high for _, high in pairs], dtype=np.float64)
@@ -295,7 +297,25 @@ def as_workers(value: Any) -> int:
     """Return a number of workers; -1 means one for each processor."""
     if not isinstance(value, np.ndarray) and value == -1:
         return os.cpu_count() or 1
-    return as_count("workers", value, 1, least=1)
+    count = as_count("workers", value, 0 if value is not None else 1, least=1)
+    if count == 0:
+        msg = f"workers must be an integer of at least 1, or -1 for one for each processor, got {value!r}."
+        raise ValueError(msg)
+    return count
+
+
+def check_switches_of(options: Any) -> None:
+    """Raise for a switch among the fields of a dataclass that is neither on nor off."""
+    names = [field.name for field in dataclasses.fields(options) if field.type == "bool"]
+    check_switches(**{name: getattr(options, name) for name in names})
+
+
+def check_switches(**switches: Any) -> None:
+    """Raise for what is neither on nor off: an array, text."""
+    for name, value in switches.items():
+        if isinstance(value, str) or np.ndim(value):
+            msg = f"{name} must be True or False, got {value!r}."
+            raise ValueError(msg)
 
 
 def as_checkpoint_seconds(every: Any, path: Any) -> float:

@@ -19,7 +19,7 @@ from rmsprop_nb._core.options import Options, RmspropOptions, largest_gradient
 from rmsprop_nb._core.rates import scheduled_rate
 from rmsprop_nb._core.result import Result, print_summary
 from rmsprop_nb._core.settings import StoppingTests
-from rmsprop_nb._core.status import MESSAGES, Status
+from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import as_args, as_count, check_callable
 from rmsprop_nb._cuda.array_table import ArrayTable
 from rmsprop_nb._cuda.arrays import copy_like, device_array, device_zeros, stream_of
@@ -27,6 +27,7 @@ from rmsprop_nb._cuda.native import address_of
 from rmsprop_nb._cuda.update import ArrayRow, Formats, prepare_update
 from rmsprop_nb._kernels.update import bias_after
 from rmsprop_nb._methods.points import returns_best
+from rmsprop_nb._methods.registry import MANY_ITERATIONS, message_of
 
 CHECK_EVERY = 32
 """Iterations between two tests, unless the user says otherwise."""
@@ -173,6 +174,6 @@ class _Run:
             njev=self.nfev,
             status=int(status),
             success=status.success,
-            message=MESSAGES[status],
+            message=message_of(status, self.options, is_long=self.nit > MANY_ITERATIONS),
         )
         return result, found.gradient_norm

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.result import Result, as_html
 from rmsprop_nb._core.status import MESSAGES, Status
+from rmsprop_nb._core.validate import place_of
 from rmsprop_nb._drivers.batch_loop import BatchResults
+from rmsprop_nb._methods.registry import message_of
 
 
 class LoadedError(RuntimeError):
@@ -55,16 +57,18 @@ class BatchResult(Result):
     """An OptimizeResult whose fields have a row for each problem; see `minimize_batch`."""
 
     def to_tree(self) -> dict[str, Any]:
-        """Return plain values and arrays; messages follow from the status, and exceptions become text."""
+        """Return plain values and arrays; messages are those of the statuses, and exceptions become text."""
         fields = {name: value for name, value in self.items() if name not in ("message", "exceptions")}
         texts = {str(k): str(as_text(error)) for k, error in self.exceptions.items()}
-        return {"class": "BatchResult", "fields": fields, "exceptions": texts}
+        messages = {str(int(code)): str(self.message[k]) for code, k in zip(*np.unique(self.status, True), strict=True)}
+        return {"class": "BatchResult", "fields": fields, "exceptions": texts, "messages": messages}
 
     def __repr__(self) -> str:
         count, n = self.x.shape
         statuses, counts = np.unique(self.status, return_counts=True)
         lines = [f"{count} problems of {n} variables, {int(self.success.sum())} of them successful"]
-        lines += [f"{k:>10}  {MESSAGES[Status(int(status))]}" for status, k in zip(statuses, counts, strict=True)]
+        texts = [self.message[np.argmax(self.status == status)] for status in statuses]
+        lines += [f"{k:>10}  {text}" for text, k in zip(texts, counts, strict=True)]
         lines += [f"lowest f: {self.fun[self.best]:.6g} at index {self.best}"]
         return "\n".join(lines)
 
@@ -74,7 +78,9 @@ class BatchResult(Result):
         return as_html({first: "", **counts, "lowest f": lowest.removeprefix("lowest f: ")})
 
 
-def earlier_results(state: Any, starts: NDArray[Any]) -> tuple[BatchResults, dict[int, Exception]]:
+def earlier_results(
+    state: Any, starts: NDArray[Any], bounds: tuple[NDArray[Any], NDArray[Any]]
+) -> tuple[BatchResults, dict[int, Exception]]:
     """Make the arrays of results, and fill in those of an earlier run."""
     results = BatchResults.empty(starts)
     if state is None:
@@ -91,6 +97,12 @@ def earlier_results(state: Any, starts: NDArray[Any]) -> tuple[BatchResults, dic
             )
             raise ValueError(msg)
         new[:] = old
+    if bounds[0].size:
+        outside = (results.x < bounds[0]) | (results.x > bounds[1])
+        if outside.any():
+            msg = f"state.x must be within the bounds, got {results.x[outside][0]} at {place_of(outside)}; resume with "
+            msg += "the bounds that the run began with."
+            raise ValueError(msg)
     return results, dict(state.exceptions)
 
 
@@ -100,9 +112,9 @@ def snapshot(results: BatchResults) -> BatchResults:
     return BatchResults(**{name: a.copy() for name, a in results._asdict().items() if name != "status"}, status=status)
 
 
-def batch_result(results: BatchResults, exceptions: dict[int, Exception]) -> BatchResult:
+def batch_result(results: BatchResults, exceptions: dict[int, Exception], options: Options) -> BatchResult:
     """Make the result; each array is read once or twice, because there may be millions of problems."""
-    successes, messages = _of_statuses()
+    successes, messages = _of_statuses(options)
     return BatchResult(
         x=results.x,
         fun=results.fun,
@@ -118,12 +130,11 @@ def batch_result(results: BatchResults, exceptions: dict[int, Exception]) -> Bat
     )
 
 
-@functools.cache
-def _of_statuses() -> tuple[NDArray[np.bool_], NDArray[Any]]:
+def _of_statuses(options: Options) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     """Return whether each status is a success, and its message, at the place of its number."""
     successes, messages = np.zeros(max(Status) + 1, bool), np.full(max(Status) + 1, None, object)
-    for status, message in MESSAGES.items():
-        successes[status], messages[status] = status.success, message
+    for status in MESSAGES:
+        successes[status], messages[status] = status.success, message_of(status, options)
     return successes, messages
 
 

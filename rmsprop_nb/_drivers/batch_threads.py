@@ -30,7 +30,7 @@ class Job:
     """Problems that differ in their starts and rows: problem k minimizes ``fun(x, *args, *(row[k] for row in rows))``.
 
     All problems share the args of `problem`, and its bounds unless `boxes` gives each its own: lower and upper ones of
-    shape (B, n). The x_scale of `options` may have that shape too.
+    shape (B, n). The x_scale of `options` is "auto" or an array of that shape, checked.
     """
 
     problem: Problem
@@ -49,6 +49,8 @@ class Job:
         """The sizes of the variables of each problem; without columns if the method has no use for them."""
         if not self._has_sizes():
             return self.starts[:, :0]
+        if not isinstance(self.options.x_scale, str):
+            return self.options.x_scale  # type: ignore[no-any-return]
         lower, upper = self.bounds
         starts = np.clip(self.starts, lower, upper) if lower.size else self.starts
         return typical_sizes(self.options.x_scale, starts, lower, upper)
@@ -82,12 +84,12 @@ class Job:
     def options_of(self, k: int) -> Options:
         """Return the options of problem k."""
         x_scale = self.options.x_scale
-        return dataclasses.replace(self.options, x_scale=x_scale[k]) if np.ndim(x_scale) == 2 else self.options
+        return dataclasses.replace(self.options, x_scale=x_scale[k]) if np.ndim(x_scale) else self.options
 
     def part(self, which: NDArray[np.intp] | slice) -> Job:
         """Return the job of some of the problems."""
         options, boxes = self.options, self.boxes
-        if np.ndim(options.x_scale) == 2:
+        if np.ndim(options.x_scale):
             options = dataclasses.replace(options, x_scale=options.x_scale[which])
         if boxes is not None:
             boxes = boxes[0][which], boxes[1][which]

@@ -16,7 +16,14 @@ from rmsprop_nb._core.progress import RunOptions
 from rmsprop_nb._core.records import MINIBATCH_DTYPE, MinibatchArrays
 from rmsprop_nb._core.settings import MinibatchSettings
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._core.validate import as_count, as_number, as_rel_steps, check_known, check_learning_rate
+from rmsprop_nb._core.validate import (
+    as_count,
+    as_number,
+    as_rel_steps,
+    check_known,
+    check_learning_rate,
+    check_switches_of,
+)
 from rmsprop_nb._drivers.minibatch_loop import MinibatchAlgorithm
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE
 from rmsprop_nb._methods import prodigy
@@ -48,6 +55,7 @@ class MinibatchOptions(RunOptions):
 
     def __post_init__(self) -> None:
         self._check_options()
+        check_switches_of(self)
         if not self.auto and np.ndim(self.learning_rate) == 0:
             check_learning_rate(self.learning_rate)
         for name in ("batch_size", "epochs", "accumulate"):

@@ -16,7 +16,7 @@ from rmsprop_nb._core.rates import scheduled_rates
 from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.settings import EXACT, Sampling, Settings
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._core.validate import typical_sizes
+from rmsprop_nb._core.validate import check_sizes, typical_sizes
 from rmsprop_nb._drivers.loop import Monitor, drive
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE
 from rmsprop_nb._methods.method import Algorithm
@@ -141,5 +141,9 @@ def _resumed(state: Any, problem: Problem, x: NDArray[Any], options: Options) ->
         raise ValueError(msg)
     if not (np.array_equal(old.lower, problem.lower) and np.array_equal(old.upper, problem.upper)):
         msg = "state was made with other bounds; resume with the bounds it began with."
+        raise ValueError(msg)
+    given = options.x_scale
+    if not isinstance(given, str) and not np.array_equal(old.x_scale, check_sizes(given, x)):
+        msg = "state was made with other typical sizes; resume with the x_scale it began with, or without it."
         raise ValueError(msg)
     return copied

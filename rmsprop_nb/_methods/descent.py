@@ -21,7 +21,16 @@ from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
 from rmsprop_nb._kernels.thread_team import team_largest, team_sum
 from rmsprop_nb._kernels.vectors import copy, gradient_norm, max_abs_difference
-from rmsprop_nb._methods.failure import end_failure, end_sample, measure, use_central
+from rmsprop_nb._methods.failure import (
+    end_comparison,
+    end_failure,
+    end_refresh,
+    end_sample,
+    first_bend,
+    is_near_error,
+    measure,
+    use_central,
+)
 from rmsprop_nb._methods.line_search import (
     ACCEPT,
     FAILED,
@@ -37,7 +46,6 @@ from rmsprop_nb._methods.noise import place_sample
 from rmsprop_nb._methods.points import keep_best
 from rmsprop_nb._methods.stopping import (
     count_evaluation,
-    difference_error,
     f_error,
     largest_move,
     stop_after_iteration,
@@ -47,7 +55,7 @@ from rmsprop_nb._methods.stopping import (
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
 
 _START, _SEARCH, _TAKE_BEST = int(Phase.START), int(Phase.SEARCH), int(Phase.TAKE_BEST)
-_REFRESH, _MEASURE = int(Phase.REFRESH), int(Phase.MEASURE)
+_REFRESH, _MEASURE, _COMPARE = int(Phase.REFRESH), int(Phase.MEASURE), int(Phase.COMPARE)
 _RUNNING, _NONFINITE, _UNBOUNDED = int(Status.RUNNING), int(Status.NONFINITE), int(Status.UNBOUNDED)
 _PRECISION_LOSS, _MAXITER, _MAXFEV = int(Status.PRECISION_LOSS), int(Status.MAXITER), int(Status.MAXFEV)
 _ROUNDING, _WRONG_GRADIENT = int(Status.ROUNDING), int(Status.WRONG_GRADIENT)
@@ -57,7 +65,6 @@ LEAST_STAGNATION = 100  # evaluations
 VISIBLE_GAIN = 1e-9  # of what has been gained
 STAGNATION_SHRINKAGE = 0.9
 RUNAWAY = 1e15  # f that has fallen by RUNAWAY times its size at x0, at a huge step: unbounded
-NEAR_ERROR = 10.0  # times the error of forward differences, below which central ones take over
 CONTRADICTIONS = 2  # in succession, between f and its gradient
 LARGEST_LOSS = 1e-3  # of what has been gained, that the resolution of x may keep from being gained
 
@@ -66,7 +73,7 @@ LARGEST_LOSS = 1e-3  # of what has been gained, that the resolution of x may kee
 def ask(arrays, record, settings):  # noqa: ARG001
     """Set ``x_eval`` to the next trial point."""
     p = record[0]
-    if p.phase == _START or p.phase == _REFRESH:
+    if p.phase == _START or p.phase == _REFRESH or p.phase == _COMPARE:
         copy(arrays.x, arrays.x_eval)
     elif p.phase == _MEASURE:
         place_sample(arrays, p)
@@ -114,10 +121,14 @@ def make_tell(name: str, choose_direction: Any) -> Any:
         count_evaluation(p, arrays.x, settings)
         if p.phase == _MEASURE:
             largest, outcome = p.gnorm, end_sample(p, f, settings)
+        elif p.phase == _COMPARE:
+            largest, outcome = p.gnorm, end_comparison(arrays, p, settings)
         else:
             largest, slope = _gradient_and_slope(arrays, p.a)
             largest, slope = team_largest(settings.team, largest), team_sum(settings.team, slope)
             finite = usable(f, largest, settings.tests.largest_gradient)
+            if p.phase == _REFRESH:
+                p.gnorm = largest
             _keep_if_best(arrays, p, f, finite)
             outcome = _end_evaluation(arrays, p, f, slope if finite else math.nan, finite, settings)
         if outcome == FAILED:
@@ -156,9 +167,10 @@ def _end_evaluation(arrays, p, f, slope, finite, settings):
         p.status = _RUNNING if finite else _NONFINITE
         return ACCEPT
     if p.phase == _REFRESH:
-        return ACCEPT if finite else FAILED
+        return end_refresh(arrays, p, finite)
     if p.phase == _TAKE_BEST:
         return ACCEPT
+    trial = p.a
     outcome = end_trial(p, f, slope, finite, _search_noise(p, arrays.x), settings.curvature)
     if outcome == TRY_AGAIN and p.trials > 2 and _is_exhausted(arrays, p, settings):
         outcome = give_up(p)
@@ -166,6 +178,8 @@ def _end_evaluation(arrays, p, f, slope, finite, settings):
             p.status = _ROUNDING
     if p.step == 0 and p.contradictions == CONTRADICTIONS and not settings.sampling.differences:
         p.status = _WRONG_GRADIENT
+    if outcome == TRY_AGAIN and finite and settings.sampling.adaptive and p.bend == 0.0:
+        outcome = first_bend(arrays, p, trial, slope, settings)
     if outcome == TAKE_BEST:
         p.phase = _TAKE_BEST  # its gradient is no longer known: evaluate once more
     elif outcome == UNBOUNDED:
@@ -210,9 +224,12 @@ def _is_between_neighbours(p, settings):
 def _count_step(arrays, p, f, settings):
     """Record the step ``p.a``, which the method is about to take."""
     p.nit += 1
-    p.since_best += 1
+    if f > p.f_best or f >= p.f:
+        p.since_best += 1
     p.step += 1
     p.restarts = 0
+    p.compared = 0
+    p.unsure = 0.0
     p.rate = p.a
     if settings.sampling.adaptive:
         p.bend = p.gain / (p.a * team_largest(settings.team, largest_move(arrays, 1.0)))
@@ -231,11 +248,7 @@ def _begin_iteration(arrays, p, slope, settings):
     p.gain = team_sum(settings.team, total_gain(arrays))
     if p.step == 0:
         p.f_floor = -RUNAWAY * max(abs(p.f), p.gain)
-    if (
-        settings.sampling.adaptive
-        and p.rel_step > 0.0
-        and p.gain <= NEAR_ERROR * difference_error(p, arrays.x, settings)
-    ):
+    if is_near_error(p, arrays.x, settings):
         if p.gain == 0.0 and p.measured == 0:
             measure(p, settings)
         else:

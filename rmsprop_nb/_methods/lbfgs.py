@@ -20,7 +20,7 @@ import numpy as np
 from rmsprop_nb._core.options import Options, check_average
 from rmsprop_nb._core.records import Phase
 from rmsprop_nb._core.settings import Hyper
-from rmsprop_nb._core.validate import as_count
+from rmsprop_nb._core.validate import as_count, check_switches_of
 from rmsprop_nb._kernels.thread_team import team_sum
 from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._methods.descent import (
@@ -75,6 +75,7 @@ class LbfgsOptions(Options):
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
+        check_switches_of(self)
         check_average(self.beta, self.eps)
         as_count("memory", self.memory, 0, least=1)
 

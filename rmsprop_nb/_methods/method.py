@@ -152,7 +152,7 @@ class Method(Kind):
 def ranges_of(layout: Layout, *phases: Phase) -> dict[str, range | set[int]]:
     """Return what the integers of a record may be, for a method that goes through these phases after the start."""
     ranges: dict[str, range | set[int]] = {"phase": {int(phase) for phase in (Phase.START, *phases)}}
-    ranges |= dict.fromkeys(("pending", "bracketed", "has_best", "fresh", "measured"), range(2))
+    ranges |= dict.fromkeys(("pending", "bracketed", "has_best", "fresh", "measured", "compared"), range(2))
     return ranges | {
         "status": {int(status) for status in Status},
         "pairs": range(layout.memory + 1),

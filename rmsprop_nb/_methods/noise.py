@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
+from rmsprop_nb._methods.stopping import LEAST_SIZE
 from rmsprop_nb._numba.decorators import inline_jit
 
 SAMPLES = 9  # values on a line, for three sixth differences
 LINES = 4
 GROWTH = 100.0
+LEAST_CHANGE = 1e-3  # of that over the line, for which a smooth f cannot be taken
 _BINOMIAL = (1.0, -6.0, 15.0, -20.0, 15.0, -6.0, 1.0)
 _SQUARES = 924.0  # the sum of their squares
 
@@ -33,7 +37,7 @@ def place_sample(arrays, p):
     shortest = 1e-8 if x.itemsize == 8 else 1e-5
     distance = (p.samples % SAMPLES + 1) * shortest * GROWTH ** (p.samples // SAMPLES)
     for i in range(x.size):
-        size = max(abs(x[i]), arrays.x_scale[i])
+        size = max(np.float64(abs(x[i])), LEAST_SIZE * np.float64(arrays.x_scale[i]))
         step = x.dtype.type(distance * size)
         if lower.size:
             if upper[i] - x[i] < x[i] - lower[i]:
@@ -63,6 +67,7 @@ def take_sample(p, f):
     if squares == 0.0:
         return p.samples == LINES * SAMPLES
     noise = math.sqrt(squares / (3.0 * _SQUARES))
-    if p.f >= p.f_start or noise <= max(abs(p.f), abs(p.f_start)):  # else f is rough, or too curved for this
+    largest = max(abs(p.f), abs(p.f_start), LEAST_CHANGE * abs(change))
+    if p.f >= p.f_start or noise <= largest:  # else f is rough, or too curved for this
         p.f_noise = max(p.f_noise, noise)
     return True

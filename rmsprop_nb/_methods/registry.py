@@ -8,6 +8,7 @@ from typing import Any
 
 from rmsprop_nb._core.names_elsewhere import plain_name
 from rmsprop_nb._core.options import Options
+from rmsprop_nb._core.status import GTOL_MESSAGE, MESSAGES, Status
 from rmsprop_nb._methods import conjugate_gradient, lbfgs, minibatch, textbook
 from rmsprop_nb._methods.method import Kind, Method
 
@@ -17,6 +18,15 @@ _KINDS: dict[str, Kind] = {kind.name: kind for kind in (*_METHODS, minibatch.KIN
 
 OPTIONS: dict[str, type[Options]] = {method.method: method.options for method in _METHODS}
 """The methods that users can name, each with the class of its options."""
+
+
+MANY_ITERATIONS = 1000
+_LIMITS = (Status.MAXITER, Status.MAXFEV, Status.MAXTIME)
+
+ALL_OPTION_NAMES = tuple(
+    dict.fromkeys(field.name for options in OPTIONS.values() for field in dataclasses.fields(options))
+)
+"""The names of the options of all methods."""
 
 
 # Methods of other libraries that need smooth objectives, as ours with L-BFGS does; each name without separators.
@@ -62,6 +72,14 @@ def option_names(method: str) -> tuple[str, ...]:
 def method_of(options: Options) -> Method:
     """Return the method that these options ask for."""
     return next(method for method in _METHODS if method.name == options.kind[0])
+
+
+def message_of(status: Status, options: Options, *, is_long: bool = False) -> str:
+    """Return the message of a run that ended so, with advice if it was long or met a limit."""
+    by_user = status is Status.GTOL and options.gtol is not None
+    message = GTOL_MESSAGE if by_user else MESSAGES[status]
+    advice = method_of(options).advice
+    return f"{message} {advice}" if advice and (is_long or status in _LIMITS) else message
 
 
 def kind_of(kind: Any) -> Kind:

@@ -66,15 +66,38 @@ def difference_error(p, x, settings):
 @reduction_jit
 def total_gain(arrays):
     """Return what moving every variable by its own size, or to its bound, could gain to first order."""
-    x, g, x_scale, lower, upper = arrays.x, arrays.g, arrays.x_scale, arrays.lower, arrays.upper
     total = 0.0
-    for i in range(x.size):
-        xi, gi = np.float64(x[i]), np.float64(g[i])
-        size = max(abs(xi), np.float64(x_scale[i]))
-        if lower.size:
-            size = min(size, xi - lower[i] if gi > 0.0 else upper[i] - xi)
-        total += abs(gi) * size
+    for i in range(arrays.x.size):
+        gi = np.float64(arrays.g[i])
+        total += abs(gi) * _reach(arrays, i, gi)
     return total
+
+
+@reduction_jit
+def unsure_gain(arrays, certainty):
+    """Return how much of `total_gain` may be an error, by what differences of other steps, in ``g_eval``, change in it.
+
+    Each derivative counts by itself, so that an error in one hides nothing of the others. Also return the whole change.
+    """
+    unsure = changed = 0.0
+    for i in range(arrays.x.size):
+        gi = np.float64(arrays.g[i])
+        change = abs(np.float64(arrays.g_eval[i]) - gi)
+        if math.isfinite(change):
+            size = _reach(arrays, i, gi)
+            unsure += min(abs(gi), certainty * change) * size
+            changed += change * size
+    return unsure, changed
+
+
+@inline_jit
+def _reach(arrays, i, gi):
+    """Return the size of a variable, or the room up to the bound that its derivative pushes it to."""
+    xi = np.float64(arrays.x[i])
+    size = max(abs(xi), np.float64(arrays.x_scale[i]))
+    if arrays.lower.size:
+        size = min(size, xi - arrays.lower[i] if gi > 0.0 else arrays.upper[i] - xi)
+    return size
 
 
 @inline_jit
@@ -104,7 +127,7 @@ def stop_after_iteration(p, arrays, settings):
     tests = settings.tests
     if p.gnorm <= tests.gtol or (tests.gain_tol >= 0.0 and nothing_to_gain(p, arrays, settings)):
         p.status = _GTOL
-    elif tests.gain_tol >= 0.0 and p.gain <= f_error(p) + difference_error(p, arrays.x, settings):
+    elif tests.gain_tol >= 0.0 and p.gain <= f_error(p) + difference_error(p, arrays.x, settings) + p.unsure:
         p.status = _ROUNDING
     elif p.f <= tests.f_target:
         p.status = _F_TARGET

@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
+from numba.core.typing.templates import fold_arguments
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
@@ -57,9 +58,9 @@ def load_vectors(typingctx: Any, x: Any, g: Any, size: Any, array_type_ref: Any)
 
 
 def return_type(dispatcher: Any, arg_types: tuple[Any, ...]) -> Any:
-    """Return the type that a compiled function returns for these argument types; compile it if necessary."""
-    dispatcher.compile(arg_types)
-    return dispatcher.overloads[arg_types].signature.return_type
+    """Return the type that a call with these types returns, compiling the function if need be; None without a match."""
+    call = types.Dispatcher(dispatcher).get_call_type(dispatcher.typingctx, arg_types, {})
+    return call and call.return_type
 
 
 @intrinsic
@@ -69,9 +70,8 @@ def call_inlined(typingctx: Any, fun: Any, args: Any) -> Any:
     signature = call.return_type(fun, args)
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        items = zip(cgutils.unpack_tuple(builder, values[1]), args.types, call.args, strict=True)
-        cast = [context.cast(builder, value, given, wanted) for value, given, wanted in items]
-        result = context.get_function(fun, call)(builder, cast)
+        given = zip(cgutils.unpack_tuple(builder, values[1]), args.types, strict=True)
+        result = context.get_function(fun, call)(builder, _folded(context, builder, call, tuple(given)))
         entry = fun.dispatcher.overloads[call.args].fndesc.llvm_func_name
         for instruction in itertools.chain.from_iterable(block.instructions for block in builder.function.blocks):
             if isinstance(instruction, ir.CallInstr) and instruction.callee.name == entry:
@@ -79,6 +79,26 @@ def call_inlined(typingctx: Any, fun: Any, args: Any) -> Any:
         return result
 
     return signature, codegen
+
+
+def _folded(context: Any, builder: Any, call: Any, given: tuple[Any, ...]) -> Any:
+    """Return the values that a function takes: its defaults are among them, and those for ``*args`` are a tuple."""
+
+    def cast(value: Any, wanted: Any) -> Any:
+        return context.cast(builder, *value, wanted)
+
+    def collect(index: int, _: Any, values: Any) -> Any:
+        wanted = call.args[index]
+        return context.make_tuple(builder, wanted, [cast(*pair) for pair in zip(values, wanted, strict=True)])
+
+    return fold_arguments(
+        call.pysig,
+        given,
+        {},
+        lambda index, _, value: cast(value, call.args[index]),
+        lambda index, _, default: context.get_constant_generic(builder, call.args[index], default),
+        collect,
+    )
 
 
 @intrinsic

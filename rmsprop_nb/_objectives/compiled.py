@@ -6,12 +6,11 @@ The evaluation is a small compiled adapter around the user's functions, which fi
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import float32, float64, types
@@ -113,30 +112,12 @@ def _evaluate(address, x, g, data):
     return call_objective(address, x, g, data)
 
 
-def _with_defaults(problem: Problem) -> Problem:
-    """Return the problem with the default arguments of a compiled fun among its args, as a call would have them."""
-    function = cast("Any", problem.fun).py_func
-    defaults = function.__defaults__
-    if not defaults:
-        return problem
-    if callable(problem.jac):
-        msg = "the defaults of two functions may differ"
-        raise NotImplementedError(msg)
-    count = function.__code__.co_argcount - (2 if problem.jac == "inplace" else 1)
-    missing = count - len(problem.args)
-    if not 0 < missing <= len(defaults):
-        return problem
-    return dataclasses.replace(problem, args=(*problem.args, *defaults[-missing:]))
-
-
 def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
     """Compile the evaluation; return None if Numba cannot compile the functions or take their arguments."""
     functions = [problem.fun, problem.jac] if callable(problem.jac) else [problem.fun]
     if not all(map(is_jitted, functions)):
         return None
-    given = len(problem.args)
     try:
-        problem = _with_defaults(problem)
         words, references, args_type = pack(_adapter_args(problem, dtype))
         array_type = _SINGLE if dtype == np.float32 else _DOUBLE
         form = "differences" if problem.by_differences else problem.jac
@@ -144,7 +125,7 @@ def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
     except (Unpackable, NumbaError, NotImplementedError, RuntimeError) as error:  # the last: no other types allowed
         logger.debug("the loop runs interpreted, because the objective cannot be compiled into it: %s", error)
         return None
-    return CompiledObjective(problem, adapter, words, references, _offsets(problem, args_type)[: given + 1])
+    return CompiledObjective(problem, adapter, words, references, _offsets(problem, args_type))
 
 
 def _adapter_args(problem: Problem, dtype: Any) -> tuple[Any, ...]:
@@ -165,8 +146,14 @@ def _offsets(problem: Problem, args_type: Any) -> list[int]:
 def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> _Adapter:
     """Compile the adapter and find its address; cached, so that a second run of the same objective compiles nothing."""
     if jac == "cs":
-        z_type = types.Array(types.complex128, 1, "C")
-        if not isinstance(return_type(fun, (z_type, *args_type.types)), types.Complex):
+        returned = return_type(fun, (types.Array(types.complex128, 1, "C"), *args_type.types))
+        if returned is None:
+            msg = (
+                f"jac='cs' needs a fun that takes complex x, got one compiled for {_signatures(fun)} alone; compile it "
+            )
+            msg += "without signatures, or use jac='2-point'."
+            raise TypeError(msg)
+        if not isinstance(returned, types.Complex):
             msg = "fun drops the imaginary part"
             raise Unpackable(msg)  # the interpreted evaluation reports it to the user
     adapter = adapter_jit(OBJECTIVE_SIGNATURE)(_make_adapter(fun, jac, args_type, array_type))
@@ -175,14 +162,15 @@ def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> _Ad
     )
 
 
+def _signatures(fun: Any) -> str:
+    return " and ".join(f"({', '.join(map(str, signature.args))})" for signature in fun.nopython_signatures)
+
+
 def _eps_of(fun: Any, jac: Any, args_type: Any, array_type: Any) -> float:
     """Return the relative precision of the values of fun, by their type."""
     arguments = args_type.types[2].types if jac == "differences" else args_type.types
     vectors = (array_type, array_type) if jac == "inplace" else (array_type,)
-    try:
-        returned = return_type(fun, (*vectors, *arguments))
-    except (NumbaError, KeyError, RuntimeError):  # it has signatures of its own, and is called with other types
-        return 0.0
+    returned = return_type(fun, (*vectors, *arguments))
     value = returned.types[0] if isinstance(returned, types.BaseTuple) else returned
     return float(np.finfo(np.float32).eps) if value == float32 else 0.0
 

@@ -52,10 +52,16 @@ class PythonObjective:
             store_gradient(gradient, g, "fun")
             return self.value_of(f)
         if callable(jac):
-            f = self.value_of(fun(x.copy(), *args))
+            f = self.value(x)
             store_gradient(jac(x.copy(), *args), g, "jac")
             return f
         return self._differences(x, g)
+
+    def value(self, x: NDArray[Any]) -> float:
+        """Return f at x, without its gradient where that can be left out."""
+        if self._problem.jac in (True, "inplace"):
+            return self(x, np.empty_like(x))
+        return self.value_of(self._problem.fun(x.copy(), *self.args))
 
     def _inplace(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         if self._grad is None:
@@ -121,7 +127,8 @@ def _as_float(value: Any) -> float:
 def _refuse_pair(value: Any) -> None:
     """Raise if a value is more than a number, as it is where ``jac=True`` was forgotten."""
     if isinstance(value, tuple | list) and len(value) > 1:
-        what = "a pair; if it is (f, gradient), pass jac=True" if len(value) == 2 else f"{len(value)} values"
+        remedy = "if it is (f, gradient), pass jac=True, in place of any other jac"
+        what = f"a pair; {remedy}" if len(value) == 2 else f"{len(value)} values"
         msg = f"fun must return one real number, got {what}."
         raise TypeError(msg)
 

@@ -9,7 +9,7 @@ from numba import njit
 from objectives import ARGS, FORMS, as_python, decay
 from scipy.optimize import curve_fit
 
-from rmsprop_nb import Status, minimize, minimize_batch, multistart, schedules
+from rmsprop_nb import Status, load, minimize, minimize_batch, multistart, save, schedules
 from rmsprop_nb._numba.decorators import JIT_ENABLED
 
 RNG = np.random.default_rng(11)
@@ -195,6 +195,9 @@ BAD = {
     "method": ({"method": "adam"}, ValueError, "method must be one of"),
     "option": ({"options": {"history": True}}, ValueError, "Unknown option 'history'"),
     "workers": ({"workers": 0}, ValueError, "workers must be an integer"),
+    "endless_workers": ({"workers": np.inf}, ValueError, "workers must be an integer .*, or -1 .*, got inf"),
+    "sizes": ({"options": {"x_scale": [[1.0, 1.0], [1.0, 0.0]]}}, ValueError, "got 0.0 at index 1 of problem 1"),
+    "no_switch": ({"progress": np.ones(2)}, ValueError, "progress must be True or False"),
     "callable": ({"fun": 3}, TypeError, "fun must be callable"),
     "jac": ({"jac": "4-point"}, ValueError, "jac must be"),
     "bounds": ({"bounds": [(0, 1)]}, ValueError, "2 pairs"),
@@ -206,6 +209,25 @@ def test_bad_input(change, error, message):
     arguments = {"fun": near, "X0": np.ones((2, 2)), "batch_args": (np.ones(2),), **change}
     with pytest.raises(error, match=message):
         minimize_batch(**arguments)
+
+
+def test_resumed_batch_stays_within_its_bounds():
+    starts = np.ones((3, 2))
+    state = minimize_batch(near, starts, batch_args=(np.ones(3),))
+    arguments = {"batch_args": (np.ones(3),), "state": state}
+    with pytest.raises(ValueError, match=r"state.x must be within the bounds, got .* at index 0 of problem 0; resume"):
+        minimize_batch(near, starts, bounds=[(5.0, 6.0)] * 2, **arguments)
+    np.testing.assert_array_equal(minimize_batch(near, starts, bounds=[(-9.0, 9.0)] * 2, **arguments).x, state.x)
+
+
+def test_messages_are_those_of_single_runs(tmp_path):
+    starts = np.array([[-1.2, 1.0], [1.5, 0.5]])
+    for options in ({}, {"gtol": 1e-3}, {"maxiter": 3}, {"maxiter": 3, "learning_rate": 0.1}):
+        batch = minimize_batch(himmelblau, starts, options=options)
+        assert batch.message.tolist() == [minimize(himmelblau, x, options=options).message for x in starts]
+        assert batch.message[0] in repr(batch)
+        save(tmp_path / "batch.npz", batch)
+        assert load(tmp_path / "batch.npz").message.tolist() == batch.message.tolist()
 
 
 def himmelblau(x):

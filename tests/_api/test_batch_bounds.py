@@ -232,7 +232,7 @@ BAD = {
     "complex": ({"bounds": (LOWER * 1j, UPPER)}, FITS + "lower bounds of .* dtype complex128"),
     "ragged": ({"bounds": ([[0.0, 1.0], [2.0], [3.0, 4.0]], UPPER)}, "got rows of unequal lengths"),
     "objects": ({"bounds": ([[None, "a"]] * 3, UPPER)}, FITS + "lower bounds of .* dtype object"),
-    "one_axis": ({"bounds": Bounds([0.0] * 3, [1.0] * 3)}, r"bounds.lb must broadcast to the shape \(2,\) of x0"),
+    "one_axis": ({"bounds": Bounds([0.0] * 3, [1.0] * 3)}, r"bounds.lb must broadcast to shape \(2,\), one for each"),
     "two_vectors": ({"bounds": (np.zeros(2), np.ones(2), np.ones(2))}, "must be 2 pairs"),
     "sizes": ({"options": {"x_scale": np.ones((2, 2))}}, r"x_scale must be .*\(3, 2\), also for each .* \(2, 2\)"),
     "no_size": ({"options": {"x_scale": LOWER}}, r"x_scale must be .* got 0.0 at index 0 of problem 0"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numba import njit
-from scipy.optimize import rosen, rosen_der
+from scipy.optimize import Bounds, rosen, rosen_der
 
 from rmsprop_nb import check_gradient
 
@@ -104,10 +104,50 @@ def test_gradient_is_taken_once():
     assert len(calls) == 1
 
 
-def test_what_cannot_be_told_is_said():
+def test_what_cannot_be_told_is_said_and_is_not_ok():
     found = check_gradient(lambda x: 1e30 + x @ x, X, lambda x: 2.0 * x)
-    assert found.ok
-    assert "tell little" in repr(found)
+    assert (found.verdict, found.ok, found.wrong.any()) == ("undecided", False, False)
+    assert found.undecided.all()
+    assert "6 are undecided" in repr(found)
+    assert check_gradient(quadratic, X, gradient).verdict == "right"
+    assert check_gradient(quadratic, X, lambda x: -gradient(x)).verdict == "wrong"
+
+
+@pytest.mark.parametrize("place", [0.0, 1e-9, 1e-3, 0.4, 0.5, 1.0 - 1e-9, 1.0])
+def test_steps_stay_within_bounds(place):
+    lower, upper = np.array([-1.0, 1e-6, 3e5]), np.array([1.0, 2e-6, 4e5])
+
+    def inside(x):
+        assert (lower <= x).all()
+        assert (x <= upper).all()
+        return np.sin(x[0]) + np.log(1e6 * x[1]) * x[0] + np.sqrt(x[2])
+
+    def slopes(x):
+        return np.array([np.cos(x[0]) + np.log(1e6 * x[1]), x[0] / x[1], 0.5 / np.sqrt(x[2])])
+
+    x = np.clip(lower + place * (upper - lower), lower, upper)
+    assert check_gradient(inside, x, slopes, bounds=Bounds(lower, upper)).ok
+    wrong = check_gradient(inside, x, lambda x: slopes(x) * [1, 1, 1.1], bounds=list(zip(lower, upper, strict=True)))
+    assert wrong.wrong.tolist() == [False, False, True]
+
+
+def test_variable_without_room_is_undecided():
+    found = check_gradient(quadratic, X, gradient, bounds=[(None, None)] * 5 + [(X[5], X[5])])
+    assert found.undecided.tolist() == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize(
+    ("x", "bounds", "message"),
+    [
+        ([[1.0]], None, "x must have one dimension"),
+        ([np.nan], None, "x must be finite"),
+        ([2.0], [(0, 1)], r"x must be within the bounds, got 2.0 at index 0"),
+        ([2.0], [(0, 1), (0, 1)], "one for each variable"),
+    ],
+)
+def test_errors_name_its_own_arguments(x, bounds, message):
+    with pytest.raises(ValueError, match=message):
+        check_gradient(lambda x: x @ x, x, lambda x: 2.0 * x, bounds=bounds)
 
 
 @pytest.mark.parametrize("jac", [None, "2-point", "3-point"])

@@ -7,17 +7,17 @@ import inspect
 import numpy as np
 import pytest
 from numba import njit
-from option_rows import CHOSEN, METHOD_OF, OPTIONS, gradient, printing_map, value
+from option_rows import CHOSEN, METHOD_OF, OPTIONS, flattened, gradient, printing_map, value
 from option_table import FILE, Made, Refused, Works, check
 
 from rmsprop_nb import minimize_batch, multistart
 
 
-def value_inplace(x, grad, shift):
+def value_inplace(x, grad, shift, constant=0.0):
     grad[:] = 4.0 * (x - 1.0) ** 3
     grad[0] += 20.0 * (x[0] - x[2]) + shift
     grad[2] -= 20.0 * (x[0] - x[2])
-    return np.sum((x - 1.0) ** 4) + 10.0 * (x[0] - x[2]) ** 2 + shift * x[0]
+    return np.sum((x - 1.0) ** 4) + 10.0 * (x[0] - x[2]) ** 2 + shift * x[0] + constant
 
 
 def value_of_x(x, shift):
@@ -60,7 +60,8 @@ def run_batch(objective, kind, options):
     chosen = {**CHOSEN[kind], **options}
     jac = chosen.pop("jac", "inplace")
     fun = inplace if jac == "inplace" else of_x
-    return minimize_batch(fun, STARTS, (0.0,), method=METHOD_OF[kind], jac=jac, options=chosen)
+    args = (0.0, 1e12) if chosen.pop("fun", None) is flattened else (0.0,)
+    return minimize_batch(fun, STARTS, args, method=METHOD_OF[kind], jac=jac, options=chosen)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_forgotten_jac_is_said(compiled):
         return (x**2).sum(), 2.0 * x
 
     fun = njit(pair) if compiled else pair
-    with pytest.raises(TypeError, match=r"got a pair; if it is \(f, gradient\), pass jac=True"):
+    with pytest.raises(TypeError, match=r"if it is \(f, gradient\), pass jac=True, in place of any other jac"):
         minimize(fun, [5.0, 2.0])
     assert minimize(fun, [5.0, 2.0], jac=True).success
     with pytest.raises(TypeError, match="one real number, got a pair"):

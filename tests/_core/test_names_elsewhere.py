@@ -113,6 +113,20 @@ def test_arguments_of_mini_batches(name, remedy):
         minimize_minibatch(never, [1.0], np.ones(3), **{name: 1})
 
 
+@pytest.mark.parametrize(("name", "option"), [("maxiter", "maxiter"), ("lr", "learning_rate"), ("memory", "memory")])
+def test_options_are_no_arguments(name, option):
+    remedy = re.escape(f"unexpected keyword argument '{name}'; here it is an option: options={{'{option}': ...}}.")
+    for call in (
+        lambda **more: minimize(never, [1.0], **more),
+        lambda **more: minimize_batch(never, [[1.0]], **more),
+        lambda **more: multistart(never, [(0.0, 1.0)], 2, **more),
+    ):
+        with pytest.raises(TypeError, match=remedy):
+            call(**{name: 1})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'n_jobs'; here it is called 'workers'"):
+        minimize_batch(never, [[1.0]], n_jobs=2)
+
+
 def test_options_of_mini_batches():
     with pytest.raises(ValueError, match=r"Unknown option 'lr' .*; here it is the argument learning_rate. Known"):
         minimize_minibatch(never, [1.0], np.ones(3), options={"lr": 0.1})

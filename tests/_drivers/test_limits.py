@@ -7,6 +7,7 @@ import pytest
 from driven_runs import run
 from numba import njit
 from objectives import ARGS, X0, as_python, fun, jac
+from scipy.optimize import rosen, rosen_der
 
 from rmsprop_nb import Status, minimize
 
@@ -118,3 +119,26 @@ def test_last_evaluation_allowed_may_still_tell_why_the_run_ends(method):
     assert free.status == Status.PRECISION_LOSS
     limited = minimize(rough, [3.0, 4.0], (), method, "inplace", options={"gtol": 0.0, "maxfev": free.nfev})
     assert (limited.status, limited.nfev) == (Status.PRECISION_LOSS, free.nfev)
+
+
+@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+def test_patience_counts_iterations_without_a_lower_value(method):
+    """Every iteration here lowers f, so that even one of patience is enough."""
+    found = minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=method, options={"patience": 1})
+    assert found.status == Status.GTOL
+    plain = minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=method)
+    assert (found.nit, found.fun) == (plain.nit, plain.fun)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"disp": np.ones(2)},
+        {"return_all": "no"},
+        {"nesterov": np.array([True, False]), "momentum": 0.9, "learning_rate": 0.1},
+        {"parallel": [], "learning_rate": 0.1},
+    ],
+)
+def test_switch_is_on_or_off(options):
+    with pytest.raises(ValueError, match="must be True or False, got"):
+        minimize(rosen, [-1.2, 1.0], jac=rosen_der, options=options)

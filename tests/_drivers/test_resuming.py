@@ -37,6 +37,15 @@ def test_resume_refuses_what_does_not_fit():
         run(state={"x": 1})
 
 
+def test_resume_refuses_other_sizes():
+    for options in ({}, {"x_scale": [1.0, 2.0]}):
+        state = minimize(lambda x: x @ x, [1.0, 2.0], options={"maxiter": 1, **options}).state
+        for same in ({}, {"x_scale": [1.0, 2.0]}):
+            assert minimize(lambda x: x @ x, [1.0, 2.0], options={"state": state, **same}).success
+        with pytest.raises(ValueError, match="made with other typical sizes; resume with the x_scale it began with"):
+            minimize(lambda x: x @ x, [1.0, 2.0], options={"state": state, "x_scale": 3.0})
+
+
 @pytest.mark.parametrize("name", Arrays._fields[:8])
 def test_resume_refuses_a_state_with_vectors_of_other_sizes(name):
     state = run(maxiter=3, learning_rate=0.1, centered=True).state

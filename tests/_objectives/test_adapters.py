@@ -11,8 +11,9 @@ from marks import needs_jit
 from numba import njit
 from objectives import distance, picky
 
-from rmsprop_nb import minimize
+from rmsprop_nb import minimize, minimize_batch
 from rmsprop_nb._objectives import compiled as _objective
+from rmsprop_nb._objectives.problem import Problem
 
 pytestmark = needs_jit
 
@@ -34,6 +35,86 @@ def test_function_with_a_signature_of_its_own_gets_what_it_takes(n):
     ]
     np.testing.assert_allclose(results[0].x, results[1].x, rtol=1e-12)
     assert results[0].nfev == results[1].nfev
+
+
+@njit
+def any_args(x, *args):
+    return args[1] * np.sum((x - args[0]) ** 2)
+
+
+@njit
+def any_args_gradient(x, *args):
+    return 2.0 * args[1] * (x - args[0])
+
+
+@njit
+def any_args_pair(x, *args):
+    return any_args(x, *args), any_args_gradient(x, *args)
+
+
+@njit
+def any_args_in_place(x, grad, *args):
+    grad[:] = any_args_gradient(x, *args)
+    return any_args(x, *args)
+
+
+@njit
+def default_args(x, target=1.0, scale=2.0):
+    return scale * np.sum((x - target) ** 2)
+
+
+@njit
+def other_default_args(x, target=1.0, factor=4.0):
+    return factor * (x - target)
+
+
+@njit
+def default_args_in_place(x, grad, target=1.0, scale=2.0):
+    grad[:] = 2.0 * scale * (x - target)
+    return scale * np.sum((x - target) ** 2)
+
+
+COMPILED = [
+    (any_args, None, (1.0, 2.0)),
+    (any_args, "3-point", (1.0, 2.0)),
+    (any_args, "cs", (1.0, 2.0)),
+    (any_args, any_args_gradient, (1.0, 2.0)),
+    (any_args_pair, True, (1.0, 2.0)),
+    (any_args_in_place, "inplace", (1.0, 2)),
+    (default_args, None, ()),
+    (default_args, "cs", (1.0,)),
+    (default_args, other_default_args, ()),
+    (default_args, other_default_args, (1.0,)),
+    (default_args_in_place, "inplace", ()),
+    (default_args_in_place, "inplace", (1,)),
+]
+
+
+@pytest.mark.parametrize(("fun", "jac", "args"), COMPILED)
+def test_arguments_are_those_of_a_call(fun, jac, args):
+    """Any number of them, and defaults: compiled, not only interpreted."""
+    none = np.empty(0)
+    objective = _objective.compile_objective(Problem(fun, jac, args, none, none), np.dtype(float))
+    assert objective is not None
+    g = np.empty(2)
+    assert objective(np.array([2.0, 3.0]), g) == 10.0
+    np.testing.assert_allclose(g, [4.0, 8.0], rtol=1e-6)
+    assert objective.offsets == sorted(objective.offsets)
+    assert len(objective.offsets) == len(args) + 1
+
+
+def test_rows_are_among_any_number_of_arguments():
+    found = minimize_batch(any_args, np.zeros(1), batch_args=(np.arange(3.0), np.ones(3)))
+    np.testing.assert_allclose(found.x[:, 0], np.arange(3.0), atol=1e-6)
+    found = minimize_batch(default_args, np.zeros(1), batch_args=(np.arange(3.0),), jac=other_default_args)
+    np.testing.assert_allclose(found.x[:, 0], np.arange(3.0), atol=1e-6)
+
+
+def test_complex_steps_need_a_function_that_takes_complex_x():
+    real = njit("f8(f8[::1])")(lambda x: (x * x).sum())
+    message = r"takes complex x, got one compiled for \(array\(float64, 1d, C\)\) alone; compile it without signatures"
+    with pytest.raises(TypeError, match=message):
+        minimize(real, [1.0], jac="cs")
 
 
 def test_forgotten_adapters_are_made_again(monkeypatch):
