@@ -18,6 +18,7 @@ _NEVER = np.iinfo(np.int64).max
 _DEFAULT_MAXITER = 15_000
 _TEXTBOOK_GTOL = 1e-5
 GAIN_TOL = 1e-7
+_GAIN_ULPS = 100.0  # of what has been gained: in float32 the gradient has an error of some ten
 _BETA, _AUTO_BETA = 0.9, 0.99  # conjugate directions need a metric that changes slowly
 _LARGEST_RATIO = 1e3  # of the root of the largest number to the largest usable gradient
 
@@ -90,7 +91,7 @@ class Options(RunOptions):
         target = -math.inf if self.f_target is None else self.f_target
         return StoppingTests(
             gtol=-1.0 if self.gtol is None else as_number("gtol", self.gtol, 0.0, math.inf),
-            gain_tol=GAIN_TOL if self.gtol is None else -1.0,
+            gain_tol=max(GAIN_TOL, _GAIN_ULPS * float(np.finfo(dtype).eps)) if self.gtol is None else -1.0,
             ftol=ftol if ftol > 0.0 else -1.0,
             xtol=xtol if xtol > 0.0 else -1.0,
             f_target=as_number("f_target", target, -math.inf, math.inf),

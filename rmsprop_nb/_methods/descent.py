@@ -42,7 +42,7 @@ from rmsprop_nb._methods.line_search import (
     give_up,
 )
 from rmsprop_nb._methods.method import Algorithm, Layout, Method, is_count, layout, ranges_of
-from rmsprop_nb._methods.noise import place_sample
+from rmsprop_nb._methods.noise import place_neighbour, place_sample
 from rmsprop_nb._methods.points import keep_best
 from rmsprop_nb._methods.stopping import (
     count_evaluation,
@@ -65,15 +65,18 @@ LEAST_STAGNATION = 100  # evaluations
 VISIBLE_GAIN = 1e-9  # of what has been gained
 STAGNATION_SHRINKAGE = 0.9
 RUNAWAY = 1e15  # f that has fallen by RUNAWAY times its size at x0, at a huge step: unbounded
+LUCKY = 4.0  # standard deviations of the error of f, that the lowest of many values may lie too low
 CONTRADICTIONS = 2  # in succession, between f and its gradient
 LARGEST_LOSS = 1e-3  # of what has been gained, that the resolution of x may keep from being gained
 
 
 @kernel_jit("descent ask")
-def ask(arrays, record, settings):  # noqa: ARG001
+def ask(arrays, record, settings):
     """Set ``x_eval`` to the next trial point."""
     p = record[0]
-    if p.phase == _START or p.phase == _REFRESH or p.phase == _COMPARE:
+    if p.phase == _COMPARE and not settings.sampling.differences:
+        place_neighbour(arrays, p)
+    elif p.phase == _START or p.phase == _REFRESH or p.phase == _COMPARE:
         copy(arrays.x, arrays.x_eval)
     elif p.phase == _MEASURE:
         place_sample(arrays, p)
@@ -299,7 +302,7 @@ def _move(arrays, a, target):
 @inline_jit
 def _search_noise(p, x):
     """Return the size of the changes of f that the search takes for noise."""
-    return (1e-10 if x.itemsize == 8 and p.f_eps < 1e-12 else 1e-6) * abs(p.f) + p.f_noise
+    return (1e-10 if x.itemsize == 8 and p.f_eps < 1e-12 else 1e-6) * abs(p.f) + LUCKY * p.f_noise
 
 
 @inline_jit

@@ -9,7 +9,7 @@ from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.thread_team import team_largest, team_sums
 from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._methods.line_search import ACCEPT, FAILED, TRY_AGAIN
-from rmsprop_nb._methods.noise import begin_measuring, take_sample
+from rmsprop_nb._methods.noise import begin_measuring, epsilon, take_sample
 from rmsprop_nb._methods.stopping import ULPS, difference_error, largest_move, unsure_gain
 from rmsprop_nb._numba.decorators import inline_jit
 
@@ -34,6 +34,10 @@ def end_failure(p, settings):
     """
     if p.phase == _MEASURE or p.phase == _COMPARE:
         return FAILED
+    if not settings.sampling.differences and p.compared == 0:
+        p.compared = 1
+        p.phase = _COMPARE
+        return TRY_AGAIN
     if settings.sampling.adaptive and p.rel_step > 0.0 and (p.step > 0 or p.measured == 1):
         use_central(p)
         return TRY_AGAIN
@@ -47,6 +51,8 @@ def end_failure(p, settings):
     if p.comparisons == MAX_COMPARISONS and not p.gain <= p.unsure:
         p.status = _PRECISION_LOSS
     p.restarts += p.fresh
+    if not settings.sampling.differences:
+        p.compared = 0  # the next search that fails is followed by a comparison with a point farther away
     if p.restarts > MAX_RESTARTS:
         p.status = _PRECISION_LOSS
     return FAILED
@@ -115,9 +121,12 @@ def end_comparison(arrays, p, settings):
     In the end, what the error of f leaves open of the gradient at x is no reason to go on. Changes that are larger than
     that come from a kink, or from a variable far smaller than its typical size.
     """
-    p.rel_step /= COMPARED
     before = p.unsure
     unsure, changed = team_sums(settings.team, unsure_gain(arrays, CERTAINTY))
+    if not settings.sampling.differences:
+        p.unsure = max(p.unsure, unsure)
+        return FAILED
+    p.rel_step /= COMPARED
     rounding = difference_error(p, arrays.x, settings)
     p.unsure = unsure if changed <= TRUNCATED * rounding else 0.0
     if not changed < 0.5 * before:  # shorter steps are no better
@@ -151,7 +160,7 @@ def first_bend(arrays, p, a, slope, settings):
     move = team_largest(settings.team, largest_move(arrays, 1.0))
     p.bend = abs(slope - p.slope0) / (a * move * move)
     if p.compared == 1:
-        p.unsure += ULPS * arrays.x.size * _epsilon(arrays.x) * p.bend
+        p.unsure += ULPS * arrays.x.size * epsilon(arrays.x) * p.bend
         return FAILED if p.gain <= p.unsure else TRY_AGAIN
     return FAILED if is_near_error(p, arrays.x, settings) else TRY_AGAIN
 
@@ -162,9 +171,3 @@ def is_near_error(p, x, settings):
     if not (settings.sampling.adaptive and p.rel_step > 0.0):
         return False
     return p.gain <= NEAR_ERROR * difference_error(p, x, settings)
-
-
-@inline_jit
-def _epsilon(x):
-    """Return the relative precision of x."""
-    return 2.0**-52 if x.itemsize == 8 else 2.0**-23

@@ -18,6 +18,7 @@ SAMPLES = 9  # values on a line, for three sixth differences
 LINES = 4
 GROWTH = 100.0
 LEAST_CHANGE = 1e-3  # of that over the line, for which a smooth f cannot be taken
+NEIGHBOUR_ULPS = 2.0
 _BINOMIAL = (1.0, -6.0, 15.0, -20.0, 15.0, -6.0, 1.0)
 _SQUARES = 924.0  # the sum of their squares
 
@@ -45,6 +46,26 @@ def place_sample(arrays, p):
             arrays.x_eval[i] = min(max(x[i] + step, lower[i]), upper[i])
         else:
             arrays.x_eval[i] = x[i] + step
+
+
+@inline_jit
+def place_neighbour(arrays, p):
+    """Set ``x_eval`` to a point that x can hardly be told from, farther away after each search in vain."""
+    x, lower, upper = arrays.x, arrays.lower, arrays.upper
+    for i in range(x.size):
+        size = max(np.float64(abs(x[i])), LEAST_SIZE * np.float64(arrays.x_scale[i]))
+        step = x.dtype.type((1 + p.restarts) * NEIGHBOUR_ULPS * epsilon(x) * size)
+        if (i % 2 == 1) != (lower.size > 0 and upper[i] - x[i] < step):
+            step = -step
+        arrays.x_eval[i] = x[i] + step
+        if lower.size:
+            arrays.x_eval[i] = min(max(arrays.x_eval[i], lower[i]), upper[i])
+
+
+@inline_jit
+def epsilon(x):
+    """Return the relative precision of x."""
+    return 2.0**-52 if x.itemsize == 8 else 2.0**-23
 
 
 @inline_jit
