@@ -1,0 +1,74 @@
+"""Conversions of dual numbers to numbers of other types: right, or refused because they would drop derivatives."""
+
+from __future__ import annotations
+
+import builtins
+import operator
+from typing import Any
+
+import numpy as np
+from numba.core import types
+from numba.core.errors import TypingError
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import overload
+
+from rmsprop_nb._numba.autodiff.access import cast_dual
+from rmsprop_nb._numba.autodiff.dual import Dual, DualDType, is_dual
+from rmsprop_nb._numba.autodiff.operations import stored_in_plain
+
+
+@infer_global(float)
+class _Float(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        if len(args) == 1 and isinstance(args[0], Dual) and not kws:
+            return signature(args[0].of(types.float64), args[0])
+        return None
+
+    def get_impl_key(self, sig: Any) -> Any:
+        return "rmsprop_nb.dual", builtins.float
+
+
+@lower_builtin(("rmsprop_nb.dual", builtins.float), Dual)
+def _float(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return context.cast(builder, args[0], sig.args[0], sig.return_type)
+
+
+@infer_global(int)
+class _Int(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        if any(isinstance(a, Dual) for a in args):
+            msg = (
+                "int() of a value that depends on x drops its derivatives; where it is constant between jumps, such as an "
+                "index, write math.floor or math.trunc"
+            )
+            raise TypingError(msg)
+
+
+@infer_global(operator.setitem)
+class _SetItem(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        target, _, value = args
+        if isinstance(target, types.Array) and not is_dual(target) and target.dtype.is_precise() and is_dual(value):
+            raise TypingError(stored_in_plain(target))
+
+
+def to_float64(x):
+    """Stand for np.float64 in functions that are differentiated."""
+
+
+def to_float32(x):
+    """Stand for np.float32 in functions that are differentiated."""
+
+
+def _as(cls: Any, real: Any, stand_in: Any) -> None:
+    @overload(stand_in)
+    def convert(x: Any) -> Any:
+        if isinstance(x, Dual):
+            dtype = DualDType(x.of(real))
+            return lambda x: cast_dual(x, dtype)
+        return lambda x: cls(x)
+
+
+_as(np.float64, types.float64, to_float64)
+_as(np.float32, types.float32, to_float32)
