@@ -29,6 +29,7 @@ from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_else
 from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, earlier_results, snapshot
 from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
 from rmsprop_nb._methods.registry import OPTIONS, method_name, option_names
+from rmsprop_nb._objectives.exact import with_exact_gradient
 from rmsprop_nb._objectives.problem import Problem
 
 # Options that are about a single run, and what to do instead.
@@ -87,7 +88,7 @@ def minimize_batch(
         axis.
     method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
         As for `minimize`.
-    jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
+    jac : callable, True, "autodiff", "2-point", "3-point", "cs", "inplace" or None, default None
         As for `minimize`.
     bounds : sequence of (min, max), scipy.optimize.Bounds, tuple or array_like, optional
         n pairs, or a Bounds of vectors, are bounds that all problems share. Each problem has its own where bounds have
@@ -173,6 +174,8 @@ def minimize_batch(
     parsed = dataclasses.replace(parsed, x_scale=as_own_sizes(parsed.x_scale, starts))
     check_callable("fun", fun)
     problem = Problem(fun, check_jac(jac), as_args(args), lower, upper, parsed.own_steps(starts.shape[1]))
+    if device == "cpu":
+        problem = with_exact_gradient(problem, starts.shape[1], starts.dtype, last=tuple(a[0] for a in rows if len(a)))
     job = Job(problem, starts, rows, parsed, boxes)
     engine = workers if callable(workers) else as_workers(workers)
     _check_device(device, engine, parsed)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmsprop_nb._core.validate import as_args, as_number, as_start, check_callable, check_jac
+from rmsprop_nb._objectives.exact import with_exact_gradient
 from rmsprop_nb._objectives.finite_differences import DIFFERENCES
 from rmsprop_nb._objectives.interpreted import PythonObjective
 from rmsprop_nb._objectives.problem import Problem
@@ -103,7 +104,7 @@ def check_gradient(
     x : array_like, shape (n,)
         Where to compare, in float32 or float64; better not at a minimum, where the gradient vanishes. A random point
         is a good choice.
-    jac : callable, True, "inplace" or "cs"
+    jac : callable, True, "inplace", "autodiff" or "cs"
         The source of the gradient, as for `minimize`.
     args : tuple, default ()
         Further arguments of `fun` and `jac`.
@@ -151,7 +152,8 @@ def check_gradient(
     rtol = as_number("rtol", rtol, 0.0, 1.0)
     point = as_start(x)
     none = np.empty(0, point.dtype)
-    objective = PythonObjective(Problem(fun, form, as_args(args), none, none), point.dtype)
+    problem = with_exact_gradient(Problem(fun, form, as_args(args), none, none), point.size, point.dtype)
+    objective = PythonObjective(problem, point.dtype)
     gradient = np.full_like(point, np.nan)
     f = objective(point, gradient)
     if not np.isfinite(f):
@@ -171,7 +173,7 @@ def check_gradient(
 
 def _value_alone(objective: PythonObjective, fun: Any, form: Any, args: tuple[Any, ...]) -> Callable[[Any], float]:
     """Return the function that gives f, without the gradient if that is possible."""
-    if callable(form) or form == "cs":
+    if callable(form) or form in ("cs", "autodiff"):
         return lambda z: objective.value_of(fun(z, *args))
     return lambda z: objective(z, np.empty_like(z))
 

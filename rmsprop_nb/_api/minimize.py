@@ -30,6 +30,7 @@ from rmsprop_nb._drivers.shards import RankShare, parts_in_all
 from rmsprop_nb._drivers.solve import outcome, run, starting_state
 from rmsprop_nb._methods.registry import OPTIONS, method_name, method_of, option_names
 from rmsprop_nb._methods.run_state import RunState
+from rmsprop_nb._objectives.exact import with_exact_gradient
 from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb._training.arrays import is_on_device
 
@@ -74,12 +75,13 @@ def minimize(
         Further arguments of `fun` and `jac`. Compiled functions are given arrays by reference.
     method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
         See `rmsprop` and `rmsprop_lbfgs` for what they do and for their options.
-    jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
+    jac : callable, True, "autodiff", "2-point", "3-point", "cs", "inplace" or None, default None
         Where the gradient comes from:
 
         * callable: ``jac(x, *args) -> array, shape (n,)`` and ``fun(x, *args) -> float``
         * True: ``fun(x, *args) -> (f, gradient)``
         * "inplace": ``fun(x, grad, *args) -> float`` fills `grad`, without allocation
+        * "autodiff": exact derivatives of a compiled ``fun(x, *args) -> float``; see docs/gradients.md
         * "2-point" (or None), "3-point", "cs": differences or complex steps of ``fun(x, *args) -> float``
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
         Bounds of each variable; None or infinity for no bound. The objective is never evaluated outside of them.
@@ -208,6 +210,7 @@ def solve(
     x = as_start(given.x0)
     lower, upper = as_bounds(given.bounds, x)
     problem = Problem(given.fun, check_jac(given.jac), as_args(given.args), lower, upper, options.own_steps(x.size))
+    problem = with_exact_gradient(problem, x.size, x.dtype, () if share is None else share.example())
     iterates = [starting_state(problem, x, options).arrays.x] if options.return_all else None
     observe = make_observer(given.callback, iterates)
     if share is None:

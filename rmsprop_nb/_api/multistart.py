@@ -48,7 +48,7 @@ def multistart(
         Further arguments of `fun` and `jac`.
     method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
         As for `minimize`.
-    jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
+    jac : callable, True, "autodiff", "2-point", "3-point", "cs", "inplace" or None, default None
         As for `minimize`.
     %(tol)s
     options : dict, optional

@@ -1,4 +1,4 @@
-"""Exact derivatives of compiled functions: a number type that carries partial derivatives, and what can be done with it.
+"""Exact derivatives of compiled functions, by a type of numbers that carry partial derivatives.
 
 Everything here depends on Numba's internals.
 """

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.errors import TypingError
+from numba import types
+from numba.core import cgutils
 from numba.core.typing.templates import signature
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from numba.np import arrayobj
 
 from rmsprop_nb._numba.autodiff.dual import PLAIN, Dual, is_dual, join
+from rmsprop_nb._numba.autodiff.refusals import refuse
 
 
 @intrinsic
@@ -46,7 +48,7 @@ def variable(typingctx: Any, value: Any, k: Any, dtype: Any) -> Any:
 
 @intrinsic
 def stack_array(typingctx: Any, size: Any, dtype: Any) -> Any:
-    """Return an array of dual numbers in the stack frame of the caller, with at most as many as they have derivatives."""
+    """Return an array in the stack frame of the caller, with at most as many numbers as they have derivatives."""
     dual = dtype.dtype
     array_type = types.Array(dual, 1, "C")
 
@@ -65,8 +67,7 @@ def stack_array(typingctx: Any, size: Any, dtype: Any) -> Any:
 def value_of(typingctx: Any, result: Any) -> Any:
     """Return the value of what a differentiated function returns."""
     if not isinstance(result, (Dual, *PLAIN.__args__)):
-        msg = f"it must return one real number, not {result}"
-        raise TypingError(msg)
+        refuse(f"it must return one real number, not {result}")
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if not is_dual(result):
@@ -91,6 +92,18 @@ def partial_of(typingctx: Any, result: Any, k: Any) -> Any:
 
 
 @intrinsic
+def check_vector(typingctx: Any, array: Any) -> Any:
+    """Refuse at compile time what is not an array with one dimension that can be written to."""
+    if not (isinstance(array, types.Array) and array.ndim == 1):
+        refuse(f"an array with one dimension is needed, not {array}")
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return context.get_dummy_value()
+
+    return types.none(array), codegen
+
+
+@intrinsic
 def plain_of(typingctx: Any, number: Any) -> Any:
     """Return the value of a number without its derivatives, in its own type."""
     real = number.real if is_dual(number) else number
@@ -99,3 +112,13 @@ def plain_of(typingctx: Any, number: Any) -> Any:
         return builder.extract_value(args[0], 0) if is_dual(number) else args[0]
 
     return real(number), codegen
+
+
+def empty_matrix(m, n, dtype):
+    """Return a matrix for numbers of the type that dual numbers of a dtype have as values."""
+
+
+@overload(empty_matrix)
+def _empty_matrix(m, n, dtype):
+    real = np.dtype(dtype.dtype.real.name)
+    return lambda m, n, dtype: np.empty((m, n), real)

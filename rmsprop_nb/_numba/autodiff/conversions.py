@@ -7,8 +7,7 @@ import operator
 from typing import Any
 
 import numpy as np
-from numba.core import types
-from numba.core.errors import TypingError
+from numba import types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import overload
@@ -16,6 +15,7 @@ from numba.extending import overload
 from rmsprop_nb._numba.autodiff.access import cast_dual
 from rmsprop_nb._numba.autodiff.dual import Dual, DualDType, is_dual
 from rmsprop_nb._numba.autodiff.operations import stored_in_plain
+from rmsprop_nb._numba.autodiff.refusals import refuse
 
 
 @infer_global(float)
@@ -38,11 +38,10 @@ def _float(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 class _Int(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         if any(isinstance(a, Dual) for a in args):
-            msg = (
-                "int() of a value that depends on x drops its derivatives; where it is constant between jumps, such as an "
-                "index, write math.floor or math.trunc"
+            refuse(
+                "int() of a value that depends on x drops its derivatives; for an index, which is constant between "
+                "jumps, write math.floor or math.trunc"
             )
-            raise TypingError(msg)
 
 
 @infer_global(operator.setitem)
@@ -50,7 +49,7 @@ class _SetItem(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         target, _, value = args
         if isinstance(target, types.Array) and not is_dual(target) and target.dtype.is_precise() and is_dual(value):
-            raise TypingError(stored_in_plain(target))
+            refuse(stored_in_plain(target))
 
 
 def to_float64(x):
@@ -63,7 +62,7 @@ def to_float32(x):
 
 def _as(cls: Any, real: Any, stand_in: Any) -> None:
     @overload(stand_in)
-    def convert(x: Any) -> Any:
+    def convert(x):
         if isinstance(x, Dual):
             dtype = DualDType(x.of(real))
             return lambda x: cast_dual(x, dtype)

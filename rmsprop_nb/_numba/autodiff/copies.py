@@ -10,8 +10,7 @@ import operator
 import types as python_types
 from typing import Any
 
-import numpy as np
-from numba.core import errors, ir, postproc
+from numba.core import ir, postproc
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.dispatcher import Dispatcher
@@ -20,12 +19,17 @@ from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NopythonRewrites
 from numba.core.untyped_passes import MakeFunctionToJitFunction
 
-from rmsprop_nb._numba.autodiff import arrays, operations  # noqa: F401 - operations: what Numba must know
+from rmsprop_nb._numba.autodiff import making, operations, products, reductions, selection, stand_ins
 from rmsprop_nb._numba.autodiff.dual import Dual, DualDType
+
+_REGISTERED = (reductions, selection)
+"""Modules that are imported for the stand-ins that they register."""
 
 _DROPPED_OPTIONS = ("parallel", "inline", "cache")
 """Options of a function that its copy does not have: parallel loops cannot add up dual numbers."""
 
+
+_OPTIONS = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # Python has no dual numbers
 
 _ARRAY_EXPRESSION = "rmsprop_nb_arrayexpr"
 
@@ -39,11 +43,14 @@ class Setting:
         The type of the dual numbers.
     dual_buffers : bool
         Whether arrays of plain numbers that the functions allocate are arrays of dual numbers instead.
+    allocates : bool
+        Whether a function that was compiled allocates such arrays.
     """
 
     def __init__(self, dtype: DualDType, dual_buffers: bool) -> None:
         self.dtype = dtype
         self.dual_buffers = dual_buffers
+        self.allocates = False
         self._copies: dict[Any, Any] = {}
         setting = self
 
@@ -65,7 +72,7 @@ class Setting:
         if found is None:
             options = {name: value for name, value in dispatcher.targetoptions.items() if name not in _DROPPED_OPTIONS}
             found = CPUDispatcher(
-                dispatcher.py_func, dict(dispatcher.locals), options | {"nopython": True}, pipeline_class=self._pipeline
+                dispatcher.py_func, dict(dispatcher._compiler.locals), options | _OPTIONS, pipeline_class=self._pipeline
             )
             self._copies[dispatcher] = found
             self._copies[found] = found
@@ -129,7 +136,7 @@ class _Rewriter:
         if isinstance(value, ir.Expr) and value.op == "call":
             return self._call(statement, value)
         if isinstance(value, ir.Expr) and value.op == "binop" and value.fn is operator.matmul:
-            return self._replaced(statement, arrays.dot, [value.lhs, value.rhs], ())
+            return self._replaced(statement, products.dot, [value.lhs, value.rhs], ())
         return [statement]
 
     def _call(self, statement: Any, call: Any) -> list[Any]:
@@ -138,27 +145,25 @@ class _Rewriter:
         definition = self._definition(call.func)
         function = self._constant(definition)
         if function is None and isinstance(definition, ir.Expr) and definition.op == "getattr":
-            method = arrays.METHODS.get(definition.attr)
+            method = stand_ins.METHODS.get(definition.attr)
             if method is not None:
                 return self._replaced(statement, method, [definition.value, *call.args], call.kws)
             return [statement]
-        if self._setting.dual_buffers and function is np.full:
-            stand_in = None
-        else:
-            stand_in = self._lookup(arrays.FUNCTIONS, function)
-        if stand_in is arrays.array and call.args:
+        allocator = self._lookup(stand_ins.ALLOCATORS, function)
+        self._setting.allocates = self._setting.allocates or allocator is not None
+        if allocator is not None and self._setting.dual_buffers:
+            marker = self._constant_variable(self._setting.dtype, statement.loc)
+            return [marker, *self._replaced(statement, allocator, [marker.target, *call.args], call.kws)]
+        stand_in = self._lookup(stand_ins.FUNCTIONS, function)
+        if stand_in is making.array and call.args:
             lists, first = self._as_tuple(call.args[0], statement.loc)
             return [*lists, *self._replaced(statement, stand_in, [first, *call.args[1:]], call.kws)]
         if stand_in is not None:
             return self._replaced(statement, stand_in, call.args, call.kws)
-        allocator = self._lookup(arrays.ALLOCATORS, function) if self._setting.dual_buffers else None
-        if allocator is not None:
-            marker = self._constant_variable(self._setting.dtype, statement.loc)
-            return [marker, *self._replaced(statement, allocator, [marker.target, *call.args], call.kws)]
         return [statement]
 
     def _as_tuple(self, variable: Any, loc: Any) -> tuple[list[Any], Any]:
-        """Make tuples of the lists that np.array is given: items of a list all have one type, and dual or plain ones not."""
+        """Make tuples of the lists that np.array is given: they may hold both dual and plain numbers."""
         definition = self._definition(variable)
         if not (variable.is_temp and isinstance(definition, ir.Expr) and definition.op == "build_list"):
             return [], variable
@@ -202,7 +207,3 @@ class _Rewriter:
             if isinstance(owner, python_types.ModuleType):
                 return getattr(owner, definition.attr, None)
         return None
-
-
-Refused = (errors.NumbaError, NotImplementedError)
-"""What Numba raises where it cannot compile a function."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba import types
 from numba.core.datamodel.models import PrimitiveModel, StructModel
 from numba.core.imputils import lower_cast
 from numba.core.typeconv import Conversion

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 from numba.core.typing.templates import signature
 
 from rmsprop_nb._numba.autodiff.dual import cast_partials, split

@@ -1,42 +1,133 @@
-"""Compiled functions that fill a gradient or a Jacobian with exact derivatives, in passes over some variables at a time."""
+"""Compiled functions for gradients and Jacobians: passes of dual numbers over some of the variables at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.core.errors import TypingError
-from numba.extending import overload
+from numba import types
+from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
+from numba.core.registry import CPUDispatcher
 
-from rmsprop_nb._numba.autodiff.access import partial_of, plain_of, stack_array, value_of, variable
+from rmsprop_nb._numba.autodiff.access import check_vector, empty_matrix, partial_of, stack_array, value_of, variable
 from rmsprop_nb._numba.autodiff.copies import Setting
-from rmsprop_nb._numba.autodiff.dual import Dual, DualDType, is_dual
+from rmsprop_nb._numba.autodiff.dual import Dual, DualDType
+from rmsprop_nb._numba.autodiff.refusals import CannotDifferentiateError, explain
+
+LARGEST_WIDTH = 8
+"""Variables in one pass, at most: more partial derivatives than this do not stay in registers."""
+
+OPTIONS = {"nopython": True, "error_model": "numpy", "nogil": True}
 
 
-def widths(n: int, largest: int = 8) -> int:
-    """Return the number of variables for each pass over a function of n: as few passes as possible, all alike."""
-    passes = max(-(-n // largest), 1)
+def width_for(n: int) -> int:
+    """Return how many of n variables to take in each pass, so that there are few passes and all are alike."""
+    passes = max(-(-n // LARGEST_WIDTH), 1)
     return max(-(-n // passes), 1)
 
 
-def gradient_of(fun: Any, width: int, on_stack: bool, dual_buffers: bool, real: Any = types.float64):
-    dtype = DualDType(Dual(width, real))
-    copy = Setting(dtype, dual_buffers).copy_of(fun)
+class _Compiler(_FunctionCompiler):
+    """Compiles the passes around a copy of the function that suits the types of the arguments."""
 
-    @njit(error_model="numpy", nogil=True)
+    def __init__(self, source: Derivatives, like: Any) -> None:
+        super().__init__(like.py_func, like.targetdescr, like.targetoptions, like.locals, like.pipeline_class)
+        self._source = source
+        self._implementation = self.py_func
+
+    def _get_implementation(self, args: Any, kws: Any) -> Any:
+        return self._implementation
+
+    def _compile_core(self, args: Any, return_type: Any) -> Any:
+        source, x = self._source, args[0]
+        if not isinstance(x, types.Array) or x.ndim != 1 or not isinstance(x.dtype, types.Float | types.Integer):
+            msg = f"x must be an array with one dimension of real numbers, not {x}"
+            raise CannotDifferentiateError(msg)
+        real = types.float32 if x.dtype == types.float32 else types.float64
+        for dual_buffers in (False, True):
+            setting = Setting(DualDType(Dual(source.width, real)), dual_buffers)
+            self._implementation = source.passes(
+                setting.copy_of(source.fun), setting.dtype, source.width, source.is_single
+            )
+            try:
+                return super()._compile_core(args, return_type)
+            except Exception as error:  # noqa: BLE001 - Numba's own code may fail in any way with types that it does not know
+                refusal = error
+            if not setting.allocates:
+                break
+        raise CannotDifferentiateError(explain(refusal, source.fun)) from refusal
+
+
+class Derivatives(CPUDispatcher):
+    """A compiled function around a copy of another one that takes dual numbers.
+
+    Attributes
+    ----------
+    fun : compiled function
+        The function that is differentiated.
+    width : int
+        The number of variables in each pass.
+    is_single : bool
+        Whether there is only one pass, because x never has more variables.
+    """
+
+    def __init__(self, passes: Callable[..., Any], fun: Any, width: int, is_single: bool) -> None:
+        self.passes = passes
+        self.fun = fun
+        self.width = width
+        self.is_single = is_single
+        super().__init__(passes(fun, None, width, is_single), {}, dict(OPTIONS))
+        self._compiler = _Compiler(self, self._compiler)  # type: ignore[has-type]
+
+    def prepare(self, arg_types: tuple[Any, ...]) -> None:
+        """Compile for these types of arguments, unless that was done before."""
+        self.get_call_template(arg_types, {})
+
+    def __reduce__(self) -> Any:
+        return Derivatives, (self.passes, self.fun, self.width, self.is_single)
+
+
+def gradient_passes(fun: Any, dtype: Any, width: int, is_single: bool) -> Any:
+    """Build ``value_and_grad(x, grad, *args) -> f``."""
+
     def value_and_grad(x, grad, *args):
-        if grad.size != x.size:
-            raise ValueError("grad must have the size of x")
-        z = stack_array(x.size, dtype) if on_stack else np.empty(x.size, dtype)
+        check_vector(grad)
+        n = x.size
+        if grad.size != n:
+            raise ValueError("grad must have as many elements as x.")
+        if is_single and n > width:
+            raise ValueError("x has more elements than this function was made for.")
+        variables = stack_array(n, dtype) if is_single else np.empty(n, dtype)
         f = 0.0
-        for start in range(0, max(x.size, 1), width):
-            for i in range(x.size):
-                z[i] = variable(x[i], i - start, dtype)
-            result = copy(z, *args)
+        for start in range(0, max(n, 1), width):
+            for i in range(n):
+                variables[i] = variable(x[i], i - start, dtype)
+            result = fun(variables, *args)
             f = value_of(result)
-            for k in range(min(width, x.size - start)):
+            for k in range(min(width, n - start)):
                 grad[start + k] = partial_of(result, k)
         return f
 
     return value_and_grad
+
+
+def jacobian_passes(fun: Any, dtype: Any, width: int, is_single: bool) -> Any:
+    """Build ``jacobian(x, *args) -> matrix``."""
+
+    def jacobian(x, *args):
+        n = x.size
+        variables = np.empty(n, dtype)
+        matrix = empty_matrix(0, n, dtype)
+        for start in range(0, max(n, 1), width):
+            for i in range(n):
+                variables[i] = variable(x[i], i - start, dtype)
+            result = fun(variables, *args)
+            check_vector(result)
+            if start == 0:
+                matrix = empty_matrix(result.size, n, dtype)
+            for j in range(result.size):
+                for k in range(min(width, n - start)):
+                    matrix[j, start + k] = partial_of(result[j], k)
+        return matrix
+
+    return jacobian

@@ -6,20 +6,23 @@ a rule adds the partial derivatives.
 
 from __future__ import annotations
 
+import builtins
 import operator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numba.core import cgutils, types
-from numba.core.errors import TypingError
+from numba import types
+from numba.core import cgutils
 from numba.core.imputils import lower_builtin
+from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.np import arrayobj, npyimpl
-from numba.np.ufunc import array_exprs
+from numba.np.ufunc import array_exprs  # type: ignore[attr-defined]
 
 from rmsprop_nb._numba.autodiff.dual import Dual, is_dual, join, plain, width_of, with_partials
 from rmsprop_nb._numba.autodiff.emitter import Emitter, call_plain, literal_power, plain_signature
+from rmsprop_nb._numba.autodiff.refusals import refuse
 from rmsprop_nb._numba.autodiff.rules import RULES, Operands
 
 _IN_PLACE = {
@@ -34,6 +37,12 @@ _IN_PLACE = {
 _POWERS = {operator.pow, operator.ipow}
 _LARGEST_UNROLLED = 0x10000  # as in Numba
 
+RESULTS: dict[Any, Any] = {
+    builtins.max: lambda e, values: e.either(e.holds(">", values[1], values[0]), values[1], values[0]),
+    builtins.min: lambda e, values: e.either(e.holds("<", values[1], values[0]), values[1], values[0]),
+}
+"""The values of operations for which Numba has no code to call, as functions of an `Emitter` and the numbers."""
+
 Implementation = tuple[str, Any]
 """The key under which the code for dual numbers is found; Numba's own key stays that of plain numbers."""
 
@@ -43,7 +52,10 @@ def _implementation(key: Any) -> Implementation:
 
 
 def _make_template(key: Any) -> Any:
+    the_key = key
+
     class Operation(AbstractTemplate):
+        key = the_key
         # An exponent that is known at compile time is worth knowing.
         prefer_literal = key in _POWERS
 
@@ -51,7 +63,8 @@ def _make_template(key: Any) -> Any:
             width = width_of(args)
             if not width or kws or (isinstance(key, np.ufunc) and len(args) > key.nin):
                 return None
-            _refuse_plain_target(key, args)
+            if _is_plain_target(key, args):
+                return signature(args[0], *args)  # refused when it is lowered: Numba's own rules fail with it
             plain_args = tuple(types.unliteral(plain(a)) for a in args)
             found = plain_signature(self.context, key, plain_args)
             return signature(with_partials(found.return_type, width), *args)
@@ -62,22 +75,23 @@ def _make_template(key: Any) -> Any:
     return Operation
 
 
-def _refuse_plain_target(key: Any, args: tuple[Any, ...]) -> None:
-    if key in _IN_PLACE and isinstance(args[0], types.Array) and not is_dual(args[0]):
-        raise TypingError(stored_in_plain(args[0]))
+def _is_plain_target(key: Any, args: tuple[Any, ...]) -> bool:
+    return key in _IN_PLACE and isinstance(args[0], types.Array) and not is_dual(args[0])
 
 
 def stored_in_plain(array: Any) -> str:
     """Return the message for derivatives that a plain array would drop."""
     return (
-        f"a value that depends on x is stored in an array of plain numbers ({array}), which would drop its derivatives; "
-        "make the array inside the function, with np.zeros or np.empty"
+        f"a value that depends on x is stored in an array of plain numbers ({array}), which would drop its derivatives;"
+        " make the array inside the function, with np.zeros or np.empty"
     )
 
 
 def _lower(key: Any) -> None:
     @lower_builtin(_implementation(key), types.VarArg(types.Any))
     def implementation(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if _is_plain_target(key, sig.args):
+            refuse(stored_in_plain(sig.args[0]))
         if any(isinstance(ty, types.Array) for ty in sig.args):
             return _elementwise(key, context, builder, sig, args)
         value, ty = apply(key, context, builder, sig.args, args)
@@ -92,27 +106,30 @@ def apply(key: Any, context: Any, builder: Any, tys: tuple[Any, ...], args: Any)
     width = width_of(tys)
     if not width:
         return call_plain(context, builder, key, tys, args)
-    literals = tuple(ty.literal_value if isinstance(ty, types.IntegerLiteral) else None for ty in tys)
+    literals: tuple[Any, ...] = tuple(ty.literal_value if isinstance(ty, types.IntegerLiteral) else None for ty in tys)
     args = [
         context.get_constant(types.unliteral(ty), arg) if isinstance(arg, int) else arg
         for arg, ty in zip(args, tys, strict=True)
     ]
-    numbers = [builder.extract_value(arg, 0) if is_dual(ty) else arg for arg, ty in zip(args, tys, strict=True)]
-    if _is_unrolled(key, tys, literals):
-        dual = tys[0]
-        result, real = literal_power(Emitter(context, builder, dual), numbers[0], literals[1]), dual.real
+    plain_tys = tuple(types.unliteral(plain(ty)) for ty in tys)
+    emitter = None
+    if key in RESULTS or _is_unrolled(key, tys, literals):
+        real = context.typing_context.unify_types(*plain_tys[-2:]) if key in RESULTS else plain_tys[0]
+        emitter = Emitter(context, builder, Dual(width, real))
+        values, partials = zip(*map(emitter.parts, tys, args), strict=True)
+        result = RESULTS[key](emitter, values) if key in RESULTS else literal_power(emitter, values[0], literals[1])
     else:
-        plain_tys = tuple(types.unliteral(plain(ty)) for ty in tys)
+        numbers = [builder.extract_value(arg, 0) if is_dual(ty) else arg for arg, ty in zip(args, tys, strict=True)]
         result, real = call_plain(context, builder, key, plain_tys, numbers)
-    if not isinstance(real, types.Float):
-        return result, real
-    dual = Dual(width, real)
-    emitter = Emitter(context, builder, dual)
-    values, partials = zip(*map(emitter.parts, tys, args), strict=True)
-    return join(context, builder, dual, result, RULES[key](emitter, Operands(values, partials, literals), result)), dual
+        if not isinstance(real, types.Float):
+            return result, real
+        emitter = Emitter(context, builder, Dual(width, real))
+        values, partials = zip(*map(emitter.parts, tys, args), strict=True)
+    derivatives = RULES[key](emitter, Operands(values, partials, literals), result)
+    return join(context, builder, emitter.dual, result, derivatives), emitter.dual
 
 
-def _is_unrolled(key: Any, tys: tuple[Any, ...], literals: tuple[int | None, ...]) -> bool:
+def _is_unrolled(key: Any, tys: tuple[Any, ...], literals: tuple[Any, ...]) -> bool:
     return key in _POWERS and is_dual(tys[0]) and literals[1] is not None and abs(literals[1]) <= _LARGEST_UNROLLED
 
 
@@ -172,6 +189,18 @@ def lower_array_expression(lowerer: Any, expr: Any) -> Any:
     return array_exprs._lower_array_expr(_ScalarsAsArrays(lowerer), expr)
 
 
-for _key in RULES:
-    infer_global(_key)(_make_template(_key))
+def _put_first(templates: dict[Any, Any]) -> None:
+    """Let Numba ask these templates before its own, which take long to refuse dual numbers, or fail instead."""
+    context = cpu_target.typing_context
+    context.refresh()
+    for key, template in templates.items():
+        others = [other for other in context._lookup_global(key).templates if other is not template]
+        context._remove_global(key)
+        context._insert_global(key, types.Function((template, *others)))
+
+
+_TEMPLATES = {key: _make_template(key) for key in RULES}
+for _key, _template in _TEMPLATES.items():
+    infer_global(_key)(_template)
     _lower(_key)
+_put_first(_TEMPLATES)

@@ -1,0 +1,63 @@
+"""Exact derivatives of compiled objectives: ``jac="autodiff"``."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from numba import float32, float64, typeof, types
+from numba.extending import is_jitted
+
+from rmsprop_nb._objectives.problem import Problem
+
+AUTODIFF = "autodiff"
+
+
+def with_exact_gradient(
+    problem: Problem, n: int, dtype: Any, first: tuple[Any, ...] = (), last: tuple[Any, ...] = ()
+) -> Problem:
+    """Return the problem with an objective that fills its gradient in place, if its gradient is asked to be exact.
+
+    Parameters
+    ----------
+    problem : Problem
+        The problem, in any form; other forms of gradients are returned as they are.
+    n, dtype : int and dtype
+        Size and dtype of x.
+    first, last : tuple, optional
+        Examples of the arguments that the objective is given before and after those of the problem.
+
+    Raises
+    ------
+    TypeError
+        If the objective cannot be differentiated; the message names what stands in the way.
+    """
+    if not (isinstance(problem.jac, str) and problem.jac == AUTODIFF):
+        return problem
+    if not is_jitted(problem.fun):
+        msg = (
+            f"jac={AUTODIFF!r} needs a fun compiled with numba.njit, got {problem.fun!r}. Compile it, or use '2-point'."
+        )
+        raise TypeError(msg)
+    fun = _gradient_function(problem.fun, n)
+    vector = types.Array(float32 if dtype == "float32" else float64, 1, "C")
+    fun.prepare((vector, vector, *map(_type_of, (*first, *problem.args, *last))))
+    return dataclasses.replace(problem, fun=fun, jac="inplace")
+
+
+@functools.lru_cache(maxsize=256)
+def _gradient_function(fun: Any, n: int) -> Any:
+    """Return the function that fills the gradient; the same one for the same objective, so that it is compiled once."""
+    from rmsprop_nb._numba.autodiff.gradients import Derivatives, gradient_passes, width_for
+
+    width = width_for(n)
+    return Derivatives(gradient_passes, fun, width, n <= width)
+
+
+def _type_of(argument: Any) -> Any:
+    try:
+        return typeof(argument)
+    except ValueError:
+        msg = f"jac={AUTODIFF!r} needs args that compiled functions can take, and Numba has no type for {argument!r}."
+        raise TypeError(msg) from None
