@@ -85,9 +85,9 @@ def jacobian(fun: Callable[..., Any], *, chunk: int = 4) -> Any:
     ... def residuals(p, t, y):
     ...     return p[0] * np.exp(-p[1] * t) - y
     >>> jac = jacobian(residuals)
-    >>> jac(np.array([2.0, 0.0]), np.array([0.0, 1.0]), np.array([2.0, 1.0]))
-    array([[ 1., -0.],
-           [ 1., -2.]])
+    >>> jac(np.array([2.0, 0.0]), np.array([1.0, 3.0]), np.array([2.0, 1.0]))
+    array([[ 1., -2.],
+           [ 1., -6.]])
     """
     return _derivatives("jacobian", jacobian_passes, fun, chunk)
 

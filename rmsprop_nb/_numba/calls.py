@@ -69,7 +69,8 @@ def call_inlined(typingctx: Any, fun: Any, args: Any) -> Any:
     signature = call.return_type(fun, args)
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        items = zip(cgutils.unpack_tuple(builder, values[1]), args.types, call.args, strict=True)
+        given = _with_rest_packed(context, builder, cgutils.unpack_tuple(builder, values[1]), args.types, call.args)
+        items = zip(*given, call.args, strict=True)
         cast = [context.cast(builder, value, given, wanted) for value, given, wanted in items]
         result = context.get_function(fun, call)(builder, cast)
         entry = fun.dispatcher.overloads[call.args].fndesc.llvm_func_name
@@ -79,6 +80,15 @@ def call_inlined(typingctx: Any, fun: Any, args: Any) -> Any:
         return result
 
     return signature, codegen
+
+
+def _with_rest_packed(context: Any, builder: Any, values: Any, tys: Any, wanted: Any) -> tuple[Any, Any]:
+    """Return values and their types, those for ``*args`` of the called function as one tuple."""
+    if not (wanted and isinstance(wanted[-1], types.StarArgTuple | types.StarArgUniTuple)):
+        return values, tys
+    count = len(wanted) - 1
+    rest = types.StarArgTuple.from_types(tys[count:])
+    return [*values[:count], context.make_tuple(builder, rest, values[count:])], [*tys[:count], rest]
 
 
 @intrinsic

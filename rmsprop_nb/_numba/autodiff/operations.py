@@ -189,9 +189,17 @@ def lower_array_expression(lowerer: Any, expr: Any) -> Any:
     return array_exprs._lower_array_expr(_ScalarsAsArrays(lowerer), expr)
 
 
-def _put_first(templates: dict[Any, Any]) -> None:
-    """Let Numba ask these templates before its own, which take long to refuse dual numbers, or fail instead."""
+def _register() -> None:
+    """Let Numba ask our rules for types before its own, which take long to refuse dual numbers, or fail instead.
+
+    What this version of Numba does not have for plain numbers is left out.
+    """
     context = cpu_target.typing_context
+    context.refresh()
+    templates = {key: _make_template(key) for key in RULES if context._lookup_global(key) is not None}
+    for key, template in templates.items():
+        infer_global(key)(template)
+        _lower(key)
     context.refresh()
     for key, template in templates.items():
         others = [other for other in context._lookup_global(key).templates if other is not template]
@@ -199,8 +207,4 @@ def _put_first(templates: dict[Any, Any]) -> None:
         context._insert_global(key, types.Function((template, *others)))
 
 
-_TEMPLATES = {key: _make_template(key) for key in RULES}
-for _key, _template in _TEMPLATES.items():
-    infer_global(_key)(_template)
-    _lower(_key)
-_put_first(_TEMPLATES)
+_register()

@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
 
 from rmsprop_nb._numba.autodiff.access import cast_dual
 from rmsprop_nb._numba.autodiff.refusals import refuse
 from rmsprop_nb._numba.autodiff.stand_ins import dtype_of, is_dual_array, is_missing, stands_for
+from rmsprop_nb._numba.decorators import inline_jit
 
 
 @stands_for(np.sum, method="sum")
@@ -35,7 +36,7 @@ def _along_axis(a: Any, dtype: Any, add: Any, first: float) -> Any:
     """Return the implementation of a reduction of a matrix along one axis."""
     if a.ndim != 2:
         refuse(f"reductions along an axis of values that depend on x need two dimensions, not {a.ndim}")
-    combine = njit(add)
+    combine = inline_jit(add)
 
     def reduce(a, axis=None):
         along = axis + 2 if axis < 0 else axis
@@ -97,7 +98,7 @@ def _std(a):
 
 
 def _extremum(function: Any, name: str, precedes: Any) -> Any:
-    before = njit(precedes)
+    before = inline_jit(precedes)
 
     def choose(a):
         if not is_dual_array(a):
@@ -146,7 +147,7 @@ def _cumprod(a):
 def _accumulated(a: Any, of_plain: Any, add: Any) -> Any:
     if not is_dual_array(a):
         return of_plain
-    combine, dtype = njit(add), dtype_of(a)
+    combine, dtype = inline_jit(add), dtype_of(a)
 
     def accumulate(a):
         out = np.empty(a.size, dtype)

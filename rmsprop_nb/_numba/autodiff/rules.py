@@ -212,7 +212,7 @@ _RULES: tuple[tuple[tuple[Any, ...], Rule], ...] = (
     ((operator.truediv, operator.itruediv, np.true_divide), _div),
     ((operator.pow, operator.ipow, math.pow, np.power, builtins.pow), _pow),
     ((operator.mod, operator.imod, np.remainder), _remainder(np.floor)),
-    ((math.fmod, np.fmod), _remainder(np.trunc)),
+    ((np.fmod,), _remainder(np.trunc)),
     ((math.atan2, np.arctan2), _arctan2),
     ((math.hypot, np.hypot), _hypot),
     ((math.copysign, np.copysign), _copysign),
