@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from marks import needs_jit
 from numba import njit
 
-from rmsprop_nb import jacobian, testing, value_and_grad
+from rmsprop_nb import testing, value_and_grad
 from rmsprop_nb._numba.autodiff.gradients import width_for
 
 pytestmark = needs_jit

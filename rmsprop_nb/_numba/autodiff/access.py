@@ -80,10 +80,10 @@ def value_of(typingctx: Any, result: Any) -> Any:
 @intrinsic
 def partial_of(typingctx: Any, result: Any, k: Any) -> Any:
     """Return one of the derivatives of a number; 0 if it has none."""
-    real = result.real if is_dual(result) else types.float64
+    real = result.real if isinstance(result, Dual) else types.float64
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if not is_dual(result):
+        if not isinstance(result, Dual):
             return context.get_constant(types.float64, 0.0)
         index = builder.trunc(args[1], ir.IntType(32))
         return builder.extract_element(builder.extract_value(args[0], 1), index)

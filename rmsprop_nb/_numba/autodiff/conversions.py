@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core.imputils import lower_builtin
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import overload
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global, signature
+from numba.extending import box, lower_getattr, overload
 
 from rmsprop_nb._numba.autodiff.access import cast_dual
 from rmsprop_nb._numba.autodiff.dual import Dual, DualDType, is_dual
@@ -48,8 +48,40 @@ class _Int(AbstractTemplate):
 class _SetItem(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         target, _, value = args
+        if isinstance(target, types.List) and not is_dual(target.dtype) and is_dual(value):
+            refuse(
+                "a value that depends on x is stored in a list that was made of plain numbers, which would drop its "
+                "derivatives; make an array with np.zeros, or a list of values that depend on x"
+            )
         if isinstance(target, types.Array) and not is_dual(target) and target.dtype.is_precise() and is_dual(value):
             refuse(stored_in_plain(target))
+
+
+@infer_getattr
+class _Attributes(AttributeTemplate):
+    key = Dual
+
+    def resolve_real(self, dual: Any) -> Any:
+        return dual
+
+    def resolve_imag(self, dual: Any) -> Any:
+        return dual.real
+
+
+@lower_getattr(Dual, "real")
+def _real(context: Any, builder: Any, typ: Any, value: Any) -> Any:
+    return value
+
+
+@lower_getattr(Dual, "imag")
+def _imag(context: Any, builder: Any, typ: Any, value: Any) -> Any:
+    return context.get_constant(typ.real, 0.0)
+
+
+@box(Dual)
+def _box(typ: Any, value: Any, c: Any) -> Any:
+    """Give Python the value, so that it can print it."""
+    return c.box(typ.real, c.builder.extract_value(value, 0))
 
 
 def to_float64(x):

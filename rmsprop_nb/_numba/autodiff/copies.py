@@ -10,7 +10,8 @@ import operator
 import types as python_types
 from typing import Any
 
-from numba.core import ir, postproc
+from numba import types
+from numba.core import cgutils, ir, postproc
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.dispatcher import Dispatcher
@@ -18,6 +19,7 @@ from numba.core.ir_utils import build_definitions
 from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NopythonRewrites
 from numba.core.untyped_passes import MakeFunctionToJitFunction
+from numba.extending import intrinsic
 
 from rmsprop_nb._numba.autodiff import making, operations, products, reductions, selection, stand_ins
 from rmsprop_nb._numba.autodiff.dual import Dual, DualDType
@@ -77,6 +79,39 @@ class Setting:
             self._copies[dispatcher] = found
             self._copies[found] = found
         return found
+
+    def intrinsic_arguments(self) -> Any:
+        """Return a function for compiled code that puts copies in the place of compiled functions among arguments."""
+
+        def converted(ty: Any) -> Any:
+            if isinstance(ty, types.Dispatcher):
+                return types.Dispatcher(self.copy_of(ty.dispatcher))
+            return types.Tuple(tuple(map(converted, ty.types))) if isinstance(ty, types.BaseTuple) else ty
+
+        def convert(context: Any, builder: Any, ty: Any, value: Any) -> Any:
+            if isinstance(ty, types.Dispatcher):
+                return context.get_dummy_value()
+            if not isinstance(ty, types.BaseTuple) or converted(ty) == ty:
+                return value
+            items = zip(ty.types, cgutils.unpack_tuple(builder, value), strict=True)
+            return context.make_tuple(builder, converted(ty), [convert(context, builder, *item) for item in items])
+
+        @intrinsic
+        def with_copies(typingctx: Any, args: Any) -> Any:
+            has_functions = any(isinstance(ty, types.Dispatcher | types.BaseTuple) for ty in args.types)
+            result = converted(args) if has_functions else args
+
+            def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+                if not has_functions:
+                    context.nrt.incref(builder, args, values[0])
+                    return values[0]
+                made = convert(context, builder, args, values[0])
+                context.nrt.incref(builder, result, made)
+                return made
+
+            return result(args), codegen
+
+        return with_copies
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)

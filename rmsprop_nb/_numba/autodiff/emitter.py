@@ -87,6 +87,16 @@ class Emitter:
         """Multiply partial derivatives by a number."""
         return None if partials is None else self.builder.fmul(self._all(factor), partials)
 
+    def scale_where_any(self, factor: Any, partials: Any) -> Any:
+        """Multiply partial derivatives by a number that may be infinite or NaN; those that are 0 stay 0.
+
+        A variable on which an operand does not depend has no part in its infinite slope.
+        """
+        if partials is None:
+            return None
+        is_zero = self.builder.fcmp_ordered("==", partials, self.zeros())
+        return self.builder.select(is_zero, self.zeros(), self.scale(factor, partials))
+
     def plus(self, p: Any, q: Any) -> Any:
         """Add partial derivatives."""
         if p is None or q is None:

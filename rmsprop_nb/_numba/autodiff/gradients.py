@@ -46,9 +46,7 @@ class _Compiler(_FunctionCompiler):
         real = types.float32 if x.dtype == types.float32 else types.float64
         for dual_buffers in (False, True):
             setting = Setting(DualDType(Dual(source.width, real)), dual_buffers)
-            self._implementation = source.passes(
-                setting.copy_of(source.fun), setting.dtype, source.width, source.is_single
-            )
+            self._implementation = source.passes(setting, source.fun, source.width, source.is_single)
             try:
                 return super()._compile_core(args, return_type)
             except Exception as error:  # noqa: BLE001 - Numba's own code may fail in any way with types that it does not know
@@ -76,7 +74,7 @@ class Derivatives(CPUDispatcher):
         self.fun = fun
         self.width = width
         self.is_single = is_single
-        super().__init__(passes(fun, None, width, is_single), {}, dict(OPTIONS))
+        super().__init__(passes(None, fun, width, is_single), {}, dict(OPTIONS))
         self._compiler = _Compiler(self, self._compiler)  # type: ignore[has-type]
 
     def prepare(self, arg_types: tuple[Any, ...]) -> None:
@@ -87,8 +85,15 @@ class Derivatives(CPUDispatcher):
         return Derivatives, (self.passes, self.fun, self.width, self.is_single)
 
 
-def gradient_passes(fun: Any, dtype: Any, width: int, is_single: bool) -> Any:
-    """Build ``value_and_grad(x, grad, *args) -> f``."""
+def _parts(setting: Setting | None, function: Any) -> tuple[Any, Any, Any]:
+    if setting is None:
+        return function, None, None
+    return setting.copy_of(function), setting.dtype, setting.intrinsic_arguments()
+
+
+def gradient_passes(setting: Setting | None, function: Any, width: int, is_single: bool) -> Any:
+    """Build ``value_and_grad(x, grad, *args) -> f``; without a setting, for its signature."""
+    fun, dtype, with_copies = _parts(setting, function)
 
     def value_and_grad(x, grad, *args):
         check_vector(grad)
@@ -102,7 +107,7 @@ def gradient_passes(fun: Any, dtype: Any, width: int, is_single: bool) -> Any:
         for start in range(0, max(n, 1), width):
             for i in range(n):
                 variables[i] = variable(x[i], i - start, dtype)
-            result = fun(variables, *args)
+            result = fun(variables, *with_copies(args))
             f = value_of(result)
             for k in range(min(width, n - start)):
                 grad[start + k] = partial_of(result, k)
@@ -111,8 +116,9 @@ def gradient_passes(fun: Any, dtype: Any, width: int, is_single: bool) -> Any:
     return value_and_grad
 
 
-def jacobian_passes(fun: Any, dtype: Any, width: int, is_single: bool) -> Any:
-    """Build ``jacobian(x, *args) -> matrix``."""
+def jacobian_passes(setting: Setting | None, function: Any, width: int, is_single: bool) -> Any:
+    """Build ``jacobian(x, *args) -> matrix``; without a setting, for its signature."""
+    fun, dtype, with_copies = _parts(setting, function)
 
     def jacobian(x, *args):
         n = x.size
@@ -121,7 +127,7 @@ def jacobian_passes(fun: Any, dtype: Any, width: int, is_single: bool) -> Any:
         for start in range(0, max(n, 1), width):
             for i in range(n):
                 variables[i] = variable(x[i], i - start, dtype)
-            result = fun(variables, *args)
+            result = fun(variables, *with_copies(args))
             check_vector(result)
             if start == 0:
                 matrix = empty_matrix(result.size, n, dtype)

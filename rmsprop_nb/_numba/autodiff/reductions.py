@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-
 from rmsprop_nb._numba.autodiff.access import cast_dual
 from rmsprop_nb._numba.autodiff.refusals import refuse
 from rmsprop_nb._numba.autodiff.stand_ins import dtype_of, is_dual_array, is_missing, stands_for

@@ -10,7 +10,7 @@ from numba.core.errors import TypingError
 
 _PACKAGE = str(Path(__file__).parents[2])
 _MARK = "rmsprop_nb: "
-_UNKNOWN = re.compile(r"No implementation of function Function\(<(?:\S+ )*?'?([\w.]+)'?(?: at \w+)?>\) found")
+_UNKNOWN = re.compile(r"No implementation of function Function\(<?(?:\S+ )*?'?([\w.]+)'?(?: at \w+)?>?\) found")
 _PLACE = re.compile(r"(?:During: typing of .*? at|lowering .*? at) (\S+) \((\d+)\)")
 _ATTRIBUTE = re.compile(r"Unknown attribute '(\w+)' of type (.*Dual.*)")
 

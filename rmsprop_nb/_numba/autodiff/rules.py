@@ -52,7 +52,7 @@ def _mul(e: Emitter, x: Operands, y: Any) -> Any:
 def _div(e: Emitter, x: Operands, y: Any) -> Any:
     (_, b), (da, db) = x.values, x.partials
     inverse = e.div(e.const(1.0), b)
-    return e.minus(e.scale(inverse, da), e.scale(e.mul(y, inverse), db))
+    return e.minus(e.scale_where_any(inverse, da), e.scale_where_any(e.mul(y, inverse), db))
 
 
 def _remainder(rounding: Callable[[float], Any]) -> Rule:
@@ -71,28 +71,29 @@ def _pow(e: Emitter, x: Operands, y: Any) -> Any:
         if exponent is None:
             slope = e.mul(b, e.call(math.pow, a, e.sub(b, e.const(1.0))))
             slope = e.either(e.holds("==", b, e.const(0.0)), e.const(0.0), slope)  # 0*inf where the base is 0
-            of_base = e.scale(slope, da)
+            of_base = e.scale_where_any(slope, da)
         elif exponent != 0:
-            of_base = e.scale(e.mul(e.const(float(exponent)), literal_power(e, a, exponent - 1)), da)
+            scale = e.scale if exponent > 0 else e.scale_where_any
+            of_base = scale(e.mul(e.const(float(exponent)), literal_power(e, a, exponent - 1)), da)
     if db is None:
         return of_base
     is_zero = e.holds("==", a, e.const(0.0))  # y*log(0) is 0*(-inf), and y does not depend on the exponent
     slope = e.mul(y, e.call(math.log, e.either(is_zero, e.const(1.0), a)))
-    return e.plus(of_base, e.scale(slope, db))
+    return e.plus(of_base, e.scale_where_any(slope, db))
 
 
 def _arctan2(e: Emitter, x: Operands, y: Any) -> Any:
     (a, b), (da, db) = x.values, x.partials
     radius = e.call(math.hypot, a, b)  # its square may overflow
     return e.minus(
-        e.scale(e.div(e.div(b, radius), radius), da),
-        e.scale(e.div(e.div(a, radius), radius), db),
+        e.scale_where_any(e.div(e.div(b, radius), radius), da),
+        e.scale_where_any(e.div(e.div(a, radius), radius), db),
     )
 
 
 def _hypot(e: Emitter, x: Operands, y: Any) -> Any:
     (a, b), (da, db) = x.values, x.partials
-    return e.plus(e.scale(e.div(a, y), da), e.scale(e.div(b, y), db))
+    return e.plus(e.scale_where_any(e.div(a, y), da), e.scale_where_any(e.div(b, y), db))
 
 
 def _copysign(e: Emitter, x: Operands, y: Any) -> Any:
@@ -122,11 +123,11 @@ def _chosen(e: Emitter, x: Operands, y: Any) -> Any:
     return e.either(is_first, zeros if da is None else da, zeros if db is None else db)
 
 
-def _unary(slope: Callable[[Emitter, Any, Any], Any]) -> Rule:
+def _unary(slope: Callable[[Emitter, Any, Any], Any], is_finite: bool) -> Rule:
     """Make the rule of a function of one operand v with result y from its derivative."""
 
     def rule(e: Emitter, x: Operands, y: Any) -> Any:
-        return e.scale(slope(e, x.values[0], y), x.partials[0])
+        return (e.scale if is_finite else e.scale_where_any)(slope(e, x.values[0], y), x.partials[0])
 
     return rule
 
@@ -205,6 +206,22 @@ _SLOPES: tuple[tuple[tuple[Any, ...], Callable[[Emitter, Any, Any], Any]], ...] 
     ((math.radians, np.radians, np.deg2rad), lambda e, v, y: e.const(math.pi / 180.0)),
 )
 
+_WITH_INFINITE_SLOPES = {
+    np.log,
+    np.log1p,
+    np.log2,
+    np.log10,
+    np.sqrt,
+    np.cbrt,
+    np.reciprocal,
+    np.arcsin,
+    np.arccos,
+    np.arccosh,
+    np.arctanh,
+    math.gamma,
+    math.lgamma,
+}
+
 _RULES: tuple[tuple[tuple[Any, ...], Rule], ...] = (
     ((operator.add, operator.iadd, np.add), _add),
     ((operator.sub, operator.isub, np.subtract), _sub),
@@ -229,6 +246,6 @@ _RULES: tuple[tuple[tuple[Any, ...], Rule], ...] = (
 )
 
 RULES: dict[Any, Rule] = {key: rule for keys, rule in _RULES for key in keys} | {
-    key: _unary(slope) for keys, slope in _SLOPES for key in keys
+    key: _unary(slope, keys[-1] not in _WITH_INFINITE_SLOPES) for keys, slope in _SLOPES for key in keys
 }
 """The rule of each operator and function."""

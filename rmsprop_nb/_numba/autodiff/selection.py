@@ -11,7 +11,7 @@ from numba.extending import overload
 
 from rmsprop_nb._numba.autodiff import operations
 from rmsprop_nb._numba.autodiff.access import plain_of
-from rmsprop_nb._numba.autodiff.dual import Dual, DualDType, plain, width_of, with_partials
+from rmsprop_nb._numba.autodiff.dual import Dual, DualDType, is_dual, plain, width_of, with_partials
 from rmsprop_nb._numba.autodiff.refusals import refuse
 from rmsprop_nb._numba.autodiff.rules import RULES
 from rmsprop_nb._numba.autodiff.stand_ins import dtype_of, is_dual_array, is_missing, stands_for
@@ -116,6 +116,16 @@ def values(a):
 
     real = np.dtype(a.dtype.real.name)
     return read
+
+
+@stands_for(np.real)
+def _real(val):
+    return (lambda val: val) if is_dual(val) else (lambda val: np.real(val))
+
+
+@stands_for(np.imag)
+def _imag(val):
+    return (lambda val: 0.0 * values(val)) if is_dual(val) else (lambda val: np.imag(val))
 
 
 @stands_for(np.searchsorted)
