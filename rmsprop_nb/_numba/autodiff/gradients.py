@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import types
 from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
+from numba.core.errors import NumbaExperimentalFeatureWarning
 from numba.core.registry import CPUDispatcher
 
 from rmsprop_nb._numba.autodiff.access import check_vector, empty_matrix, partial_of, stack_array, value_of, variable
@@ -48,8 +50,10 @@ class _Compiler(_FunctionCompiler):
             setting = Setting(DualDType(Dual(source.width, real)), dual_buffers)
             self._implementation = source.passes(setting, source.fun, source.width, source.is_single)
             try:
-                return super()._compile_core(args, return_type)
-            except Exception as error:  # noqa: BLE001 - Numba's own code may fail in any way with types that it does not know
+                with warnings.catch_warnings():  # functions among args, which Numba calls experimental
+                    warnings.simplefilter("ignore", NumbaExperimentalFeatureWarning)
+                    return super()._compile_core(args, return_type)
+            except Exception as error:  # noqa: BLE001 - Numba may fail in any way with types that it does not know
                 refusal = error
             if not setting.allocates:
                 break
