@@ -205,6 +205,7 @@ def minimize_batch(
     if isinstance(failure, SharedError):
         raise failure.error
     result = batch_result(results, exceptions)
+    result["gradient"] = problem.gradient_source
     if failure is not None:
         raise IncompleteBatchError(result) from failure
     return result

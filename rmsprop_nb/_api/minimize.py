@@ -219,6 +219,7 @@ def solve(
         state, trace = run(problem, x, options, observe, share.agree(x, problem, options))
         state.progress.status = int(share.ranks.end(Status(int(state.progress.status))))
     result = _result(state, method_of(options).advice)
+    result["gradient"] = problem.gradient_source
     if options.stride:
         result["history"] = as_history(trace)
     if iterates is not None:

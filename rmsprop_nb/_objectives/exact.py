@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from typing import Any
 
 from numba import float32, float64, typeof, types
@@ -13,11 +14,15 @@ from rmsprop_nb._objectives.problem import Problem
 
 AUTODIFF = "autodiff"
 
+logger = logging.getLogger("rmsprop_nb")
+
 
 def with_exact_gradient(
     problem: Problem, n: int, dtype: Any, first: tuple[Any, ...] = (), last: tuple[Any, ...] = ()
 ) -> Problem:
-    """Return the problem with an objective that fills its gradient in place, if its gradient is asked to be exact.
+    """Return the problem with an objective that fills its gradient in place, if its gradient is to be exact.
+
+    It is where the user asks for that, and without a word about the gradient wherever it can be.
 
     Parameters
     ----------
@@ -31,8 +36,14 @@ def with_exact_gradient(
     Raises
     ------
     TypeError
-        If the objective cannot be differentiated; the message names what stands in the way.
+        If the user asks for exact derivatives of what has none; the message names what stands in the way.
     """
+    if problem.jac is None and _may_be_tried(problem):
+        try:
+            return with_exact_gradient(dataclasses.replace(problem, jac=AUTODIFF), n, dtype, first, last)
+        except TypeError as error:
+            logger.debug("the gradient is made of differences, because there are no exact derivatives: %s", error)
+            return problem
     if not (isinstance(problem.jac, str) and problem.jac == AUTODIFF):
         return problem
     if not is_jitted(problem.fun):
@@ -43,7 +54,16 @@ def with_exact_gradient(
     fun = _gradient_function(problem.fun, n)
     vector = types.Array(float32 if dtype == "float32" else float64, 1, "C")
     fun.prepare((vector, vector, *map(_type_of, (*first, *problem.args, *last))))
-    return dataclasses.replace(problem, fun=fun, jac="inplace")
+    return dataclasses.replace(problem, fun=fun, jac="inplace", exact=True)
+
+
+def _may_be_tried(problem: Problem) -> bool:
+    """Return whether exact derivatives are better than differences where the user has asked for neither.
+
+    They are not where the user gives steps for differences, or where parallel loops would be lost.
+    """
+    fun: Any = problem.fun
+    return is_jitted(fun) and not problem.own_steps.size and not fun.targetoptions.get("parallel", False)
 
 
 @functools.lru_cache(maxsize=256)

@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global, signature
-from numba.extending import box, lower_getattr, overload
+from numba.extending import lower_getattr, overload
 
 from rmsprop_nb._numba.autodiff.access import cast_dual
 from rmsprop_nb._numba.autodiff.dual import Dual, DualDType, is_dual
@@ -76,12 +76,6 @@ def _real(context: Any, builder: Any, typ: Any, value: Any) -> Any:
 @lower_getattr(Dual, "imag")
 def _imag(context: Any, builder: Any, typ: Any, value: Any) -> Any:
     return context.get_constant(typ.real, 0.0)
-
-
-@box(Dual)
-def _box(typ: Any, value: Any, c: Any) -> Any:
-    """Give Python the value, so that it can print it."""
-    return c.box(typ.real, c.builder.extract_value(value, 0))
 
 
 def to_float64(x):

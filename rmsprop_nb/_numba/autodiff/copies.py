@@ -160,6 +160,8 @@ class _Rewriter:
         self._scope = scope
 
     def rewrite(self, statement: Any) -> list[Any]:
+        if isinstance(statement, ir.Print):
+            return self._print(statement)
         if not isinstance(statement, ir.Assign):
             return [statement]
         value = statement.value
@@ -173,6 +175,17 @@ class _Rewriter:
         if isinstance(value, ir.Expr) and value.op == "binop" and value.fn is operator.matmul:
             return self._replaced(statement, products.dot, [value.lhs, value.rhs], ())
         return [statement]
+
+    def _print(self, statement: Any) -> list[Any]:
+        """Print values: Python, which does it, knows no dual numbers."""
+        reading = self._constant_variable(selection.values, statement.loc)
+        statements = [reading]
+        printed = []
+        for item in statement.args:
+            target = self._scope.redefine("$stand_in", statement.loc)
+            statements.append(ir.Assign(ir.Expr.call(reading.target, [item], (), statement.loc), target, statement.loc))
+            printed.append(target)
+        return [*statements, ir.Print(tuple(printed), statement.vararg, statement.loc)]
 
     def _call(self, statement: Any, call: Any) -> list[Any]:
         if call.vararg is not None:
