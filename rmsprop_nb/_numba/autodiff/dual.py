@@ -18,8 +18,12 @@ PLAIN = types.Float | types.Integer | types.Boolean
 """The classes of types of plain numbers, which have no derivatives."""
 
 
+ON_TAPE = -1
+"""Stands for the number of partial derivatives where numbers are recorded on a tape instead."""
+
+
 class Dual(types.Type):
-    """The Numba type of a number of type `real` with `width` partial derivatives.
+    """The Numba type of a number of type `real` with `width` partial derivatives, or `ON_TAPE`.
 
     It is no types.Number: NumPy's rules for arrays would take it for one that they know.
     """
@@ -27,7 +31,7 @@ class Dual(types.Type):
     def __init__(self, width: int, real: Any) -> None:
         self.width = width
         self.real = real
-        super().__init__(name=f"Dual({width} x {real})")
+        super().__init__(name=f"Recorded({real})" if width == ON_TAPE else f"Dual({width} x {real})")
 
     @property
     def is_internal(self) -> bool:
@@ -36,8 +40,8 @@ class Dual(types.Type):
 
     @property
     def partials(self) -> Any:
-        """The type of the partial derivatives."""
-        return Partials(self.width, self.real)
+        """The type of the partial derivatives, or of what stands for them."""
+        return Entry() if self.width == ON_TAPE else Partials(self.width, self.real)
 
     def of(self, real: Any) -> Any:
         """Return the type with as many partial derivatives and values of type `real`."""
@@ -66,6 +70,19 @@ class Partials(types.Type):
         self.width = width
         self.real = real
         super().__init__(name=f"Partials({width} x {real})")
+
+
+class Entry(types.Type):
+    """The Numba type of what a number on a tape is a function of: an index, the tape's address, and the derivative."""
+
+    def __init__(self) -> None:
+        super().__init__(name="Entry")
+
+
+@register_model(Entry)
+class _EntryModel(StructModel):
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, [("index", types.int64), ("tape", types.int64), ("factor", types.float64)])
 
 
 @register_model(Partials)
@@ -162,7 +179,7 @@ def join(context: Any, builder: Any, ty: Any, value: Any, partials: Any) -> Any:
 
 def cast_partials(context: Any, builder: Any, partials: Any, from_: Any, to: Any) -> Any:
     """Emit code that rounds or extends the partial derivatives to another type of numbers."""
-    if from_.real == to.real:
+    if from_.real == to.real or to.width == ON_TAPE:
         return partials
     wider = to.real.bitwidth > from_.real.bitwidth
     return (builder.fpext if wider else builder.fptrunc)(partials, context.get_value_type(to.partials))

@@ -16,6 +16,20 @@ from rmsprop_nb._numba.autodiff.access import check_vector, empty_matrix, partia
 from rmsprop_nb._numba.autodiff.copies import Setting
 from rmsprop_nb._numba.autodiff.dual import Dual, DualDType
 from rmsprop_nb._numba.autodiff.refusals import CannotDifferentiateError, explain
+from rmsprop_nb._numba.autodiff.tape import (
+    HEADER_WORDS,
+    RECORD_WORDS,
+    backward,
+    factor_of,
+    index_of,
+    load_word,
+    on_tape,
+    store_word,
+)
+
+FIRST_RECORDS = 1 << 10
+MOST_RECORDS = 1 << 22
+"""Records of 24 bytes on a tape, at first and at most."""
 
 LARGEST_WIDTH = 8
 """Variables in one pass, at most: more partial derivatives than this do not stay in registers."""
@@ -117,6 +131,46 @@ def gradient_passes(setting: Setting | None, function: Any, width: int, is_singl
                 grad[start + k] = partial_of(result, k)
         return f
 
+    return value_and_grad
+
+
+def taped_passes(setting: Setting | None, function: Any, width: int, is_single: bool) -> Any:
+    """Build ``value_and_grad(x, grad, *args) -> f`` in reverse mode.
+
+    A tape that is too short is made again, up to a bound on its length; past it the gradient is computed in passes over
+    some of the variables, which need no memory.
+    """
+    fun, dtype, with_copies = _parts(setting, function)
+    length = np.array([FIRST_RECORDS])  # what the last evaluations needed; threads may write it at once
+    length_address = length.ctypes.data
+    forward = Derivatives(gradient_passes, function, LARGEST_WIDTH, False)
+    most = MOST_RECORDS
+
+    def value_and_grad(x, grad, *args):
+        check_vector(grad)
+        n = x.size
+        if grad.size != n:
+            raise ValueError("grad must have as many elements as x.")
+        variables = np.empty(n, dtype)
+        room = max(load_word(length_address), 2 * n + 2)
+        while True:
+            tape = np.empty(HEADER_WORDS + RECORD_WORDS * room, np.int64)
+            tape[0] = n + 1
+            tape[1] = room
+            for i in range(n):
+                variables[i] = on_tape(x[i], i + 1, tape.ctypes.data, dtype)
+            result = fun(variables, *with_copies(args))
+            count = tape[0]
+            if count <= room:
+                break
+            if count > most:
+                return forward(x, grad, *args)
+            room = count + count // 4
+            store_word(length_address, room)
+        backward(tape, np.zeros(count), index_of(result), factor_of(result), n, grad)
+        return value_of(result)
+
+    value_and_grad.keeps = length
     return value_and_grad
 
 

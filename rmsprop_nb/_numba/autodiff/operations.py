@@ -20,10 +20,11 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.np import arrayobj, npyimpl
 from numba.np.ufunc import array_exprs  # type: ignore[attr-defined]
 
-from rmsprop_nb._numba.autodiff.dual import Dual, is_dual, join, plain, width_of, with_partials
+from rmsprop_nb._numba.autodiff.dual import ON_TAPE, Dual, is_dual, join, plain, width_of, with_partials
 from rmsprop_nb._numba.autodiff.emitter import Emitter, call_plain, literal_power, plain_signature
 from rmsprop_nb._numba.autodiff.refusals import refuse
 from rmsprop_nb._numba.autodiff.rules import RULES, Operands
+from rmsprop_nb._numba.autodiff.tape import TapeEmitter
 
 _IN_PLACE = {
     operator.iadd,
@@ -115,7 +116,7 @@ def apply(key: Any, context: Any, builder: Any, tys: tuple[Any, ...], args: Any)
     emitter = None
     if key in RESULTS or _is_unrolled(key, tys, literals):
         real = context.typing_context.unify_types(*plain_tys[-2:]) if key in RESULTS else plain_tys[0]
-        emitter = Emitter(context, builder, Dual(width, real))
+        emitter = _emitter(context, builder, Dual(width, real))
         values, partials = zip(*map(emitter.parts, tys, args), strict=True)
         result = RESULTS[key](emitter, values) if key in RESULTS else literal_power(emitter, values[0], literals[1])
     else:
@@ -123,10 +124,14 @@ def apply(key: Any, context: Any, builder: Any, tys: tuple[Any, ...], args: Any)
         result, real = call_plain(context, builder, key, plain_tys, numbers)
         if not isinstance(real, types.Float):
             return result, real
-        emitter = Emitter(context, builder, Dual(width, real))
+        emitter = _emitter(context, builder, Dual(width, real))
         values, partials = zip(*map(emitter.parts, tys, args), strict=True)
     derivatives = RULES[key](emitter, Operands(values, partials, literals), result)
-    return join(context, builder, emitter.dual, result, derivatives), emitter.dual
+    return join(context, builder, emitter.dual, result, emitter.finish(derivatives)), emitter.dual
+
+
+def _emitter(context: Any, builder: Any, dual: Any) -> Emitter:
+    return (TapeEmitter if dual.width == ON_TAPE else Emitter)(context, builder, dual)
 
 
 def _is_unrolled(key: Any, tys: tuple[Any, ...], literals: tuple[Any, ...]) -> bool:
