@@ -14,6 +14,9 @@ from rmsprop_nb._objectives.problem import Problem
 
 AUTODIFF = "autodiff"
 
+MOST_FORWARD = 32
+"""Variables up to which forward mode takes less time than reverse mode, for most of the functions that were timed."""
+
 logger = logging.getLogger("rmsprop_nb")
 
 
@@ -69,10 +72,9 @@ def _may_be_tried(problem: Problem) -> bool:
 @functools.lru_cache(maxsize=256)
 def _gradient_function(fun: Any, n: int) -> Any:
     """Return the function that fills the gradient; the same one for the same objective, so that it is compiled once."""
-    from rmsprop_nb._numba.autodiff.gradients import Derivatives, gradient_passes, width_for
+    from rmsprop_nb._numba.autodiff.gradients import forward_gradient, reverse_gradient
 
-    width = width_for(n)
-    return Derivatives(gradient_passes, fun, width, n <= width)
+    return forward_gradient(fun, n) if n <= MOST_FORWARD else reverse_gradient(fun)
 
 
 def _type_of(argument: Any) -> Any:

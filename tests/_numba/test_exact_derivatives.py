@@ -397,3 +397,81 @@ def test_arguments_of_the_functions_themselves():
         function(np.ones(2), np.ones(3))
     with pytest.raises(TypeError, match="an array with one dimension"):
         function(np.ones((2, 2)), np.ones(2))
+
+
+# -- reverse mode -----------------------------------------------------------------------------------------------------
+
+
+def reverse(function, x, *args):
+    gradient = np.full_like(x, np.nan)
+    return value_and_grad(njit(function), mode="reverse")(x, gradient, *args), gradient
+
+
+IN_REVERSE = [
+    "sum_of_peaks",
+    "huber_loss",
+    "arma",
+    "discrete_boundary_value",
+    "student_t",
+    "neural_network",
+    "clipped",
+    "smoothing_in_place",
+    "powers",
+    "elementary",
+    "linear_spline",
+]
+
+
+@pytest.mark.parametrize("name", IN_REVERSE)
+def test_reverse_mode_as_jax(name):
+    function, x, args = CASES[name]
+    f, *gradient = map(float.fromhex, JAX[name])
+    found, grad = reverse(function, x, *args)
+    np.testing.assert_allclose(found, f, rtol=1e-13)
+    np.testing.assert_allclose(grad, gradient, rtol=1e-13, atol=1e-13 * np.max(np.abs(gradient)))
+
+
+program_reverse = value_and_grad(compiled_program, mode="reverse")
+
+
+@given(programs(), st.lists(st.floats(-2.0, 2.0), min_size=1, max_size=6))
+def test_random_expressions_in_both_modes(program, x):
+    x = np.array(x)
+    forward, backward = np.empty((2, x.size))
+    assert program_gradient(x, forward, *program) == program_reverse(x, backward, *program)
+    np.testing.assert_allclose(backward, forward, rtol=1e-11, atol=1e-13 * max(1.0, np.abs(forward).max()))
+
+
+def repeated(x, times):
+    s = 0.0
+    for _ in range(times):
+        for i in range(x.size):
+            s = 0.5 * s + x[i] * x[i - 1]
+    return s
+
+
+def test_a_tape_grows_and_past_its_bound_gives_way_to_forward_mode(monkeypatch):
+    x = np.linspace(0.1, 1.0, 20)
+    expected = derivatives(repeated, x, 500)[1]
+    in_reverse = value_and_grad(njit(repeated), mode="reverse")
+    gradient = np.empty_like(x)
+    for times in (1, 500, 2, 500):
+        in_reverse(x, gradient, times)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-13)
+    monkeypatch.setattr("rmsprop_nb._numba.autodiff.gradients.MOST_RECORDS", 5000)
+    bounded = value_and_grad(njit(repeated), mode="reverse")
+    bounded(x, gradient, 500)
+    np.testing.assert_allclose(gradient, derivatives(repeated, x, 500, chunk=8)[1], rtol=1e-15)
+
+
+def test_reverse_mode_in_float32_and_of_constants():
+    def squares_and_more(x, a):
+        return np.sum(x * x * a) + np.float32(3.0) * x[0]
+
+    x = np.linspace(0.5, 1.0, 5).astype(np.float32)
+    f, grad = reverse(squares_and_more, x, x)
+    assert f == derivatives(squares_and_more, x, x)[0]
+    np.testing.assert_allclose(grad, 2.0 * x * x + 3.0 * (np.arange(5) == 0), rtol=1e-6)
+    assert reverse(lambda x: 2.0, x)[0] == 2.0
+    np.testing.assert_array_equal(reverse(lambda x: 2.0, x)[1], 0.0)
+    np.testing.assert_array_equal(reverse(lambda x: x[1], x)[1], [0.0, 1.0, 0.0, 0.0, 0.0])

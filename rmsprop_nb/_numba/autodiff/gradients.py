@@ -14,7 +14,7 @@ from numba.core.registry import CPUDispatcher
 
 from rmsprop_nb._numba.autodiff.access import check_vector, empty_matrix, partial_of, stack_array, value_of, variable
 from rmsprop_nb._numba.autodiff.copies import Setting
-from rmsprop_nb._numba.autodiff.dual import Dual, DualDType
+from rmsprop_nb._numba.autodiff.dual import ON_TAPE, Dual, DualDType
 from rmsprop_nb._numba.autodiff.refusals import CannotDifferentiateError, explain
 from rmsprop_nb._numba.autodiff.tape import (
     HEADER_WORDS,
@@ -66,7 +66,9 @@ class _Compiler(_FunctionCompiler):
             try:
                 with warnings.catch_warnings():  # functions among args, which Numba calls experimental
                     warnings.simplefilter("ignore", NumbaExperimentalFeatureWarning)
-                    return super()._compile_core(args, return_type)
+                    done = super()._compile_core(args, return_type)
+                source.settings.append(setting)
+                return done
             except Exception as error:  # noqa: BLE001 - Numba may fail in any way with types that it does not know
                 refusal = error
             if not setting.allocates:
@@ -85,6 +87,8 @@ class Derivatives(CPUDispatcher):
         The number of variables in each pass.
     is_single : bool
         Whether there is only one pass, because x never has more variables.
+    settings : list of Setting
+        What the code that was compiled depends on.
     """
 
     def __init__(self, passes: Callable[..., Any], fun: Any, width: int, is_single: bool) -> None:
@@ -92,6 +96,7 @@ class Derivatives(CPUDispatcher):
         self.fun = fun
         self.width = width
         self.is_single = is_single
+        self.settings: list[Setting] = []
         super().__init__(passes(None, fun, width, is_single), {}, dict(OPTIONS))
         self._compiler = _Compiler(self, self._compiler)  # type: ignore[has-type]
 
@@ -170,8 +175,26 @@ def taped_passes(setting: Setting | None, function: Any, width: int, is_single: 
         backward(tape, np.zeros(count), index_of(result), factor_of(result), n, grad)
         return value_of(result)
 
-    value_and_grad.keeps = length
+    if setting is not None:
+        setting.keeps.append(length)
     return value_and_grad
+
+
+def forward_gradient(fun: Any, n: int | None = None, width: int = LARGEST_WIDTH) -> Derivatives:
+    """Return the function that fills a gradient in forward mode: for n variables, or for any number, `width` a pass."""
+    if n is None:
+        return Derivatives(gradient_passes, fun, width, False)
+    return Derivatives(gradient_passes, fun, width_for(n), n <= LARGEST_WIDTH)
+
+
+def reverse_gradient(fun: Any) -> Derivatives:
+    """Return the function that fills a gradient in reverse mode."""
+    return Derivatives(taped_passes, fun, ON_TAPE, False)
+
+
+def jacobian(fun: Any, width: int) -> Derivatives:
+    """Return the function that makes a Jacobian in forward mode."""
+    return Derivatives(jacobian_passes, fun, width, False)
 
 
 def jacobian_passes(setting: Setting | None, function: Any, width: int, is_single: bool) -> Any:
