@@ -101,6 +101,12 @@ def _outer(a, b):
     return lambda a, b: a.reshape((a.size, 1)) * b.reshape((1, b.size))
 
 
+@stands_for()
+def root(square):
+    """Choose the square root of a sum of squares, which has no slope where all are 0."""
+    return lambda square: math.sqrt(square) if square != 0.0 else square
+
+
 @stands_for(np.linalg.norm)
 def _norm(a, ord=None):
     if not is_dual_array(a):
@@ -108,13 +114,13 @@ def _norm(a, ord=None):
             (lambda a, ord=None: np.linalg.norm(a)) if is_missing(ord) else (lambda a, ord=None: np.linalg.norm(a, ord))
         )
     if is_missing(ord):
-        return lambda a, ord=None: math.sqrt(total(a * a))
+        return lambda a, ord=None: root(total(a * a))
     if a.ndim != 1:
         refuse("np.linalg.norm of a matrix of values that depend on x takes no ord")
 
     def norm(a, ord=None):
         if ord == 2:
-            return math.sqrt(total(a * a))
+            return root(total(a * a))
         if ord == 1:
             return total(np.abs(a))
         if ord == np.inf:
