@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -117,7 +118,8 @@ def minimize_batch(
     -------
     result : BatchResult
         An OptimizeResult with ``x`` and ``jac`` of shape (B, n); ``fun``, ``nit``, ``nfev``, ``njev``, ``status``,
-        ``success`` and ``message`` of shape (B,); ``best``, the index of the lowest f; and ``exceptions``, a dict from
+        ``success`` and ``message`` of shape (B,); ``best``, the index of the lowest f; ``gradient``, as for `minimize`;
+        and ``exceptions``, a dict from
         the index of a problem whose objective raised (status 8) to the exception, for the first ten such problems. A
         compiled problem is run again to find its exception; there is none if the objective has changed by then.
 
@@ -185,7 +187,8 @@ def minimize_batch(
     if objective is None and not callable(engine) and engine > 1:
         check_sendable(problem)
     watch = FailureWatch(job, results, exceptions, counts=device != "cuda")
-    writer = CheckpointWriter(checkpoint, every, lambda: batch_result(snapshot(results), exceptions).to_tree())
+    as_result = functools.partial(batch_result, exceptions=exceptions, gradient=problem.gradient_source)
+    writer = CheckpointWriter(checkpoint, every, lambda: as_result(snapshot(results)).to_tree())
     with progress_bar(len(starts), "problem") if progress else contextlib.nullcontext() as bar:
 
         def on_done(count: int) -> None:
@@ -204,8 +207,7 @@ def minimize_batch(
                 writer.write()
     if isinstance(failure, SharedError):
         raise failure.error
-    result = batch_result(results, exceptions)
-    result["gradient"] = problem.gradient_source
+    result = as_result(results)
     if failure is not None:
         raise IncompleteBatchError(result) from failure
     return result

@@ -228,4 +228,6 @@ def minimize_minibatch(
             targets = shared_targets(ranks, problem, rows, chosen.batch_size, x.size, seed, same)
         current = first_state(chosen, problem, x, targets, state)
         trace = run(chosen, current, targets, report)
-        return make_result(chosen, current, targets, trace, final_evaluation)
+        result = make_result(chosen, current, targets, trace, final_evaluation)
+        result["gradient"] = problem.gradient_source
+        return result

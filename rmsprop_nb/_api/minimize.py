@@ -82,7 +82,8 @@ def minimize(
         * True: ``fun(x, *args) -> (f, gradient)``
         * "inplace": ``fun(x, grad, *args) -> float`` fills `grad`, without allocation
         * "autodiff": exact derivatives of a compiled ``fun(x, *args) -> float``; see docs/gradients.md
-        * "2-point" (or None), "3-point", "cs": differences or complex steps of ``fun(x, *args) -> float``
+        * None: "autodiff" where that is possible, or else differences
+        * "2-point", "3-point", "cs": differences or complex steps of ``fun(x, *args) -> float``
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
         Bounds of each variable; None or infinity for no bound. The objective is never evaluated outside of them.
     %(tol)s
@@ -114,8 +115,9 @@ def minimize(
     Returns
     -------
     result : scipy.optimize.OptimizeResult
-        With ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``njev``, ``status`` (a `Status`), ``success``, ``message`` and
-        ``state``; ``options={"state": result.state}`` goes on where this run ended. If a test on the gradient was met,
+        With ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``njev``, ``status`` (a `Status`), ``success``, ``message``,
+        ``gradient`` (where gradients came from: "autodiff", "differences", "cs" or "given") and ``state``;
+        ``options={"state": result.state}`` goes on where this run ended. If a test on the gradient was met,
         x is the point that met it; otherwise it is the point with the lowest f that was evaluated.
 
     Raises

@@ -109,6 +109,7 @@ def multistart(
         status=int(batch.status[best]),
         success=bool(batch.success[best]),
         message=batch.message[best],
+        gradient=batch.gradient,
         minima=batch.x[kept],
         minima_fun=batch.fun[kept],
         batch=batch,

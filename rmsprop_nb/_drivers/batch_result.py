@@ -99,7 +99,7 @@ def snapshot(results: BatchResults) -> BatchResults:
     return BatchResults(**{name: a.copy() for name, a in results._asdict().items() if name != "status"}, status=status)
 
 
-def batch_result(results: BatchResults, exceptions: dict[int, Exception]) -> BatchResult:
+def batch_result(results: BatchResults, exceptions: dict[int, Exception], gradient: str) -> BatchResult:
     codes, which = np.unique(results.status, return_inverse=True)
     statuses = [Status(int(code)) for code in codes]
     fun = np.where(np.isnan(results.fun), np.inf, results.fun)
@@ -114,5 +114,6 @@ def batch_result(results: BatchResults, exceptions: dict[int, Exception]) -> Bat
         success=np.array([status.success for status in statuses])[which],
         message=np.array([MESSAGES[status] for status in statuses], dtype=object)[which],
         best=int(np.argmin(fun)),
+        gradient=gradient,
         exceptions=exceptions,
     )
