@@ -29,10 +29,11 @@ def load_cases():
     module = importlib.util.module_from_spec(spec)
     sys.modules["gradient_cases"] = module
     spec.loader.exec_module(module)
-    return module.CASES
+    return module
 
 
-CASES = load_cases()
+CASES = load_cases().CASES
+wave = load_cases().wave
 
 
 def derivatives(function, x, *args, chunk=4):
@@ -475,3 +476,23 @@ def test_reverse_mode_in_float32_and_of_constants():
     assert reverse(lambda x: 2.0, x)[0] == 2.0
     np.testing.assert_array_equal(reverse(lambda x: 2.0, x)[1], 0.0)
     np.testing.assert_array_equal(reverse(lambda x: x[1], x)[1], [0.0, 1.0, 0.0, 0.0, 0.0])
+
+
+def products(x, M, b):
+    hidden = np.tanh(M @ x)
+    chosen = np.zeros(6)
+    chosen[2] = x[1]
+    s = np.sum((M.T @ hidden) ** 2) + np.sum(M @ chosen) + np.dot(M[0], x) * np.dot(x, b)
+    return s + np.sum((M[:, :2].copy() @ x.reshape((2, 3))) @ x[:3])
+
+
+def test_products_with_constant_matrices():
+    x, M, b = wave(6), wave(30, 2.0).reshape(5, 6), wave(6, 3.0)
+    in_reverse = value_and_grad(njit(products), mode="reverse")
+    grad = np.empty(6)
+    assert in_reverse(x, grad, M, b) == pytest.approx(products(x, M, b), rel=1e-14)
+    for i, unit in enumerate(np.eye(6)):
+        slope = (products(x + 1e-6 * unit, M, b) - products(x - 1e-6 * unit, M, b)) / 2e-6
+        assert grad[i] == pytest.approx(slope, rel=1e-6)
+    with pytest.raises(ValueError, match="inner dimensions"):
+        in_reverse(x, grad, np.ones((2, 3)), b)

@@ -9,10 +9,12 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from rmsprop_nb._numba.autodiff import tape_products
 from rmsprop_nb._numba.autodiff.access import cast_dual
 from rmsprop_nb._numba.autodiff.dual import is_dual
 from rmsprop_nb._numba.autodiff.reductions import maximum, total
 from rmsprop_nb._numba.autodiff.refusals import refuse
+from rmsprop_nb._numba.autodiff.selection import values
 from rmsprop_nb._numba.autodiff.stand_ins import dtype_of, is_dual_array, is_missing, stands_for
 
 
@@ -27,6 +29,12 @@ def dot(a, b):
     if max(dims) > 2:
         refuse("products of values that depend on x need vectors and matrices")
     dtype = dtype_of(a, b)
+    if tape_products.multiplies(a, b) and dims != (1, 2):
+        return tape_products.product_of(dims, dtype, values)
+    if tape_products.multiplies(b, a) and dims == (1, 1):
+        return lambda a, b: dot(b, a)
+    if tape_products.multiplies(b, a) and dims == (1, 2):
+        return lambda a, b: dot(b.T, a)
     return {(1, 1): _dot_11, (2, 1): _dot_21, (1, 2): _dot_12, (2, 2): _dot_22}[dims](dtype)
 
 

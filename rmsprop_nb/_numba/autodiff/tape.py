@@ -183,10 +183,19 @@ def backward(tape, adjoints, root, factor, n, grad):
     indices = tape[HEADER_WORDS:].view(np.int32)
     factors = tape[HEADER_WORDS:].view(np.float64)
     adjoints[root] = factor
-    for k in range(root, n, -1):
+    words = tape[HEADER_WORDS:]
+    k = root
+    while k > n:
         adjoint = adjoints[k]
-        if adjoint != 0.0:
+        if indices[6 * k] < 0:  # a row: see tape_products
+            size, first, stride = -words[3 * k], words[3 * k + 1], words[3 * k + 2]
+            k -= (size + RECORD_WORDS - 1) // RECORD_WORDS
+            if adjoint != 0.0:
+                for j in range(size):
+                    adjoints[first + j * stride] += adjoint * factors[3 * k + j]
+        elif adjoint != 0.0:
             adjoints[indices[6 * k]] += adjoint * factors[3 * k + 1]
             adjoints[indices[6 * k + 1]] += adjoint * factors[3 * k + 2]
+        k -= 1
     for i in range(n):
         grad[i] = adjoints[1 + i]
