@@ -122,9 +122,9 @@ def exact(fun, n):
 
 
 class GradientOverValue:
-    """f and its exact gradient over f alone, both called in compiled loops."""
+    """f and its exact gradient over f alone, both called in compiled loops. Floor: 1."""
 
-    params = tuple(CASES)
+    params = (tuple(CASES),)
     param_names = ("objective",)
 
     def setup(self, name):
@@ -142,7 +142,7 @@ class GradientOverValue:
 
 
 class GradientOverHand:
-    """f and its exact gradient over a function that has both written by hand."""
+    """f and its exact gradient over a function that has both written by hand. Floor: 1."""
 
     def setup(self):
         x, grad, both = np.linspace(0.5, 1.5, 3), np.empty(3), exact(decay, 3)
