@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import math
@@ -122,8 +123,9 @@ def run_program(x, code, numbers):
     return stack[top]
 
 
-compiled_program = njit(run_program)
-program_gradient = value_and_grad(compiled_program)
+@functools.cache
+def program_gradient(mode):
+    return value_and_grad(njit(run_program), mode=mode)
 
 
 @st.composite
@@ -146,7 +148,7 @@ def programs(draw):
 def test_random_expressions_as_by_complex_steps(program, x):
     x = np.array(x)
     gradient = np.empty_like(x)
-    f = program_gradient(x, gradient, *program)
+    f = program_gradient("forward")(x, gradient, *program)
     with np.errstate(all="ignore"):
         assert f == pytest.approx(run_program(x, *program), rel=1e-13, abs=1e-300)
         expected = [run_program(x + 1e-30j * unit, *program).imag / 1e-30 for unit in np.eye(x.size)]
@@ -409,17 +411,13 @@ def reverse(function, x, *args):
 
 
 IN_REVERSE = [
-    "sum_of_peaks",
     "huber_loss",
     "arma",
-    "discrete_boundary_value",
     "student_t",
     "neural_network",
     "clipped",
-    "smoothing_in_place",
     "powers",
     "elementary",
-    "linear_spline",
 ]
 
 
@@ -432,14 +430,12 @@ def test_reverse_mode_as_jax(name):
     np.testing.assert_allclose(grad, gradient, rtol=1e-13, atol=1e-13 * np.max(np.abs(gradient)))
 
 
-program_reverse = value_and_grad(compiled_program, mode="reverse")
-
-
 @given(programs(), st.lists(st.floats(-2.0, 2.0), min_size=1, max_size=6))
 def test_random_expressions_in_both_modes(program, x):
     x = np.array(x)
     forward, backward = np.empty((2, x.size))
-    assert program_gradient(x, forward, *program) == program_reverse(x, backward, *program)
+    f = program_gradient("forward")(x, forward, *program)
+    assert program_gradient("reverse")(x, backward, *program) == f
     np.testing.assert_allclose(backward, forward, rtol=1e-11, atol=1e-13 * max(1.0, np.abs(forward).max()))
 
 

@@ -203,7 +203,7 @@ def _register() -> None:
     context.refresh()
     templates = {key: _make_template(key) for key in RULES if context._lookup_global(key) is not None}
     for key, template in templates.items():
-        infer_global(key)(template)
+        infer_global(key, types.Function(template))
         _lower(key)
     context.refresh()
     for key, template in templates.items():
