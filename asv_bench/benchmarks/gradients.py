@@ -9,7 +9,7 @@ from numba import njit
 
 from benchmarks._interleaved import compare
 
-ROUNDS = 1000
+EVALUATIONS = 10_000  # times the number of variables; a call from Python takes longer than some evaluations
 
 
 @njit
@@ -131,7 +131,7 @@ class GradientOverValue:
         fun, n, args = CASES[name]
         x = np.linspace(0.5, 1.5, n)
         grad, both = np.empty(n), exact(fun, n)
-        count = max(1, ROUNDS // n)
+        count = max(20, EVALUATIONS // n)
         self.both = lambda: gradients(both, count, x, grad, *args)
         self.alone = lambda: values(fun, count, x, *args)
 
@@ -146,8 +146,8 @@ class GradientOverHand:
 
     def setup(self):
         x, grad, both = np.linspace(0.5, 1.5, 3), np.empty(3), exact(decay, 3)
-        self.both = lambda: gradients(both, ROUNDS, x, grad, T, CURVE)
-        self.by_hand = lambda: gradients(decay_by_hand, ROUNDS, x, grad, T, CURVE)
+        self.both = lambda: gradients(both, EVALUATIONS // 3, x, grad, T, CURVE)
+        self.by_hand = lambda: gradients(decay_by_hand, EVALUATIONS // 3, x, grad, T, CURVE)
 
     def track_ratio(self):
         return compare(self.both, self.by_hand)
