@@ -9,7 +9,7 @@ from numba import njit
 
 from benchmarks._interleaved import compare
 
-EVALUATIONS = 10_000  # times the number of variables; a call from Python takes longer than some evaluations
+EVALUATIONS = 100_000  # times the number of variables; a call from Python takes longer than some evaluations
 
 
 @njit
