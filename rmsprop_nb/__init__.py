@@ -20,6 +20,7 @@ __all__ = [
     "check_gradient",
     "cuda",
     "datasets",
+    "jacobian",
     "load",
     "minimize",
     "minimize_batch",
@@ -31,6 +32,7 @@ __all__ = [
     "save",
     "schedules",
     "testing",
+    "value_and_grad",
 ]
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from rmsprop_nb._api.batch import minimize_batch
     from rmsprop_nb._api.check_gradient import check_gradient
     from rmsprop_nb._api.checkpoint import load, save
+    from rmsprop_nb._api.gradients import jacobian, value_and_grad
     from rmsprop_nb._api.minibatch import minimize_minibatch
     from rmsprop_nb._api.minimize import minimize
     from rmsprop_nb._api.multistart import multistart
@@ -58,6 +61,7 @@ _DEFINED_IN = {
     "RankError": "_drivers.ranks",
     "Status": "_core.status",
     "check_gradient": "_api.check_gradient",
+    "jacobian": "_api.gradients",
     "load": "_api.checkpoint",
     "minimize": "_api.minimize",
     "minimize_batch": "_api.batch",
@@ -66,6 +70,7 @@ _DEFINED_IN = {
     "rmsprop": "_api.scipy_methods",
     "rmsprop_lbfgs": "_api.scipy_methods",
     "save": "_api.checkpoint",
+    "value_and_grad": "_api.gradients",
 }
 _MODULES = ("cuda", "datasets", "plotting", "schedules", "testing")
 

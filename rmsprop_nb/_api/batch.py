@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,7 @@ from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_else
 from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, earlier_results, snapshot
 from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
 from rmsprop_nb._methods.registry import ALL_OPTION_NAMES, OPTIONS, method_name, option_names
+from rmsprop_nb._objectives.exact import with_exact_gradient
 from rmsprop_nb._objectives.problem import Problem
 
 # Options that are about a single run, and what to do instead.
@@ -92,7 +94,7 @@ def minimize_batch(
         axis.
     method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
         As for `minimize`.
-    jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
+    jac : callable, True, "autodiff", "2-point", "3-point", "cs", "inplace" or None, default None
         As for `minimize`.
     bounds : sequence of (min, max), scipy.optimize.Bounds, tuple or array_like, optional
         n pairs, or a Bounds of vectors, are bounds that all problems share. Each problem has its own where bounds have
@@ -121,7 +123,8 @@ def minimize_batch(
     -------
     result : BatchResult
         An OptimizeResult with ``x`` and ``jac`` of shape (B, n); ``fun``, ``nit``, ``nfev``, ``njev``, ``status``,
-        ``success`` and ``message`` of shape (B,); ``best``, the index of the lowest f; and ``exceptions``, a dict from
+        ``success`` and ``message`` of shape (B,); ``best``, the index of the lowest f; ``gradient``, as for `minimize`;
+        and ``exceptions``, a dict from
         the index of a problem whose objective raised (status 8) to the exception, for the first ten such problems. A
         compiled problem is run again to find its exception; there is none if the objective has changed by then.
 
@@ -180,6 +183,8 @@ def minimize_batch(
         parsed = dataclasses.replace(parsed, x_scale=check_sizes(parsed.x_scale, starts))
     check_callable("fun", fun)
     problem = Problem(fun, check_jac(jac), as_args(args), lower, upper, parsed.own_steps(starts.shape[1]))
+    if device == "cpu":
+        problem = with_exact_gradient(problem, starts.shape[1], starts.dtype, last=tuple(a[0] for a in rows if len(a)))
     job = Job(problem, starts, rows, parsed, boxes)
     engine = workers if callable(workers) else as_workers(workers)
     _check_device(device, engine, parsed)
@@ -189,7 +194,8 @@ def minimize_batch(
     if objective is None and not callable(engine) and engine > 1:
         check_sendable(problem)
     watch = FailureWatch(job, results, exceptions, counts=device != "cuda")
-    writer = CheckpointWriter(checkpoint, every, lambda: batch_result(snapshot(results), exceptions, parsed).to_tree())
+    as_result = functools.partial(batch_result, exceptions=exceptions, options=parsed, gradient=problem.gradient_source)
+    writer = CheckpointWriter(checkpoint, every, lambda: as_result(snapshot(results)).to_tree())
     with progress_bar(len(starts), "problem") if progress else contextlib.nullcontext() as bar:
 
         def on_done(count: int) -> None:
@@ -208,7 +214,7 @@ def minimize_batch(
                 writer.write()
     if isinstance(failure, SharedError):
         raise failure.error
-    result = batch_result(results, exceptions, parsed)
+    result = as_result(results)
     if failure is not None:
         raise IncompleteBatchError(result) from failure
     return result

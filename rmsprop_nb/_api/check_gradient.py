@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.validate import as_args, as_bounds, as_number, as_start, check_callable, check_jac
+from rmsprop_nb._objectives.exact import with_exact_gradient
 from rmsprop_nb._objectives.finite_differences import DIFFERENCES
 from rmsprop_nb._objectives.interpreted import PythonObjective
 from rmsprop_nb._objectives.problem import Problem
@@ -117,7 +118,7 @@ def check_gradient(
     x : array_like, shape (n,)
         Where to compare, in float32 or float64; better not at a minimum, where the gradient vanishes. A random point
         is a good choice.
-    jac : callable, True, "inplace" or "cs"
+    jac : callable, True, "inplace", "autodiff" or "cs"
         The source of the gradient, as for `minimize`.
     args : tuple, default ()
         Further arguments of `fun` and `jac`.
@@ -172,7 +173,8 @@ def check_gradient(
         k = int(np.flatnonzero(~((lower <= point) & (point <= upper)))[0])
         msg = f"x must be within the bounds, got {point[k]} at index {k}; use numpy.clip."
         raise ValueError(msg)
-    objective = PythonObjective(Problem(fun, form, as_args(args), lower, upper), point.dtype)
+    problem = with_exact_gradient(Problem(fun, form, as_args(args), lower, upper), point.size, point.dtype)
+    objective = PythonObjective(problem, point.dtype)
     gradient = np.full_like(point, np.nan)
     f = objective(point, gradient)
     if not np.isfinite(f):

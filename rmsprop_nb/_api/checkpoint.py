@@ -156,7 +156,7 @@ def _message(status: int, known: dict[str, str]) -> str:
 _TYPES = {
     "x": np.ndarray, "jac": np.ndarray, "fun": float, "nit": int, "nfev": int, "njev": int, "status": int,
     "success": bool, "message": str, "state": RunState, "allvecs": list, "history": dict, "minima": np.ndarray,
-    "minima_fun": np.ndarray, "batch": BatchResult,
+    "minima_fun": np.ndarray, "batch": BatchResult, "gradient": str,
 }  # fmt: skip
 _BATCH_KINDS = {"x": "f", "jac": "f", "fun": "f", "nit": "i", "nfev": "i", "njev": "i", "status": "i", "success": "b"}
 
@@ -183,7 +183,7 @@ def _check_result(result: OptimizeResult) -> None:
 
 def _check_batch_result(fields: dict[str, Any]) -> None:
     """Raise unless every field has a row for each problem."""
-    if set(fields) != {*_BATCH_KINDS, "best"}:
+    if set(fields) != {*_BATCH_KINDS, "best", "gradient"} or not isinstance(fields["gradient"], str):
         msg = f"it holds a BatchResult with other fields: {sorted(fields)}."
         raise ValueError(msg)
     shape = np.shape(fields["x"])

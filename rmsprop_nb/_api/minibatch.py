@@ -30,6 +30,7 @@ from rmsprop_nb._drivers.minibatch_solve import first_state, local_targets, make
 from rmsprop_nb._drivers.ranks import Ranks, SingleProcess, digest, state_digest
 from rmsprop_nb._drivers.shards import parts_in_all
 from rmsprop_nb._methods.run_state import RunState
+from rmsprop_nb._objectives.exact import with_exact_gradient
 from rmsprop_nb._objectives.problem import Problem
 
 
@@ -88,7 +89,7 @@ def minimize_minibatch(
         Rows in a batch; the last one of an epoch may be smaller.
     epochs : int, default 10
         Passes over the data, including those of a run that is resumed.
-    jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
+    jac : callable, True, "autodiff", "2-point", "3-point", "cs", "inplace" or None, default None
         As for `minimize`; a callable is given the same arguments as `fun`.
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
         x is projected onto them after every step.
@@ -218,6 +219,7 @@ def minimize_minibatch(
         x = as_start(x0)
         problem = Problem(fun, check_jac(jac), as_args(args), *as_bounds(bounds, x), chosen.own_steps(x.size))
         rows = split_rows(as_data("data", data), validation)
+        problem = with_exact_gradient(problem, x.size, x.dtype, first=tuple(a[:1] for a in rows[0]))
         if patience is not None and rows[1] is None:
             msg = f"patience={patience!r} needs validation data; give validation=0.1 or arrays."
             raise ValueError(msg)
@@ -230,4 +232,6 @@ def minimize_minibatch(
             targets = shared_targets(ranks, problem, rows, chosen.batch_size, x.size, seed, same)
         current = first_state(chosen, problem, x, targets, state)
         trace = run(chosen, current, targets, report)
-        return make_result(chosen, current, targets, trace, final_evaluation)
+        result = make_result(chosen, current, targets, trace, final_evaluation)
+        result["gradient"] = problem.gradient_source
+        return result

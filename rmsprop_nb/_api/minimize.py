@@ -39,6 +39,7 @@ from rmsprop_nb._methods.registry import (
     option_names,
 )
 from rmsprop_nb._methods.run_state import RunState
+from rmsprop_nb._objectives.exact import with_exact_gradient
 from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb._training.arrays import is_on_device
 
@@ -82,13 +83,15 @@ def minimize(
         Further arguments of `fun` and `jac`. Compiled functions are given arrays by reference.
     method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
         See `rmsprop` and `rmsprop_lbfgs` for what they do and for their options.
-    jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
+    jac : callable, True, "autodiff", "2-point", "3-point", "cs", "inplace" or None, default None
         Where the gradient comes from:
 
         * callable: ``jac(x, *args) -> array, shape (n,)`` and ``fun(x, *args) -> float``
         * True: ``fun(x, *args) -> (f, gradient)``
         * "inplace": ``fun(x, grad, *args) -> float`` fills `grad`, without allocation
-        * "2-point" (or None), "3-point", "cs": differences or complex steps of ``fun(x, *args) -> float``
+        * "autodiff": exact derivatives of a compiled ``fun(x, *args) -> float``; see docs/gradients.md
+        * None: "autodiff" where that is possible, or else differences
+        * "2-point", "3-point", "cs": differences or complex steps of ``fun(x, *args) -> float``
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
         Bounds of each variable; None or infinity for no bound. The objective is never evaluated outside of them.
     %(tol)s
@@ -120,8 +123,9 @@ def minimize(
     Returns
     -------
     result : scipy.optimize.OptimizeResult
-        With ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``njev``, ``status`` (a `Status`), ``success``, ``message`` and
-        ``state``; ``options={"state": result.state}`` goes on where this run ended. If a test on the gradient was met,
+        With ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``njev``, ``status`` (a `Status`), ``success``, ``message``,
+        ``gradient`` (where gradients came from: "autodiff", "differences", "cs" or "given") and ``state``;
+        ``options={"state": result.state}`` goes on where this run ended. If a test on the gradient was met,
         x is the point that met it; otherwise it is the point with the lowest f that was evaluated.
 
     Raises
@@ -217,6 +221,7 @@ def solve(
     x = as_start(given.x0)
     lower, upper = as_bounds(given.bounds, x)
     problem = Problem(given.fun, check_jac(given.jac), as_args(given.args), lower, upper, options.own_steps(x.size))
+    problem = with_exact_gradient(problem, x.size, x.dtype, () if share is None else share.example())
     iterates = [starting_state(problem, x, options).arrays.x] if options.return_all else None
     observe = make_observer(given.callback, iterates)
     if share is None:
@@ -225,6 +230,7 @@ def solve(
         state, trace = run(problem, x, options, observe, share.agree(x, problem, options))
         state.progress.status = int(share.ranks.end(Status(int(state.progress.status))))
     result = _result(state, options)
+    result["gradient"] = problem.gradient_source
     if options.stride:
         result["history"] = as_history(trace)
     if iterates is not None:

@@ -50,7 +50,7 @@ def multistart(
         Further arguments of `fun` and `jac`.
     method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"
         As for `minimize`.
-    jac : callable, True, "2-point", "3-point", "cs", "inplace" or None, default None
+    jac : callable, True, "autodiff", "2-point", "3-point", "cs", "inplace" or None, default None
         As for `minimize`.
     %(tol)s
     options : dict, optional
@@ -111,6 +111,7 @@ def multistart(
         status=int(batch.status[best]),
         success=bool(batch.success[best]),
         message=batch.message[best],
+        gradient=batch.gradient,
         minima=batch.x[kept],
         minima_fun=batch.fun[kept],
         batch=batch,

@@ -25,6 +25,7 @@ from rmsprop_nb._methods.registry import OPTIONS
 from rmsprop_nb._numba.calls import call_objective
 from rmsprop_nb._numba.decorators import kernel_jit
 from rmsprop_nb._objectives.compiled import CompiledObjective, compile_objective
+from rmsprop_nb._objectives.exact import with_exact_gradient
 from rmsprop_nb._objectives.interpreted import PythonObjective
 from rmsprop_nb._objectives.problem import Problem
 
@@ -71,7 +72,7 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
     check_callable("fun", fun)
     x = as_start(x0)
     none = np.empty(0, x.dtype)
-    problem = Problem(fun, check_jac(jac), as_args(args), none, none)
+    problem = with_exact_gradient(Problem(fun, check_jac(jac), as_args(args), none, none), x.size, x.dtype)
     objective = compile_objective(problem, x.dtype) or PythonObjective(problem, x.dtype)
 
     def call(method: str, **options: Any) -> Any:

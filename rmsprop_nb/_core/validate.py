@@ -23,7 +23,7 @@ CHECKPOINT_SECONDS = 60.0
 
 MANY = 32
 
-GRADIENT_FORMS = ("2-point", "3-point", "cs", "inplace")
+GRADIENT_FORMS = ("2-point", "3-point", "cs", "inplace", "autodiff")
 """What `jac` may be besides a callable, True and None."""
 
 

@@ -112,7 +112,9 @@ def snapshot(results: BatchResults) -> BatchResults:
     return BatchResults(**{name: a.copy() for name, a in results._asdict().items() if name != "status"}, status=status)
 
 
-def batch_result(results: BatchResults, exceptions: dict[int, Exception], options: Options) -> BatchResult:
+def batch_result(
+    results: BatchResults, exceptions: dict[int, Exception], options: Options, gradient: str
+) -> BatchResult:
     """Make the result; each array is read once or twice, because there may be millions of problems."""
     successes, messages = _of_statuses(options)
     return BatchResult(
@@ -126,6 +128,7 @@ def batch_result(results: BatchResults, exceptions: dict[int, Exception], option
         success=successes[results.status],
         message=messages[results.status],
         best=_lowest(results.fun),
+        gradient=gradient,
         exceptions=exceptions,
     )
 

@@ -89,6 +89,10 @@ class RankShare(NamedTuple):
 
         return objective
 
+    def example(self) -> tuple[Any, ...]:
+        """Return data of the types that the objective is given before its other arguments."""
+        return () if self.data is None else tuple(a[:1] for a in as_data("data", self.data))
+
     def _checked_data(self) -> tuple[Any, ...] | None:
         if self.weight is not None:
             as_number("weight", self.weight, 0.0, math.inf, open_low=True, open_high=True)

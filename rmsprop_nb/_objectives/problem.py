@@ -29,6 +29,8 @@ class Problem:
         Bounds in the dtype of x, of size 0 if there are none.
     own_steps : ndarray of float64
         The user's relative steps for differences, of size 0 if there are none.
+    exact : bool
+        Whether `fun` fills the gradient with exact derivatives of the user's function.
     """
 
     fun: Callable[..., Any]
@@ -37,6 +39,14 @@ class Problem:
     lower: NDArray[Any]
     upper: NDArray[Any]
     own_steps: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
+    exact: bool = False
+
+    @property
+    def gradient_source(self) -> str:
+        """Where gradients come from, in a word for the result."""
+        if self.exact:
+            return "autodiff"
+        return "differences" if self.by_differences else "cs" if self.jac == "cs" else "given"
 
     @property
     def sampling(self) -> Sampling:

@@ -32,11 +32,12 @@ def test_every_form_finds_the_minimum(form, python):
 
 
 def test_none_and_false_are_two_point_differences_that_end_as_central_ones():
-    expected = minimize(fun, X0, ARGS, jac="2-point", options={"maxiter": 2})
+    plain = as_python(fun)
+    expected = minimize(plain, X0, ARGS, jac="2-point", options={"maxiter": 2})
     for form in (None, False):
-        begun = minimize(fun, X0, ARGS, jac=form, options={"maxiter": 2})
+        begun = minimize(plain, X0, ARGS, jac=form, options={"maxiter": 2})
         np.testing.assert_array_equal(begun.x, expected.x)
-        ended = minimize(fun, X0, ARGS, jac=form)
+        ended = minimize(plain, X0, ARGS, jac=form)
         assert ended.success
         np.testing.assert_allclose(ended.x, minimize(fun, X0, ARGS, jac="cs", tol=1e-12).x, rtol=1e-6)
 

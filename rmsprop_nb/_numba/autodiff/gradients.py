@@ -1,0 +1,220 @@
+"""Compiled functions for gradients and Jacobians: passes of dual numbers over some of the variables at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
+from numba.core.errors import NumbaExperimentalFeatureWarning
+from numba.core.registry import CPUDispatcher
+
+from rmsprop_nb._numba.autodiff.access import check_vector, empty_matrix, partial_of, stack_array, value_of, variable
+from rmsprop_nb._numba.autodiff.copies import Setting
+from rmsprop_nb._numba.autodiff.dual import ON_TAPE, Dual, DualDType
+from rmsprop_nb._numba.autodiff.refusals import CannotDifferentiateError, explain
+from rmsprop_nb._numba.autodiff.tape import (
+    HEADER_WORDS,
+    RECORD_WORDS,
+    backward,
+    factor_of,
+    index_of,
+    load_word,
+    on_tape,
+    store_word,
+)
+
+FIRST_RECORDS = 1 << 10
+MOST_RECORDS = 1 << 22
+"""Records of 24 bytes on a tape, at first and at most."""
+
+LARGEST_WIDTH = 8
+"""Variables in one pass, at most: more partial derivatives than this do not stay in registers."""
+
+OPTIONS = {"nopython": True, "error_model": "numpy", "nogil": True}
+
+
+def width_for(n: int) -> int:
+    """Return how many of n variables to take in each pass, so that there are few passes and all are alike."""
+    passes = max(-(-n // LARGEST_WIDTH), 1)
+    return max(-(-n // passes), 1)
+
+
+class _Compiler(_FunctionCompiler):
+    """Compiles the passes around a copy of the function that suits the types of the arguments."""
+
+    def __init__(self, source: Derivatives, like: Any) -> None:
+        super().__init__(like.py_func, like.targetdescr, like.targetoptions, like.locals, like.pipeline_class)
+        self._source = source
+        self._implementation = self.py_func
+
+    def _get_implementation(self, args: Any, kws: Any) -> Any:
+        return self._implementation
+
+    def _compile_core(self, args: Any, return_type: Any) -> Any:
+        source, x = self._source, args[0]
+        if not isinstance(x, types.Array) or x.ndim != 1 or not isinstance(x.dtype, types.Float | types.Integer):
+            msg = f"x must be an array with one dimension of real numbers, not {x}"
+            raise CannotDifferentiateError(msg)
+        real = types.float32 if x.dtype == types.float32 else types.float64
+        for dual_buffers in (False, True):
+            setting = Setting(DualDType(Dual(source.width, real)), dual_buffers)
+            self._implementation = source.passes(setting, source.fun, source.width, source.is_single)
+            try:
+                with warnings.catch_warnings():  # functions among args, which Numba calls experimental
+                    warnings.simplefilter("ignore", NumbaExperimentalFeatureWarning)
+                    done = super()._compile_core(args, return_type)
+                source.settings.append(setting)
+                return done
+            except Exception as error:  # noqa: BLE001 - Numba may fail in any way with types that it does not know
+                refusal = error
+            if not setting.allocates:
+                break
+        raise CannotDifferentiateError(explain(refusal, source.fun)) from refusal
+
+
+class Derivatives(CPUDispatcher):
+    """A compiled function around a copy of another one that takes dual numbers.
+
+    Attributes
+    ----------
+    fun : compiled function
+        The function that is differentiated.
+    width : int
+        The number of variables in each pass.
+    is_single : bool
+        Whether there is only one pass, because x never has more variables.
+    settings : list of Setting
+        What the code that was compiled depends on.
+    """
+
+    def __init__(self, passes: Callable[..., Any], fun: Any, width: int, is_single: bool) -> None:
+        self.passes = passes
+        self.fun = fun
+        self.width = width
+        self.is_single = is_single
+        self.settings: list[Setting] = []
+        super().__init__(passes(None, fun, width, is_single), {}, dict(OPTIONS))
+        self._compiler = _Compiler(self, self._compiler)  # type: ignore[has-type]
+
+    def prepare(self, arg_types: tuple[Any, ...]) -> None:
+        """Compile for these types of arguments, unless that was done before."""
+        self.get_call_template(arg_types, {})
+
+    def __reduce__(self) -> Any:
+        return Derivatives, (self.passes, self.fun, self.width, self.is_single)
+
+
+def _parts(setting: Setting | None, function: Any) -> tuple[Any, Any, Any]:
+    if setting is None:
+        return function, None, None
+    return setting.copy_of(function), setting.dtype, setting.intrinsic_arguments()
+
+
+def gradient_passes(setting: Setting | None, function: Any, width: int, is_single: bool) -> Any:
+    """Build ``value_and_grad(x, grad, *args) -> f``; without a setting, for its signature."""
+    fun, dtype, with_copies = _parts(setting, function)
+
+    def value_and_grad(x, grad, *args):
+        check_vector(grad)
+        n = x.size
+        if grad.size != n:
+            raise ValueError("grad must have as many elements as x.")
+        if is_single and n > width:
+            raise ValueError("x has more elements than this function was made for.")
+        variables = stack_array(n, dtype) if is_single else np.empty(n, dtype)
+        f = 0.0
+        for start in range(0, max(n, 1), width):
+            for i in range(n):
+                variables[i] = variable(x[i], i - start, dtype)
+            result = fun(variables, *with_copies(args))
+            f = value_of(result)
+            for k in range(min(width, n - start)):
+                grad[start + k] = partial_of(result, k)
+        return f
+
+    return value_and_grad
+
+
+def taped_passes(setting: Setting | None, function: Any, width: int, is_single: bool) -> Any:
+    """Build ``value_and_grad(x, grad, *args) -> f`` in reverse mode.
+
+    A tape that is too short is made again, up to a bound on its length; past it the gradient is computed in passes over
+    some of the variables, which need no memory.
+    """
+    fun, dtype, with_copies = _parts(setting, function)
+    length = np.array([FIRST_RECORDS])  # what the last evaluations needed; threads may write it at once
+    length_address = length.ctypes.data
+    forward = Derivatives(gradient_passes, function, LARGEST_WIDTH, False)
+    most = MOST_RECORDS
+
+    def value_and_grad(x, grad, *args):
+        check_vector(grad)
+        n = x.size
+        if grad.size != n:
+            raise ValueError("grad must have as many elements as x.")
+        variables = np.empty(n, dtype)
+        room = max(load_word(length_address), 2 * n + 2)
+        while True:
+            tape = np.empty(HEADER_WORDS + RECORD_WORDS * room, np.int64)
+            tape[0] = n + 1
+            tape[1] = room
+            for i in range(n):
+                variables[i] = on_tape(x[i], i + 1, tape.ctypes.data, dtype)
+            result = fun(variables, *with_copies(args))
+            count = tape[0]
+            if count <= room:
+                break
+            if count > most:
+                return forward(x, grad, *args)
+            room = count + count // 4
+            store_word(length_address, room)
+        backward(tape, np.zeros(count), index_of(result), factor_of(result), n, grad)
+        return value_of(result)
+
+    if setting is not None:
+        setting.keeps.append(length)
+    return value_and_grad
+
+
+def forward_gradient(fun: Any, n: int | None = None, width: int = LARGEST_WIDTH) -> Derivatives:
+    """Return the function that fills a gradient in forward mode: for n variables, or for any number, `width` a pass."""
+    if n is None:
+        return Derivatives(gradient_passes, fun, width, False)
+    return Derivatives(gradient_passes, fun, width_for(n), n <= LARGEST_WIDTH)
+
+
+def reverse_gradient(fun: Any) -> Derivatives:
+    """Return the function that fills a gradient in reverse mode."""
+    return Derivatives(taped_passes, fun, ON_TAPE, False)
+
+
+def jacobian(fun: Any, width: int) -> Derivatives:
+    """Return the function that makes a Jacobian in forward mode."""
+    return Derivatives(jacobian_passes, fun, width, False)
+
+
+def jacobian_passes(setting: Setting | None, function: Any, width: int, is_single: bool) -> Any:
+    """Build ``jacobian(x, *args) -> matrix``; without a setting, for its signature."""
+    fun, dtype, with_copies = _parts(setting, function)
+
+    def jacobian(x, *args):
+        n = x.size
+        variables = np.empty(n, dtype)
+        matrix = empty_matrix(0, n, dtype)
+        for start in range(0, max(n, 1), width):
+            for i in range(n):
+                variables[i] = variable(x[i], i - start, dtype)
+            result = fun(variables, *with_copies(args))
+            check_vector(result)
+            if start == 0:
+                matrix = empty_matrix(result.size, n, dtype)
+            for j in range(result.size):
+                for k in range(min(width, n - start)):
+                    matrix[j, start + k] = partial_of(result[j], k)
+        return matrix
+
+    return jacobian

@@ -1,0 +1,201 @@
+"""Reverse mode: numbers that record on a tape how they were made, for gradients by many variables.
+
+A tape is an array of words. The first is the number of records, the second the number that there is room for. A record
+has 24 bytes: the indices of two numbers and the derivatives by them. Index 0 stands for constants; the variables come
+next. A full tape goes on counting, so that a longer one can be made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.typing.templates import signature
+from numba.extending import intrinsic
+
+from rmsprop_nb._numba.autodiff.dual import Dual, split
+from rmsprop_nb._numba.autodiff.emitter import Emitter
+from rmsprop_nb._numba.decorators import inline_jit
+
+HEADER_WORDS = 2
+RECORD_WORDS = 3
+
+_WORD = ir.IntType(64)
+_HALF = ir.IntType(32)
+_DOUBLE = ir.DoubleType()
+
+
+class TapeEmitter(Emitter):
+    """Makes records: partial derivatives are lists of terms, each a factor and the place of the number it multiplies.
+
+    A number with one term needs no record: the factor is kept beside its value.
+    """
+
+    def parts(self, ty: Any, value: Any) -> tuple[Any, Any]:
+        if not isinstance(ty, Dual):
+            return self.context.cast(self.builder, value, ty, self.real), None
+        number, entry = split(self.builder, value)
+        index, tape, factor = (self.builder.extract_value(entry, k) for k in range(3))
+        factor = self.context.cast(self.builder, factor, types.float64, self.real)
+        return self.context.cast(self.builder, number, ty.real, self.real), [(factor, index, tape)]
+
+    def scale(self, factor: Any, partials: Any) -> Any:
+        return None if partials is None else [(self.mul(factor, own), *place) for own, *place in partials]
+
+    def scale_where_any(self, factor: Any, partials: Any) -> Any:
+        return self.scale(factor, partials)  # variables are kept apart here
+
+    def plus(self, p: Any, q: Any) -> Any:
+        return q if p is None else p if q is None else [*p, *q]
+
+    def minus(self, p: Any, q: Any) -> Any:
+        return self.plus(p, None if q is None else [(self.neg(own), *place) for own, *place in q])
+
+    def zeros(self) -> Any:
+        return []
+
+    def either(self, condition: Any, a: Any, b: Any) -> Any:
+        if not isinstance(a, list):
+            return super().either(condition, a, b)
+        select, zero = self.builder.select, self.const(0.0)
+        if len(a) == len(b) == 1:
+            return [tuple(select(condition, p, q) for p, q in zip(a[0], b[0], strict=True))]
+        kept = [(select(condition, own, zero), *place) for own, *place in a]
+        return kept + [(select(condition, zero, own), *place) for own, *place in b]
+
+    def finish(self, partials: Any) -> Any:
+        """Emit the records of a number with several terms; return what is kept beside its value."""
+        if not partials:
+            return None
+        while len(partials) > 1:
+            partials = [self._joined(*partials[:2]), *partials[2:]]
+        factor, index, tape = partials[0]
+        factor = self.context.cast(self.builder, factor, self.real, types.float64)
+        entry = ir.Constant(self._vector, ir.Undefined)
+        for k, word in enumerate((index, tape, factor)):
+            entry = self.builder.insert_value(entry, word, k)
+        return entry
+
+    def _joined(self, a: Any, b: Any) -> Any:
+        """Make one term of two: they need a record only if they are of two numbers and neither is a constant."""
+        builder, nothing = self.builder, ir.Constant(_WORD, 0)
+        are = [builder.icmp_unsigned("!=", index, nothing) for _, index, _ in (a, b)]
+        own = [builder.select(is_some, term[0], self.const(0.0)) for is_some, term in zip(are, (a, b), strict=True)]
+        tape = builder.or_(a[2], b[2])
+        both = builder.and_(builder.and_(*are), builder.icmp_unsigned("!=", a[1], b[1]))
+        factor, index, before = self.add(*own), builder.or_(a[1], b[1]), builder.block
+        with builder.if_then(both):
+            made = self._write(tape, (a, b))
+            after = builder.block
+        results = []
+        for without, with_record in ((factor, self.const(1.0)), (index, made)):
+            phi = builder.phi(without.type)
+            phi.add_incoming(without, before)
+            phi.add_incoming(with_record, after)
+            results.append(phi)
+        return (*results, tape)
+
+    def _write(self, tape: Any, terms: Any) -> Any:
+        builder = self.builder
+        head = builder.inttoptr(tape, _WORD.as_pointer())
+        count = builder.load(head)
+        builder.store(builder.add(count, ir.Constant(_WORD, 1)), head)
+        last = builder.sub(builder.load(builder.gep(head, [ir.Constant(_WORD, 1)])), ir.Constant(_WORD, 1))
+        place = builder.select(builder.icmp_signed("<", count, last), count, last)
+        word = builder.add(builder.mul(place, ir.Constant(_WORD, RECORD_WORDS)), ir.Constant(_WORD, HEADER_WORDS))
+        address = builder.add(tape, builder.mul(word, ir.Constant(_WORD, 8)))
+        indices = builder.inttoptr(address, _HALF.as_pointer())
+        factors = builder.inttoptr(builder.add(address, ir.Constant(_WORD, 8)), _DOUBLE.as_pointer())
+        for k, (own, index, _) in enumerate(terms):
+            builder.store(builder.trunc(index, _HALF), builder.gep(indices, [ir.Constant(_WORD, k)]))
+            factor = self.context.cast(builder, own, self.real, types.float64)
+            builder.store(factor, builder.gep(factors, [ir.Constant(_WORD, k)]))
+        return place
+
+
+@intrinsic
+def on_tape(typingctx: Any, value: Any, index: Any, tape: Any, dtype: Any) -> Any:
+    """Return a variable with this index on the tape at an address."""
+    dual = dtype.dtype
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        llvm_type = context.get_value_type(dual)
+        result = builder.insert_value(
+            ir.Constant(llvm_type, ir.Undefined), context.cast(builder, args[0], sig.args[0], dual.real), 0
+        )
+        for k, item in enumerate((args[1], args[2], context.get_constant(types.float64, 1.0))):
+            result = builder.insert_value(result, item, (1, k))
+        return result
+
+    return signature(dual, value, types.intp, types.intp, dtype), codegen
+
+
+@intrinsic
+def index_of(typingctx: Any, result: Any) -> Any:
+    """Return the index of a number on its tape, 0 if it is a constant."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if not isinstance(result, Dual):
+            return ir.Constant(_WORD, 0)
+        return builder.extract_value(args[0], (1, 0))
+
+    return types.intp(result), codegen
+
+
+@intrinsic
+def factor_of(typingctx: Any, result: Any) -> Any:
+    """Return the derivative of a number by the one at its index."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if not isinstance(result, Dual):
+            return context.get_constant(types.float64, 0.0)
+        return builder.extract_value(args[0], (1, 2))
+
+    return types.float64(result), codegen
+
+
+@intrinsic
+def load_word(typingctx: Any, address: Any) -> Any:
+    """Return the word at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], _WORD.as_pointer()))
+
+    return types.intp(types.intp), codegen
+
+
+@intrinsic
+def store_word(typingctx: Any, address: Any, value: Any) -> Any:
+    """Put a word at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store(args[1], builder.inttoptr(args[0], _WORD.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
+
+
+@inline_jit
+def backward(tape, adjoints, root, factor, n, grad):
+    """Go back over the records from the one at `root`, and fill the gradient by n variables."""
+    indices = tape[HEADER_WORDS:].view(np.int32)
+    factors = tape[HEADER_WORDS:].view(np.float64)
+    adjoints[root] = factor
+    words = tape[HEADER_WORDS:]
+    k = root
+    while k > n:
+        adjoint = adjoints[k]
+        if indices[6 * k] < 0:  # a row: see tape_products
+            size, first, stride = -words[3 * k], words[3 * k + 1], words[3 * k + 2]
+            k -= (size + RECORD_WORDS - 1) // RECORD_WORDS
+            if adjoint != 0.0:
+                for j in range(size):
+                    adjoints[first + j * stride] += adjoint * factors[3 * k + j]
+        elif adjoint != 0.0:
+            adjoints[indices[6 * k]] += adjoint * factors[3 * k + 1]
+            adjoints[indices[6 * k + 1]] += adjoint * factors[3 * k + 2]
+        k -= 1
+    for i in range(n):
+        grad[i] = adjoints[1 + i]
