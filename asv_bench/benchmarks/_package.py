@@ -15,6 +15,7 @@ PLACES = {
     "LbfgsOptions": ("_methods.lbfgs:LbfgsOptions", "_options:LbfgsOptions"),
     "RmspropOptions": ("_core.options:RmspropOptions", "_options:RmspropOptions"),
     "algorithm_of": ("_drivers.solve:algorithm_of", "_solve:algorithm_of"),
+    "launch_batch": ("_cuda.batch:_launch",),
     "make_parallel_update": ("_kernels.update:make_parallel_update", "_cpu:make_parallel_update"),
     "make_update": ("_kernels.update:make_update", "_cpu:make_update"),
     "settings_of": ("_drivers.solve:settings_of", "_solve:settings_of"),

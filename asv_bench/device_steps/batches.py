@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from numba import cuda, float32, float64
 from numpy.typing import NDArray
 
+from benchmarks._package import private
 from device_steps.models import MODELS, Model, chain
 from device_steps.timing import is_simulated, optional, seconds_between_events
 
@@ -87,25 +89,22 @@ class Launches:
     """Stands in for the launch of kernels of batches: compiles without launching, or times the launches by events."""
 
     def __init__(self) -> None:
-        from rmsprop_nb._cuda import batch
-
         self.seconds = 0.0
-        self._launch = batch._launch
-        batch._launch = self._timed
+        self._launch = private("launch_batch")
+        self._module: Any = sys.modules[self._launch.__module__]
+        self._module._launch = self._timed
 
     def compile(self, call: Callable[[], object]) -> None:
         """Compile what a call would launch."""
-        from rmsprop_nb._cuda import batch
-
         if is_simulated():
             return
-        batch._launch = self._compiled
+        self._module._launch = self._compiled
         try:
             call()
         except _CompiledError:
             pass
         finally:
-            batch._launch = self._timed
+            self._module._launch = self._timed
 
     @staticmethod
     def _compiled(kernel: Any, grid: Any, arguments: Any) -> None:  # noqa: ARG004
