@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from benchmarks._package import private
 from numba import cuda, float32, float64
 from numpy.typing import NDArray
 
-from benchmarks._package import private
 from device_steps.models import MODELS, Model, chain
 from device_steps.timing import is_simulated, optional, seconds_between_events
 
