@@ -246,6 +246,7 @@ def typical_sizes(x_scale: Any, x: NDArray[Any], lower: NDArray[Any], upper: NDA
     sizes: NDArray[Any] = np.abs(x)
     if lower.size and not sizes.all():
         sizes = np.where(sizes > 0, sizes, _room(lower, upper)).astype(x.dtype, copy=False)
+        sizes[sizes < np.sqrt(np.finfo(x.dtype).tiny)] = 0  # the metric would overflow
     if x.shape[-1] >= MANY:
         logs = np.log(sizes, out=np.zeros_like(sizes), where=sizes > 0).sum(axis=-1, keepdims=True)
         known = np.count_nonzero(sizes, axis=-1, keepdims=True)

@@ -22,6 +22,7 @@ from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
 from rmsprop_nb._kernels.thread_team import team_largest, team_sum
 from rmsprop_nb._kernels.vectors import copy, gradient_norm, max_abs_difference
 from rmsprop_nb._methods.failure import (
+    LARGEST_LOSS,
     end_comparison,
     end_failure,
     end_refresh,
@@ -67,7 +68,6 @@ STAGNATION_SHRINKAGE = 0.9
 RUNAWAY = 1e15  # f that has fallen by RUNAWAY times its size at x0, at a huge step: unbounded
 LUCKY = 4.0  # standard deviations of the error of f, that the lowest of many values may lie too low
 CONTRADICTIONS = 2  # in succession, between f and its gradient
-LARGEST_LOSS = 1e-3  # of what has been gained, that the resolution of x may keep from being gained
 
 
 @kernel_jit("descent ask")

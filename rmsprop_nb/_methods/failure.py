@@ -21,6 +21,7 @@ NEAR_ERROR = 10.0  # times the error of forward differences, below which central
 LARGEST_REL_STEP = 0.03
 MOST_SHORTENED = 1e-3
 MAX_COMPARISONS = 3  # in a run: searches that fail here and there are those of an f with kinks
+LARGEST_LOSS = 1e-3  # of what has been gained, that the precision of x may keep from being gained
 COMPARED = 2.0  # times the step, of the differences that tell how accurate those of the step are
 CERTAINTY = 3.0  # times their change
 TRUNCATED = 10.0  # times its rounding error, above which a change is one of truncation, and calls for shorter steps
@@ -124,7 +125,8 @@ def end_comparison(arrays, p, settings):
     before = p.unsure
     unsure, changed = team_sums(settings.team, unsure_gain(arrays, CERTAINTY))
     if not settings.sampling.differences:
-        p.unsure = max(p.unsure, unsure)
+        if p.gain <= LARGEST_LOSS * (p.f_start - p.f):  # else it is noise, or there is a kink
+            p.unsure = max(p.unsure, unsure)
         return FAILED
     p.rel_step /= COMPARED
     rounding = difference_error(p, arrays.x, settings)

@@ -50,14 +50,18 @@ def returns_best(status, f_best):
 
 @inline_jit
 def store_point(p, arrays, x, g):
-    """Copy the result of a run that was not resumed, and the gradient there; return f.
+    """Copy the result of a run, and the gradient there; return f.
 
     Element by element, so that a device can keep short vectors in registers.
     """
     best = returns_best(p.status, p.f_best)
+    searched = p.phase > _ITERATE and math.isfinite(p.f_best)  # the last evaluation may have been elsewhere
     for i in range(arrays.x.size):  # a length that is compiled in on a device
         x[i] = arrays.x_best[i] if best else arrays.x[i]
-        g[i] = arrays.g_best[i] if best else arrays.g_eval[i]
+        if best:
+            g[i] = arrays.g_best[i]
+        else:
+            g[i] = arrays.g[i] if searched else arrays.g_eval[i]
     return p.f_best if best else p.f
 
 
@@ -66,6 +70,6 @@ def point_found(p: Any, arrays: Arrays) -> tuple[NDArray[Any], float, NDArray[An
     f_best = float(p["f_best"])  # items are faster than attributes
     if returns_best(p["status"], f_best):
         return arrays.x_best, f_best, arrays.g_best
-    # A search that was resumed may have ended at x after trials elsewhere, whose gradient is in g_eval.
+    # A search may have ended at x after evaluations elsewhere, whose gradient is in g_eval.
     searched = p["phase"] > _ITERATE and math.isfinite(f_best)
     return arrays.x, float(p["f"]), arrays.g if searched else arrays.g_eval
