@@ -103,6 +103,7 @@ class Given(NamedTuple):
     bounds: tuple[Any, Any]  # of each problem, or with one axis for all
     first_record: Any
     results: BatchResults
+    taken: Any  # how many problems threads have taken
 
 
 def arguments(job: Job, memory: DeviceMemory) -> Given:
@@ -120,6 +121,7 @@ def arguments(job: Job, memory: DeviceMemory) -> Given:
         bounds=(memory.columns(job.bounds[0]), memory.columns(job.bounds[1])),
         first_record=memory.whole(record),
         results=memory.results(starts),
+        taken=memory.whole(np.zeros(1, np.int64)),
     )
 
 
@@ -167,11 +169,9 @@ def _run_part(launch: Launch, job: Job, results: BatchResults, which: NDArray[np
     """Run some of the problems; repeat those that were left over when the objective raised in their thread."""
     while which.size:
         given = arguments(job.part(_as_slice(which)), memory)
-        if launch.columns:
-            grid = _grid(launch, which.size)
-            _launch(launch.kernel, grid, (*given, workspace(launch, grid[0] * grid[1], cuda.device_array)))
-        else:
-            _launch(launch.kernel, (-(-which.size // BLOCK), BLOCK), given)
+        grid = _grid(launch, which.size)
+        space = (workspace(launch, grid[0] * grid[1], cuda.device_array),) if launch.columns else ()
+        _launch(launch.kernel, grid, (*given, *space))
         _fetch(given.results, results, _as_slice(which), memory)
         which = which[results.status[which] == _INTERRUPTED]
 
@@ -192,16 +192,22 @@ def _fetch(found: BatchResults, results: BatchResults, which: NDArray[np.intp] |
 
 
 def _grid(launch: Launch, count: int) -> tuple[int, int]:
-    """Return as many blocks and threads as the device keeps busy and half of its free memory can hold."""
-    free, _ = cuda.current_context().get_memory_info()
-    shape = launch.shape
-    at_work = int(min(count, resident_threads() // (launch.team or 1), free // 2 // shape.bytes))
-    if at_work == 0:
-        msg = f"a problem of {shape.n} variables needs {shape.bytes} bytes of vectors, and the device has {free} free."
-        raise MemoryError(msg)
+    """Return as many blocks and threads as the device can keep busy, and half of its free memory can hold."""
+    at_work = min(count, resident_threads() // (launch.team or 1))
+    if launch.columns:
+        at_work = _held(launch.shape, at_work)
     if launch.team:
         return at_work, launch.team
     return (1, at_work) if at_work < BLOCK else (-(-at_work // BLOCK), BLOCK)
+
+
+def _held(shape: Shape, count: int) -> int:
+    """Return the vectors of how many problems half of the free memory can hold, at most `count`."""
+    free, _ = cuda.current_context().get_memory_info()
+    if free < shape.bytes * 2:
+        msg = f"a problem of {shape.n} variables needs {shape.bytes} bytes of vectors, and the device has {free} free."
+        raise MemoryError(msg)
+    return count if free >= 2 * count * shape.bytes else int(free // 2 // shape.bytes)
 
 
 def _launch(kernel: Any, grid: tuple[int, int], arguments: tuple[Any, ...]) -> None:

@@ -1,6 +1,6 @@
 """Kernels that minimize the problems of a batch, built from the same ask and tell as on the CPU.
 
-A thread, or a block of threads, works on one problem at a time. The vectors of a thread are in local memory, or are
+A thread, or a block of threads, works on one problem after another. The vectors of a thread are in local memory, or are
 columns of a workspace in global memory whose last axis is the thread, so that the threads of a warp touch neighbouring
 words. Starts, data and results have the problem as their last axis for the same reason. The threads of a block share
 the vectors of its problem, which are rows of a workspace: element i belongs to thread i modulo their number.
@@ -28,6 +28,10 @@ from rmsprop_nb._methods.points import start_run, store_point
 
 SLOTS = 2 * LARGEST_TEAM
 """Numbers in shared memory: a part of a sum and a sign of life for each thread."""
+
+TURN = 6
+"""Evaluations after which threads whose problem has ended take another one. Fewer, and a warp does so too often, which
+takes as long as an evaluation; more, and they wait too long."""
 
 UNROLLED = 16
 """Largest number of variables for which the length of vectors is a constant; longer unrolled loops spill registers."""
@@ -79,53 +83,48 @@ class Numbers(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...], boxed: bool) -> Any:
-    """Make the kernel with a thread for each problem, whose vectors are local arrays.
+    """Make the kernel whose threads each work on problems with vectors that are local arrays.
 
-    ``kernel[blocks, threads](starts, x_scale, args, rows, numbers, bounds, first_record, results)``; the start of
-    problem b is ``starts[:, b]``, the sizes of its variables ``x_scale[:, b]``, its data ``row[..., b]`` for each of
+    ``kernel[blocks, threads](starts, x_scale, args, rows, numbers, bounds, first_record, results, taken)``; the start
+    of problem b is ``starts[:, b]``, the sizes of its variables ``x_scale[:, b]``, its data ``row[..., b]`` for each of
     `rows`, whose numbers of axes are `ndims`, and x and the gradient are laid out like the starts; so are both bounds
-    if the problems are `boxed`, and otherwise all share them. `numbers` are `Numbers`, `results` are `BatchResults`.
+    if the problems are `boxed`, and otherwise all share them. `numbers` are `Numbers`, `results` are `BatchResults`,
+    and ``taken[0]`` is 0.
     """
-    solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm, boxed), _make_arrays_of(shape)
+    work, arrays_of = _make_work(_make_evaluate(fun, ndims), algorithm, boxed), _make_arrays_of(shape)
     real = float64 if shape.dtype == np.float64 else float32
     n, count, memory, pair_length = shape.n, len(shape.layout.vectors), shape.memory, shape.pair_length
     unrolls = n <= (UNROLLED_BOXED if boxed else UNROLLED)
 
-    def local_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results):
+    def local_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results, taken):
         vectors = cuda.local.array((count, n), real)
         steps = cuda.local.array((memory, pair_length), real)
         changes = cuda.local.array((memory, pair_length), real)
         pair_sums = cuda.local.array((memory, 2), float64)
         record = cuda.local.array(1, _RECORD)
-        problem = cuda.grid(1)
-        if problem < starts.shape[1]:
-            arrays = arrays_of(vectors, steps, changes, pair_sums, bounds, n if unrolls else starts.shape[0])
-            record[0] = first_record[0]
-            solve(arrays, arrays, record, starts, x_scale, args, rows, numbers, None, results, problem)
+        arrays = arrays_of(vectors, steps, changes, pair_sums, bounds, n if unrolls else starts.shape[0])
+        work(arrays, record, first_record, starts, x_scale, args, rows, numbers, results, taken)
 
     return cuda.jit(local_kernel)
 
 
 @functools.lru_cache(maxsize=256)
 def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...], boxed: bool) -> Any:
-    """Make the kernel whose threads take one problem after another, with vectors that are columns of a workspace.
+    """Make the kernel whose threads each work on problems with vectors that are columns of a workspace.
 
     It takes what that of `make_local_kernel` takes, and a workspace ``(vectors, steps, changes, pair_sums)`` whose last
     axis is the thread. The length of the vectors is not compiled in.
     """
-    solve, arrays_of = _make_solve(_make_evaluate(fun, ndims), algorithm, boxed), _make_arrays_of(shape)
+    work, arrays_of = _make_work(_make_evaluate(fun, ndims), algorithm, boxed), _make_arrays_of(shape)
 
-    def column_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results, workspace):
+    def column_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results, taken, workspace):
         vectors, steps, changes, pair_sums = workspace
         record = cuda.local.array(1, _RECORD)
-        k = problem = cuda.grid(1)
+        k = cuda.grid(1)
         arrays = arrays_of(
             vectors[:, :, k], steps[:, :, k], changes[:, :, k], pair_sums[:, :, k], bounds, starts.shape[0]
         )
-        while problem < starts.shape[1]:
-            record[0] = first_record[0]
-            solve(arrays, arrays, record, starts, x_scale, args, rows, numbers, None, results, problem)
-            problem += cuda.gridsize(1)
+        work(arrays, record, first_record, starts, x_scale, args, rows, numbers, results, taken)
 
     return cuda.jit(column_kernel)
 
@@ -141,7 +140,7 @@ def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple
     evaluate = make_evaluate_together(_make_evaluate(fun, ndims, together=True))
     solve, arrays_of = _make_solve(evaluate, algorithm, boxed), _make_arrays_of(shape)
 
-    def block_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results, workspace):
+    def block_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results, taken, workspace):  # noqa: ARG001
         vectors, steps, changes, pair_sums = workspace
         record = cuda.local.array(1, _RECORD)
         slots = cuda.shared.array(SLOTS, float64)
@@ -195,6 +194,42 @@ def _make_arrays_of(shape: Shape) -> Any:
         )  # fmt: skip
 
     return device_function(arrays_of)
+
+
+def _make_work(evaluate: Any, algorithm: Algorithm, boxed: bool) -> Any:
+    """``work(arrays, ..., taken)``: minimize one problem after another until all have been taken, and store each.
+
+    The threads of a warp wait for each other after TURN evaluations; those whose problem has ended take another one. An
+    objective that raises ends its thread, so a problem counts as one that has raised until it has a result.
+    """
+    ask, tell = device_function(algorithm.ask), device_function(algorithm.tell)
+    settings_of, start, store = device_function(_settings), device_function(start_run), device_function(_store)
+    of_problem = device_function(_with_sizes_and_box if boxed else _with_sizes)
+
+    def work(arrays, record, first_record, starts, x_scale, args, rows, numbers, results, taken):
+        settings = settings_of(numbers, None)
+        p = record[0]
+        p.status = _EXCEPTION  # anything but running
+        problem = -1
+        while True:
+            if p.status != _RUNNING:
+                if problem >= 0:
+                    store(arrays, p, results, problem, True)
+                problem = cuda.atomic.add(taken, 0, 1)
+                if problem >= starts.shape[1]:
+                    break
+                results.status[problem] = _EXCEPTION
+                record[0] = first_record[0]
+                start(of_problem(arrays, x_scale, problem), starts[:, problem], numbers.first_square_avg)
+            own = of_problem(arrays, x_scale, problem)
+            evaluations = 0
+            while evaluations < TURN and p.status == _RUNNING:
+                ask(own, record, settings)
+                _, f = evaluate(own.x_eval, own.g_eval, None, args, rows, problem)
+                tell(own, record, f, settings)
+                evaluations += 1
+
+    return device_function(work)
 
 
 def _make_solve(evaluate: Any, algorithm: Algorithm, boxed: bool) -> Any:
