@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._cuda.batch_kernels import (
+    BLOCK,
     RECORD_DTYPE,
     Numbers,
     Shape,
@@ -28,9 +29,6 @@ from rmsprop_nb._drivers.solve import algorithm_of, batch_settings
 from rmsprop_nb._kernels.thread_team import Team
 from rmsprop_nb._methods.registry import method_of
 from rmsprop_nb._objectives.problem import Problem
-
-BLOCK = 8 if SIMULATED else 128
-"""Threads in a block; the simulator starts a thread of Python for each."""
 
 LARGEST_LAUNCH = 2**20
 """Problems in a launch; Ctrl-C takes effect between launches."""

@@ -26,6 +26,9 @@ from rmsprop_nb._kernels.thread_team import Team
 from rmsprop_nb._methods.method import Algorithm, Layout
 from rmsprop_nb._methods.points import start_run, store_point
 
+BLOCK = 8 if SIMULATED else 128
+"""Threads in a block; the simulator starts a thread of Python for each."""
+
 SLOTS = 2 * LARGEST_TEAM
 """Numbers in shared memory: a part of a sum and a sign of life for each thread."""
 
@@ -33,8 +36,16 @@ TURN = 6
 """Evaluations after which threads whose problem has ended take another one. Fewer, and a warp does so too often, which
 takes as long as an evaluation; more, and they wait too long."""
 
-UNROLLED = 16
-"""Largest number of variables for which the length of vectors is a constant; longer unrolled loops spill registers."""
+BLOCKS_AT_WORK = 3
+"""Blocks that a multiprocessor has registers for, where CROWDED says so: a search waits most of the time."""
+
+CROWDED = 352
+"""Largest vectors of a problem, in bytes, of a search for which the compiler makes do with fewer registers: it spills
+next to nothing then."""
+
+UNROLLED = {4: 16, 8: 14}
+"""Largest number of variables, by the bytes of a number, for which the length of vectors is a constant; longer
+unrolled loops spill registers."""
 
 UNROLLED_BOXED = 8
 """The same where each problem has its own bounds, whose addresses take registers too."""
@@ -94,7 +105,7 @@ def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple
     work, arrays_of = _make_work(_make_evaluate(fun, ndims), algorithm, boxed), _make_arrays_of(shape)
     real = float64 if shape.dtype == np.float64 else float32
     n, count, memory, pair_length = shape.n, len(shape.layout.vectors), shape.memory, shape.pair_length
-    unrolls = n <= (UNROLLED_BOXED if boxed else UNROLLED)
+    unrolls = n <= (UNROLLED_BOXED if boxed else UNROLLED[shape.dtype.itemsize])
 
     def local_kernel(starts, x_scale, args, rows, numbers, bounds, first_record, results, taken):
         vectors = cuda.local.array((count, n), real)
@@ -105,7 +116,14 @@ def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple
         arrays = arrays_of(vectors, steps, changes, pair_sums, bounds, n if unrolls else starts.shape[0])
         work(arrays, record, first_record, starts, x_scale, args, rows, numbers, results, taken)
 
-    return cuda.jit(local_kernel)
+    return cuda.jit(**_bounds_of(shape, boxed))(local_kernel)
+
+
+def _bounds_of(shape: Shape, boxed: bool) -> dict[str, Any]:
+    """Return what the compiler is told about the blocks of a kernel whose vectors are local arrays."""
+    searches = "direction" in shape.layout.vectors
+    crowded = searches and not boxed and shape.bytes <= CROWDED
+    return {"launch_bounds": (BLOCK, BLOCKS_AT_WORK)} if crowded and not SIMULATED else {}
 
 
 @functools.lru_cache(maxsize=256)

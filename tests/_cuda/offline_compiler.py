@@ -62,7 +62,10 @@ def machine_code(kernel, arg_types, capability):
     """Compile and link as numba-cuda does when it launches, and take the result apart."""
     nvjitlink = pytest.importorskip("cuda.bindings.nvjitlink")
     with device_of(capability):
-        code, _ = cuda.compile(kernel.py_func, arg_types, device=False, abi="numba", cc=capability, output="ltoir")
+        code, _ = cuda.compile(
+            kernel.py_func, arg_types, device=False, abi="numba", cc=capability, output="ltoir",
+            launch_bounds=kernel.targetoptions["launch_bounds"],
+        )  # fmt: skip
     options = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", "-verbose"]
     handle = nvjitlink.create(len(options), options)
     try:
