@@ -126,6 +126,11 @@ def plus_one(x, grad, shift):
     return misfit(x, grad, shift) + 1.0
 
 
+def flattened(x, grad, shift):
+    """As `misfit`, but most iterations do not change it."""
+    return misfit(x, grad, shift) + 1e12
+
+
 def shifted(x, grad, *shift):
     return misfit(x, grad, shift[0] if len(shift) else 0.0)
 
@@ -172,7 +177,7 @@ IN_A_BATCH = {
     "auto": {
         **LIMITS,
         **SIZES,
-        "patience": Works(1),
+        "patience": Works(1, {"fun": flattened, "maxiter": 100, "gtol": 0.0}),
         "beta": Works(0.5),
         "eps": Works(0.1),
         "learning_rate": Works(0.1),
@@ -184,7 +189,14 @@ IN_A_BATCH = {
         "learning_rate": Works(0.2),
         "patience": Works(1, {"learning_rate": 3.0}),
     },
-    "lbfgs": {**LIMITS, **SIZES, "patience": Works(1), "beta": Works(0.5), "eps": Works(0.1), "memory": Works(1)},
+    "lbfgs": {
+        **LIMITS,
+        **SIZES,
+        "patience": Works(1, {"fun": flattened, "maxiter": 100, "gtol": 0.0}),
+        "beta": Works(0.5),
+        "eps": Works(0.1),
+        "memory": Works(1),
+    },
 }
 CHOSEN = {
     "auto": {"method": "rmsprop", "options": {"maxiter": 5}},
@@ -205,8 +217,8 @@ def test_minimize_batch(name, tmp_path):
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, table in IN_A_BATCH.items() for name in table])
 def test_option_in_a_batch(kind, name, tmp_path):
-    def run(**options):
-        return run_batch(**{**CHOSEN[kind], "options": {**CHOSEN[kind]["options"], **options}})
+    def run(fun=misfit, **options):
+        return run_batch(**{**CHOSEN[kind], "fun": fun, "options": {**CHOSEN[kind]["options"], **options}})
 
     check(name, IN_A_BATCH[kind][name], run, "", tmp_path)
 

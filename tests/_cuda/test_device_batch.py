@@ -290,5 +290,5 @@ def test_small_searches_leave_registers_for_others(dtype):
     launch, arguments = planned(make_job(OPTIONS["auto"], dtype), 128)
     code = machine_code(launch.kernel, tuple(map(typeof, arguments)), (9, 0))
     assert code.registers <= 65536 // 3 // 128
-    assert code.spilled <= 200
+    assert code.spilled <= 400
     assert code.stack <= launch.shape.bytes + 64
