@@ -26,8 +26,8 @@ TILE = 2 if SIMULATED else 32
 """Rows and columns of the part of an array that a block of threads turns."""
 
 _WIDE = TILE + 1  # its columns in different banks of shared memory
-_DEEP = 1 if SIMULATED else 8  # rows of a tile that a block touches at a time
-_BLOCK = TILE * _DEEP
+_CELLS = TILE * TILE
+_BLOCK = 1 if SIMULATED else 256  # threads; those of the simulator may each make shared memory of their own
 
 _INTERRUPTED = int(Status.INTERRUPTED)
 
@@ -56,16 +56,15 @@ def make_turn(word: np.dtype[Any]) -> Any:
         tile = cuda.shared.array((TILE, _WIDE), number)
         across = (rows + TILE - 1) // TILE
         first_row, first_column = cuda.blockIdx.x % across * TILE, cuda.blockIdx.x // across * TILE
-        x, y = cuda.threadIdx.x % TILE, cuda.threadIdx.x // TILE
-        for k in range(y, TILE, _DEEP):
-            row, column = first_row + k, first_column + x
-            if row < rows and column < columns:
-                tile[k, x] = source[begin + row * pitch + column]
+        for k in range(cuda.threadIdx.x, _CELLS, cuda.blockDim.x):
+            i, j = k // TILE, k % TILE
+            if first_row + i < rows and first_column + j < columns:
+                tile[i, j] = source[begin + (first_row + i) * pitch + first_column + j]
         cuda.syncthreads()
-        for k in range(y, TILE, _DEEP):
-            row, column = first_row + x, first_column + k
-            if row < rows and column < columns:
-                target[target_begin + column * target_pitch + row] = tile[x, k]
+        for k in range(cuda.threadIdx.x, _CELLS, cuda.blockDim.x):
+            j, i = k // TILE, k % TILE
+            if first_row + i < rows and first_column + j < columns:
+                target[target_begin + (first_column + j) * target_pitch + first_row + i] = tile[i, j]
 
     return cuda.jit(turn)
 
