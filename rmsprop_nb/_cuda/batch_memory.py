@@ -119,16 +119,10 @@ class DeviceMemory:
             return self.whole(rows.reshape(*rows.shape[1:], count))
         target = cuda.device_array((*rows.shape[1:], count), rows.dtype)
         word = word_of(rows.dtype)
-        source, flat, turn = rows.reshape(-1).view(word), target.reshape(-1).view(word), make_turn(word)
+        source, flat = rows.reshape(-1).view(word), target.reshape(-1).view(word)
         for begin, end, stage in self._pieces(count, length, word):
             stage.copy_to_device(source[begin * length : end * length])
-            PreparedLaunch(
-                turn,
-                _blocks_of(end - begin, length),
-                _BLOCK,
-                0,
-                (stage, 0, length, flat, begin, count, end - begin, length),
-            )()
+            _turn(word, stage, 0, length, flat, begin, count, end - begin, length)
         return target
 
     def fetch(self, columns: Any, rows: NDArray[Any]) -> None:
@@ -138,15 +132,9 @@ class DeviceMemory:
             columns.reshape(rows.shape).copy_to_host(rows)
             return
         word = word_of(rows.dtype)
-        target, flat, turn = rows.reshape(-1).view(word), columns.reshape(-1).view(word), make_turn(word)
+        target, flat = rows.reshape(-1).view(word), columns.reshape(-1).view(word)
         for begin, end, stage in self._pieces(count, length, word):
-            PreparedLaunch(
-                turn,
-                _blocks_of(length, end - begin),
-                _BLOCK,
-                0,
-                (flat, begin, count, stage, 0, length, length, end - begin),
-            )()
+            _turn(word, flat, begin, count, stage, 0, length, length, end - begin)
             stage.copy_to_host(target[begin * length : end * length])
 
     def _pieces(self, count: int, length: int, word: np.dtype[Any]) -> Any:
@@ -182,6 +170,11 @@ class DeviceMemory:
         )
         PreparedLaunch(fill_results, *_grid_of(count), 0, (results,))()
         return results
+
+
+def _turn(word: np.dtype[Any], *given: Any) -> None:
+    """Launch what `make_turn` makes; the last two of its arguments are the numbers of rows and columns."""
+    PreparedLaunch(make_turn(word), _blocks_of(*given[-2:]), _BLOCK, 0, given)()
 
 
 def _blocks_of(rows: int, columns: int) -> int:
