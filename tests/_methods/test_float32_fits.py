@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from numba import njit
+from objectives import decay
 
 from rmsprop_nb import minimize_batch
 
@@ -15,30 +16,17 @@ COUNT = 100
 
 
 @njit(error_model="numpy")
-def decay(p, grad, t, y):
-    f = grad[0] = grad[1] = grad[2] = p[0] - p[0]
-    for i in range(t.size):
-        e = math.exp(-p[1] * t[i])
-        r = p[0] * e + p[2] - y[i]
-        f += r * r
-        grad[0] += (r + r) * e
-        grad[1] -= (r + r) * p[0] * t[i] * e
-        grad[2] += r + r
-    return f
-
-
-@njit(error_model="numpy")
-def growth(p, grad, t, y):
-    """A logistic curve."""
+def growth(p, grad, t, weight, y):
+    """Weighted squares of what a logistic curve misses."""
     one = p.dtype.type(1)
     f = grad[0] = grad[1] = grad[2] = p[0] - p[0]
     for i in range(t.size):
         e = math.exp(-p[1] * (t[i] - p[2]))
         q = one / (one + e)
         r = p[0] * q - y[i]
-        f += r * r
-        slope = (r + r) * p[0] * q * q * e
-        grad[0] += (r + r) * q
+        f += weight * r * r
+        slope = weight * (r + r) * p[0] * q * q * e
+        grad[0] += weight * (r + r) * q
         grad[1] += slope * (t[i] - p[2])
         grad[2] -= slope * p[1]
     return f
@@ -58,7 +46,8 @@ def fits(model, method, dtype):
     starts = parameters * rng.uniform(0.8, 1.2, parameters.shape)
     arrays = (a.astype(np.float32).astype(dtype) for a in (starts, POINTS, y))
     starts, t, y = arrays
-    return minimize_batch(fun, starts, (t,), batch_args=(y,), jac="inplace", method=method)
+    weights = np.ones(COUNT, dtype)
+    return minimize_batch(fun, starts, (t,), batch_args=(weights, y), jac="inplace", method=method)
 
 
 @pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
