@@ -228,7 +228,7 @@ class Evaluations:
             self.kernel.compile(tuple(map(self.kernel.typeof_pyval, few)))
 
     def floor(self, problems: Any, calls: NDArray[Any], seconds: float) -> dict[str, float]:
-        """Return the seconds of so many evaluations of each problem, and what share of `seconds` they are."""
+        """Time `calls` evaluations of each problem; return that time, and its share of `seconds`."""
         arguments, threads = self._arguments(problems, calls), 4 if is_simulated() else 128
         grid = -(-len(calls) // threads), threads
         found = [seconds_between_events(lambda: self.kernel[grid](*arguments), 1) for _ in range(3)]

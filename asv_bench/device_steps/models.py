@@ -124,7 +124,7 @@ class Model(NamedTuple):
     curve: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 
     def problems(self, count: int, dtype: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Return starts, points, data with noise, and the true parameters of so many fits."""
+        """Return starts, points, noisy data and true parameters for `count` fits."""
         rng = np.random.default_rng(0)
         n = self.truth.size
         distinct = min(count, 10_000)  # repeated: drawing takes longer than fitting

@@ -19,7 +19,7 @@ def is_simulated() -> bool:
 
 
 def seconds_between_events(call: Callable[[], object], count: int) -> float:
-    """Return the seconds that the default stream needs for so many calls."""
+    """Return the seconds that the default stream needs for `count` calls."""
     from numba import cuda
 
     if is_simulated():

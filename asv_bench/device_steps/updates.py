@@ -159,7 +159,7 @@ def _torch(n: int, sets: int) -> Candidates:
 
 
 def _per(sets: int) -> Timer:
-    """Return the timer of a graph that has so many updates in it, which gives the seconds of one."""
+    """Return a timer for a graph of `sets` updates, which gives the seconds of one of them."""
     return lambda call, count: seconds_between_events(call, count) / sets
 
 

@@ -29,7 +29,7 @@ def cast_dual(typingctx: Any, x: Any, dtype: Any) -> Any:
 
 @intrinsic
 def variable(typingctx: Any, value: Any, k: Any, dtype: Any) -> Any:
-    """Return a dual number with one derivative of 1, the one at k; all are 0 if there is none at k."""
+    """Return a dual number whose k-th partial derivative is 1 and the others 0; all are 0 if k is out of range."""
     dual = dtype.dtype
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:

@@ -250,7 +250,7 @@ class _Rewriter:
             return None
 
     def _constant(self, definition: Any) -> Any:
-        """Return the object that an expression stands for, such as a function in a module; None if there is none."""
+        """Return the object that an expression refers to, such as a function in a module, or None."""
         if isinstance(definition, ir.Global | ir.FreeVar):
             return definition.value
         if isinstance(definition, ir.Expr) and definition.op == "getattr":
