@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
@@ -15,6 +19,7 @@ from rmsprop_nb import minimize
 from rmsprop_nb.plotting import plot_trajectory
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
+PROFILES = Path(__file__).resolve().parent / "profiles"
 START = np.array([-9.0, 1.5])
 STEPS = 30
 
@@ -54,10 +59,91 @@ def lecture() -> Figure:
     return figure
 
 
+# -- profiles ---------------------------------------------------------------------------------------------------------
+
+STYLES: dict[str, dict[str, Any]] = {
+    "rmsprop": {"color": "C0", "lw": 2.2},
+    "rmsprop-lbfgs": {"color": "C1", "lw": 2.2},
+    "L-BFGS-B": {"color": "C2"},
+    "L-BFGS-B, tight": {"color": "C2", "ls": "--"},
+    "L-BFGS-B, ftol=0": {"color": "C2"},
+    "BFGS": {"color": "C3"},
+    "Nelder-Mead": {"color": "C4"},
+    "COBYQA": {"color": "C5"},
+}
+"""How the line of each method looks, the same in all pictures."""
+
+
+class Row(NamedTuple):
+    """A problem, and the calls that each method needed; infinity if it did not get there."""
+
+    variables: int
+    bounded: bool
+    calls: dict[str, float]
+
+
+def read(path: Path) -> list[Row]:
+    """Read what ``judge_cutest.py --profiles`` has written."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            Row(
+                int(line["variables"]),
+                line["bounded"] == "yes",
+                {name: float(line[name] or math.inf) for name in line if name in STYLES},
+            )
+            for line in csv.DictReader(file)
+        ]
+
+
+def draw_shares(axes: Any, values: Iterable[float], **style: Any) -> None:
+    """Draw which share of the values is at most x; those that are infinite count too."""
+    ordered = np.sort(list(values))
+    x, first = np.unique(ordered, return_index=True)
+    shares = np.append(first[1:], ordered.size)[np.isfinite(x)] / ordered.size
+    x = x[np.isfinite(x)]
+    right = axes.get_xlim()[1]
+    axes.step([x[0], *x, max(right, x[-1])], [0.0, *shares, shares[-1]], where="post", **style)
+
+
+def profiles(path: Path, gradient: bool) -> Figure:
+    """Draw performance profiles above data profiles, of unconstrained problems on the left and bounded ones beside."""
+    figure = Figure(figsize=(9.0, 6.2), layout="constrained")
+    (above, below), rows = figure.subplots(2, 2, sharey=True, sharex="row"), read(path)
+    above[0].set(xscale="log", xlim=(1.0, 100.0), ylabel="share of the problems")
+    below[0].set(xscale="log", xlim=(1.0, 1e4 if gradient else 1e3), ylabel="share of the problems", ylim=(0.0, 1.0))
+    counted = "evaluations" if gradient else "calls"
+    for k, title in enumerate(("unconstrained", "bounded")):
+        chosen = [row for row in rows if row.bounded == (k == 1)]
+        fewest = [min(row.calls.values()) for row in chosen]
+        above[k].set(title=f"{len(chosen)} {title} problems", xlabel=f"{counted}, relative to the fewest of any method")
+        below[k].set_xlabel("evaluations of f and its gradient" if gradient else "calls of f / (n + 1)")
+        for name in chosen[0].calls:
+            calls = [row.calls[name] for row in chosen]
+            if math.isinf(min(calls)):  # a method that cannot take bounds
+                continue
+            style = {"lw": 1.2, "label": name, **STYLES[name]}
+            ratios = [c / f if math.isfinite(f) else math.inf for c, f in zip(calls, fewest, strict=True)]
+            draw_shares(above[k], ratios, **style)
+            units = [1 if gradient else row.variables + 1 for row in chosen]
+            draw_shares(below[k], [c / u for c, u in zip(calls, units, strict=True)], **style)
+    for axes in figure.axes:
+        axes.grid(alpha=0.3)
+    above[0].legend(fontsize="small", loc="lower right")
+    return figure
+
+
+def save(figure: Figure, name: str) -> None:
+    """Write an SVG whose bytes depend only on what is drawn."""
+    with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(PICTURES / f"{name}.svg", metadata={"Date": None})
+
+
 def main() -> None:
     """Write the pictures; the contours would make large SVG files."""
     PICTURES.mkdir(exist_ok=True)
     lecture().savefig(PICTURES / "lecture.png", dpi=120, metadata={"Software": None})
+    for name, gradient in (("with-gradients", True), ("without-gradients", False)):
+        save(profiles(PROFILES / f"{name}.csv", gradient), f"profiles-{name}")
 
 
 if __name__ == "__main__":

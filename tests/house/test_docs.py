@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -52,17 +53,45 @@ def test_every_page_is_in_the_index() -> None:
     assert pages - {"index"} == set(listed)
 
 
-def test_pictures_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(str(DOCS))
-    pictures = importlib.import_module("pictures")
+    return importlib.import_module("pictures")
+
+
+def test_pictures_are_drawn(pictures: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "PICTURES", tmp_path)
     pictures.main()
-    assert [path.name for path in tmp_path.iterdir()] == ["lecture.png"]
-    assert (DOCS / "pictures" / "lecture.png").exists()
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {"lecture.png", "profiles-with-gradients.svg", "profiles-without-gradients.svg"}
+    assert drawn <= {path.name for path in (DOCS / "pictures").iterdir()}
     (axes,) = pictures.lecture().axes
     assert [text.get_text().split(",")[0] for text in axes.get_legend().get_texts()] == [
         "gradient descent",
         "momentum 0.8",
         "RMSprop",
     ]
+
+
+TABLE = """\
+problem,variables,bounded,rmsprop,BFGS
+ONE,4,no,10,20
+TWO,9,no,30,
+THREE,1,no,,
+BOX,1,yes,8,
+"""
+
+
+def test_profiles_are_shares_of_all_problems(pictures: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(TABLE, encoding="utf-8")
+    ratios, bounded, calls, _ = pictures.profiles(path, gradient=False).axes
+    expected = {"rmsprop": ([1.0], [2.0, 3.0]), "BFGS": ([2.0], [4.0])}
+    for axes, k in ((ratios, 0), (calls, 1)):
+        for line in axes.get_lines():
+            steps = expected[line.get_label()][k]
+            assert list(line.get_xdata()) == [steps[0], *steps, axes.get_xlim()[1]]
+    shares = {line.get_label(): list(line.get_ydata()) for line in ratios.get_lines()}
+    assert shares == {"rmsprop": [0.0, 2 / 3, 2 / 3], "BFGS": [0.0, 1 / 3, 1 / 3]}
+    assert [line.get_label() for line in bounded.get_lines()] == ["rmsprop"]  # BFGS cannot take bounds
