@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +13,6 @@ from rmsprop_nb._core.batch_arguments import as_boxes, as_rows, as_starts, check
 from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Options
-from rmsprop_nb._core.progress import CheckpointWriter, progress_bar
 from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
     as_args,
@@ -27,11 +24,10 @@ from rmsprop_nb._core.validate import (
     check_sizes,
     check_switches,
 )
-from rmsprop_nb._drivers.batch_failures import FailureWatch, SharedError
-from rmsprop_nb._drivers.batch_loop import BatchResults
-from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_elsewhere
-from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, earlier_results, snapshot
-from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
+from rmsprop_nb._drivers.batch_processes import Engine
+from rmsprop_nb._drivers.batch_result import BatchResult
+from rmsprop_nb._drivers.batch_run import Company, run_batch
+from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._methods.registry import ALL_OPTION_NAMES, OPTIONS, method_name, option_names
 from rmsprop_nb._objectives.exact import with_exact_gradient
 from rmsprop_nb._objectives.problem import Problem
@@ -188,58 +184,8 @@ def minimize_batch(
     job = Job(problem, starts, rows, parsed, boxes)
     engine = workers if callable(workers) else as_workers(workers)
     _check_device(device, engine, parsed)
-    every = as_checkpoint_seconds(checkpoint_every, checkpoint)
-    results, exceptions = earlier_results(state, starts, job.bounds)
-    objective = None if callable(engine) or device == "cuda" else job.compiled()
-    if objective is None and not callable(engine) and engine > 1:
-        check_sendable(problem)
-    watch = FailureWatch(job, results, exceptions, counts=device != "cuda")
-    as_result = functools.partial(batch_result, exceptions=exceptions, options=parsed, gradient=problem.gradient_source)
-    writer = CheckpointWriter(checkpoint, every, lambda: as_result(snapshot(results)).to_tree())
-    with progress_bar(len(starts), "problem") if progress else contextlib.nullcontext() as bar:
-
-        def on_done(count: int) -> None:
-            if bar is not None:
-                bar.update(count)
-            watch.check()
-            writer.write_if_due()
-
-        failure: BaseException | None = None
-        try:
-            failure = _run(job, objective, engine, device, results, exceptions, on_done)
-        except SharedError as error:
-            failure = error
-        finally:
-            if not isinstance(failure, SharedError):  # a resumed batch would not run these problems again
-                writer.write()
-    if isinstance(failure, SharedError):
-        raise failure.error
-    result = as_result(results)
-    if failure is not None:
-        raise IncompleteBatchError(result) from failure
-    return result
-
-
-def _run(
-    job: Job,
-    objective: Any,
-    engine: Engine | int,
-    device: str,
-    results: BatchResults,
-    exceptions: dict[int, Exception],
-    on_done: Callable[[int], None],
-) -> BaseException | None:
-    """Run the problems where they are to run; return the error that kept some of them from being run."""
-    if device == "cuda":
-        from rmsprop_nb._cuda.batch import run_on_device
-
-        run_on_device(job, results, on_done)
-        exceptions.update(exceptions_of(job, results, exceptions))
-    elif callable(engine) or (objective is None and engine > 1):
-        return run_elsewhere(job, engine, results, exceptions, on_done)
-    else:
-        run_here(job, objective, engine, results, exceptions, on_done)
-    return None
+    company = Company(progress, checkpoint, as_checkpoint_seconds(checkpoint_every, checkpoint), state)
+    return run_batch(job, engine, company, device)
 
 
 def _check_options(chosen: dict[str, Any], method: str) -> None:

@@ -45,20 +45,20 @@ class BatchResults(NamedTuple):
 
     x: NDArray[Any]
     fun: NDArray[np.float64]
-    jac: NDArray[Any]
+    jac: NDArray[Any]  # what evaluations fill: the gradient, and for some methods a matrix behind it
     nit: NDArray[np.int64]
     nfev: NDArray[np.int64]  # calls of fun
     njev: NDArray[np.int64]  # evaluations of f and its gradient
     status: NDArray[np.int64]
 
     @classmethod
-    def empty(cls, starts: NDArray[Any]) -> BatchResults:
+    def empty(cls, starts: NDArray[Any], gradient_length: int) -> BatchResults:
         """Make the results of problems that have not been run."""
         count = len(starts)
         return cls(
             np.full_like(starts, np.nan),
             np.full(count, np.nan),
-            np.full_like(starts, np.nan),
+            np.full((count, gradient_length), np.nan, starts.dtype),
             np.zeros(count, np.int64),
             np.zeros(count, np.int64),
             np.zeros(count, np.int64),
@@ -163,6 +163,8 @@ def _set_row(words, rows, problem):
 def _store_result(results, problem, p, arrays):
     """Store the result; the status last, because others read it meanwhile."""
     results.fun[problem] = store_point(p, arrays, results.x[problem], results.jac[problem])
+    for k in range(arrays.x.size, results.jac.shape[1]):
+        results.jac[problem, k] = arrays.g[k]  # methods with a matrix return the last point that they went to
     results.nit[problem] = p.nit
     results.nfev[problem] = p.calls
     results.njev[problem] = p.nfev

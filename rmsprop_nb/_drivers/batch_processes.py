@@ -81,7 +81,7 @@ def run_elsewhere(
 
 def run_part(job: Job) -> Outcome:
     """Run a part; called in the other process."""
-    results = BatchResults.empty(job.starts)
+    results = job.empty_results()
     exceptions: dict[int, Exception] = {}
     run_here(job, job.compiled(), 1, results, exceptions, lambda _: None)
     return results, {k: error if _pickles(error) else as_text(error) for k, error in exceptions.items()}

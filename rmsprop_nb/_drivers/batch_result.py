@@ -78,13 +78,12 @@ class BatchResult(Result):
         return as_html({first: "", **counts, "lowest f": lowest.removeprefix("lowest f: ")})
 
 
-def earlier_results(
-    state: Any, starts: NDArray[Any], bounds: tuple[NDArray[Any], NDArray[Any]]
-) -> tuple[BatchResults, dict[int, Exception]]:
-    """Make the arrays of results, and fill in those of an earlier run."""
-    results = BatchResults.empty(starts)
+def take_earlier(
+    state: Any, results: BatchResults, bounds: tuple[NDArray[Any], NDArray[Any]]
+) -> dict[int, Exception]:
+    """Fill in the results of an earlier run, and return its exceptions."""
     if state is None:
-        return results, {}
+        return {}
     if not isinstance(state, BatchResult):
         msg = f"state must be the result of an earlier minimize_batch, got {type(state).__name__}."
         raise TypeError(msg)
@@ -103,7 +102,7 @@ def earlier_results(
             msg = f"state.x must be within the bounds, got {results.x[outside][0]} at {place_of(outside)}; resume with "
             msg += "the bounds that the run began with."
             raise ValueError(msg)
-    return results, dict(state.exceptions)
+    return dict(state.exceptions)
 
 
 def snapshot(results: BatchResults) -> BatchResults:

@@ -17,6 +17,7 @@ from rmsprop_nb._core.validate import MANY, check_sizes, is_unbounded, typical_s
 from rmsprop_nb._drivers.batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
 from rmsprop_nb._drivers.loop import StopRun, record_argument
 from rmsprop_nb._drivers.solve import algorithm_of, batch_settings, outcome, run, starting_state
+from rmsprop_nb._methods.method import Layout
 from rmsprop_nb._methods.registry import method_of
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.compiled import CompiledObjective, compile_objective
@@ -65,7 +66,14 @@ class Job:
         return check_sizes(x_scale, self.starts[0]) if np.ndim(x_scale) < 2 else None
 
     def _has_sizes(self) -> bool:
-        return "x_scale" in method_of(self.options).layout(*self.options.kind[1:]).given
+        return "x_scale" in self._layout().given
+
+    def _layout(self) -> Layout:
+        return method_of(self.options).layout(*self.options.kind[1:])
+
+    def empty_results(self) -> BatchResults:
+        """Make the results of all problems, none of which has been run."""
+        return BatchResults.empty(self.starts, self._layout().gradient_length(self.starts.shape[1]))
 
     def boxed(self, k: int) -> Problem:
         """Return the problem that all share with the bounds of problem k, even if these are all infinite."""

@@ -24,6 +24,8 @@ LARGEST_COUNT = 2**62  # no run gets there, and adding to it does not overflow
 
 _LINE = 64  # bytes of a line of the cache, at which a vector begins
 
+_GRADIENTS = ("g", "g_eval", "g_best")
+
 _DOUBLE = ("pair_sums", "epoch_fun", "validation_fun")  # float64 whatever the dtype of x
 
 Shape = tuple[int, ...]
@@ -45,6 +47,7 @@ class Layout(NamedTuple):
     given: tuple[str, ...] = ()  # those that the problem gives and nothing changes
     optional: tuple[str, ...] = ("lower", "upper")  # those of the same length, or of size 0
     memory: int = 0  # how many pairs of steps and gradient changes are kept
+    matrix: bool = False  # whether the lower triangle of a matrix, row by row, comes after each gradient
 
     def shapes(self, n: int) -> dict[str, tuple[Shape, ...]]:
         """Return the shapes that each vector may have for `n` variables; those that are not named have one axis."""
@@ -56,8 +59,13 @@ class Layout(NamedTuple):
             elif name in self.optional:
                 allowed[name] = (n,), (0,)
             elif not name.endswith("_fun"):
-                allowed[name] = ((n if name in (*self.vectors, *self.given) else 0,),)
+                length = self.gradient_length(n) if name in _GRADIENTS else n
+                allowed[name] = ((length if name in (*self.vectors, *self.given) else 0,),)
         return allowed
+
+    def gradient_length(self, n: int) -> int:
+        """Return the length of what an evaluation fills for `n` variables."""
+        return n + (n * (n + 1) // 2 if self.matrix else 0)
 
     def zeros(self, n: int, dtype: Any, *, optional: bool = False) -> dict[str, NDArray[Any]]:
         """Make the vectors, filled with zeros, in one piece of memory; without `optional`, those have size 0."""
@@ -88,9 +96,9 @@ COMMON = ("x", "g", "x_eval", "g_eval", "x_best", "g_best", "square_avg")
 """The vectors of every run but those over mini-batches."""
 
 
-def layout(*vectors: str, given: tuple[str, ...] = (), memory: int = 0) -> Layout:
+def layout(*vectors: str, given: tuple[str, ...] = (), memory: int = 0, matrix: bool = False) -> Layout:
     """Make the layout of a run that has these vectors beside the common ones."""
-    return Layout(Arrays, (*COMMON, *vectors), given, memory=memory)
+    return Layout(Arrays, (*COMMON, *vectors), given, memory=memory, matrix=matrix)
 
 
 @dataclasses.dataclass(frozen=True)

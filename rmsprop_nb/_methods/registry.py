@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Collection
 from typing import Any
 
 from rmsprop_nb._core.names_elsewhere import plain_name
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.status import GTOL_MESSAGE, MESSAGES, Status
-from rmsprop_nb._methods import conjugate_gradient, lbfgs, minibatch, textbook
+from rmsprop_nb._methods import conjugate_gradient, lbfgs, levenberg_marquardt, minibatch, textbook
 from rmsprop_nb._methods.method import Kind, Method
 
 _METHODS: tuple[Method, ...] = (conjugate_gradient.METHOD, textbook.METHOD, lbfgs.METHOD)
 
-_KINDS: dict[str, Kind] = {kind.name: kind for kind in (*_METHODS, minibatch.KIND)}
+_FOR_FITS: tuple[Method, ...] = (levenberg_marquardt.METHOD,)
+
+_KINDS: dict[str, Kind] = {kind.name: kind for kind in (*_METHODS, *_FOR_FITS, minibatch.KIND)}
 
 OPTIONS: dict[str, type[Options]] = {method.method: method.options for method in _METHODS}
 """The methods that users can name, each with the class of its options."""
+
+FIT_OPTIONS: dict[str, type[Options]] = {method.method: method.options for method in _FOR_FITS} | OPTIONS
+"""The methods for fits, the default first."""
 
 
 MANY_ITERATIONS = 1000
@@ -33,7 +39,7 @@ ALL_OPTION_NAMES = tuple(
 _SMOOTH = ("bfgs", "cg", "dogleg", "lbfgs", "lbfgsb", "ncg", "newton", "newtoncg", "slsqp", "tnc", "trust")
 
 
-def method_name(method: Any) -> str:
+def method_name(method: Any, known: Collection[str] = tuple(OPTIONS)) -> str:
     """Return the name of a method as it is written here; None is the default, and case and separators do not matter.
 
     Raises
@@ -42,15 +48,15 @@ def method_name(method: Any) -> str:
         If there is no such method.
     """
     if method is None:
-        return next(iter(OPTIONS))
+        return next(iter(known))
     if isinstance(method, str):
-        if method in OPTIONS:
+        if method in known:
             return method
         plain = plain_name(method)
-        for name in OPTIONS:
+        for name in known:
             if plain_name(name) == plain:
                 return name
-    msg = f"method must be one of {', '.join(map(repr, OPTIONS))}, got {method!r}; {_remedy(method)}."
+    msg = f"method must be one of {', '.join(map(repr, known))}, got {method!r}; {_remedy(method)}."
     raise ValueError(msg)
 
 
@@ -66,12 +72,12 @@ def _remedy(method: Any) -> str:
 @functools.cache
 def option_names(method: str) -> tuple[str, ...]:
     """Return the names of a method's options."""
-    return tuple(field.name for field in dataclasses.fields(OPTIONS[method]))
+    return tuple(field.name for field in dataclasses.fields(FIT_OPTIONS[method]))
 
 
 def method_of(options: Options) -> Method:
     """Return the method that these options ask for."""
-    return next(method for method in _METHODS if method.name == options.kind[0])
+    return next(method for method in (*_METHODS, *_FOR_FITS) if method.name == options.kind[0])
 
 
 def message_of(status: Status, options: Options, *, is_long: bool = False) -> str:

@@ -40,17 +40,17 @@ def launches_threads(dispatcher: Any) -> bool:
 
 
 @intrinsic
-def load_vectors(typingctx: Any, x: Any, g: Any, size: Any, array_type_ref: Any) -> Any:
+def load_vectors(typingctx: Any, x: Any, g: Any, size: Any, g_size: Any, array_type_ref: Any) -> Any:
     """Make arrays from the two vectors that an adapter receives; the caller owns their memory."""
     array_type = array_type_ref.instance_type
-    signature = types.UniTuple(array_type, 2)(x, g, size, array_type_ref)
+    signature = types.UniTuple(array_type, 2)(x, g, size, g_size, array_type_ref)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         stride = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array_type.dtype)))
-        x_address, g_address, length, _ = args
+        x_address, g_address, length, g_length, _ = args
         arrays = [
-            borrowed_array(context, builder, array_type, address, [length], [stride], stride)
-            for address in (x_address, g_address)
+            borrowed_array(context, builder, array_type, address, [elements], [stride], stride)
+            for address, elements in ((x_address, length), (g_address, g_length))
         ]
         return context.make_tuple(builder, sig.return_type, arrays)
 

@@ -31,7 +31,7 @@ from rmsprop_nb._numba.decorators import adapter_jit, inline_jit, kernel_jit, us
 from rmsprop_nb._numba.packing import Unpackable, load_args, pack, word_offsets
 from rmsprop_nb._numba.thread_safety import objective_in_turn
 from rmsprop_nb._objectives.finite_differences import complex_step, differences
-from rmsprop_nb._objectives.problem import Problem, learn_precision
+from rmsprop_nb._objectives.problem import IN_PLACE, MATRIX, Problem, learn_precision
 
 logger = logging.getLogger("rmsprop_nb")
 
@@ -169,7 +169,7 @@ def _signatures(fun: Any) -> str:
 def _eps_of(fun: Any, jac: Any, args_type: Any, array_type: Any) -> float:
     """Return the relative precision of the values of fun, by their type."""
     arguments = args_type.types[2].types if jac == "differences" else args_type.types
-    vectors = (array_type, array_type) if jac == "inplace" else (array_type,)
+    vectors = (array_type, array_type) if jac in IN_PLACE else (array_type,)
     returned = return_type(fun, (*vectors, *arguments))
     value = returned.types[0] if isinstance(returned, types.BaseTuple) else returned
     return float(np.finfo(np.float32).eps) if value == float32 else 0.0
@@ -179,7 +179,11 @@ def _make_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Callab
     """Build ``adapter(x, g, size, data) -> f``, which takes addresses, around the user's functions."""
     if jac == "inplace":
         return lambda x, g, size, data: call_inlined(
-            fun, (*load_vectors(x, g, size, array_type), *load_args(data, args_type))
+            fun, (*load_vectors(x, g, size, size, array_type), *load_args(data, args_type))
+        )
+    if jac == MATRIX:
+        return lambda x, g, size, data: call_inlined(
+            fun, (*load_vectors(x, g, size, size + size * (size + 1) // 2, array_type), *load_args(data, args_type))
         )
     if jac == "cs":
         return _make_complex_adapter(fun, args_type, array_type)
@@ -192,7 +196,7 @@ def _make_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Callab
 
 def _make_joint_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
     def adapter(x_address, g_address, size, data):
-        x, g = load_vectors(x_address, g_address, size, array_type)
+        x, g = load_vectors(x_address, g_address, size, size, array_type)
         f, gradient = fun(x, *load_args(data, args_type))
         _store(gradient, g)
         return f
@@ -202,7 +206,7 @@ def _make_joint_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable[.
 
 def _make_pair_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
     def adapter(x_address, g_address, size, data):
-        x, g = load_vectors(x_address, g_address, size, array_type)
+        x, g = load_vectors(x_address, g_address, size, size, array_type)
         args = load_args(data, args_type)
         for i in range(x.size):  # fun may overwrite x, and jac must see the original
             g[i] = x[i]
@@ -219,7 +223,7 @@ def _make_complex_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable
     by_complex_step = user_jit(complex_step)
 
     def adapter(x_address, g_address, size, data):
-        x, g = load_vectors(x_address, g_address, size, array_type)
+        x, g = load_vectors(x_address, g_address, size, size, array_type)
         return by_complex_step(fun, x, g, load_args(data, args_type))
 
     return adapter
@@ -229,7 +233,7 @@ def _make_difference_adapter(fun: Any, args_type: Any, array_type: Any) -> Calla
     by_differences = user_jit(differences)
 
     def adapter(x_address, g_address, size, data):
-        x, g = load_vectors(x_address, g_address, size, array_type)
+        x, g = load_vectors(x_address, g_address, size, size, array_type)
         steps, bounds, args = load_args(data, args_type)
         return by_differences(fun, x, g, steps, bounds, args)
 

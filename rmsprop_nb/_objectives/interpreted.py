@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._objectives.finite_differences import complex_step, differences
-from rmsprop_nb._objectives.problem import Problem, learn_precision
+from rmsprop_nb._objectives.problem import IN_PLACE, Problem, learn_precision
 
 
 class PythonObjective:
@@ -42,7 +42,7 @@ class PythonObjective:
     def __call__(self, x: NDArray[Any], g: NDArray[Any]) -> float:
         """Fill g with the gradient at x and return f."""
         fun, jac, args = self._problem.fun, self._problem.jac, self.args
-        if jac == "inplace":
+        if isinstance(jac, str) and jac in IN_PLACE:
             return self._inplace(x, g)
         if jac == "cs":
             with np.errstate(over="ignore", under="ignore"):

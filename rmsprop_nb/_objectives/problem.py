@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from rmsprop_nb._core.settings import Sampling
 from rmsprop_nb._objectives.finite_differences import CALLS_PER_VARIABLE, DIFFERENCES, default_rel_step
 
+MATRIX = "matrix"
+"""The form of an objective that fills the gradient and, behind it, the lower triangle of a matrix, row by row."""
+
+IN_PLACE = ("inplace", MATRIX)
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
@@ -21,7 +26,7 @@ class Problem:
     ----------
     fun : callable
         The objective, in the form that `jac` requires.
-    jac : callable, True, None, "2-point", "3-point", "cs" or "inplace"
+    jac : callable, True, None, "2-point", "3-point", "cs", "inplace" or MATRIX
         The source of the gradient.
     args : tuple
         Further arguments of both functions.

@@ -108,7 +108,7 @@ class Derivatives(CPUDispatcher):
         return Derivatives, (self.passes, self.fun, self.width, self.is_single)
 
 
-def _parts(setting: Setting | None, function: Any) -> tuple[Any, Any, Any]:
+def differentiated(setting: Setting | None, function: Any) -> tuple[Any, Any, Any]:
     if setting is None:
         return function, None, None
     return setting.copy_of(function), setting.dtype, setting.intrinsic_arguments()
@@ -116,7 +116,7 @@ def _parts(setting: Setting | None, function: Any) -> tuple[Any, Any, Any]:
 
 def gradient_passes(setting: Setting | None, function: Any, width: int, is_single: bool) -> Any:
     """Build ``value_and_grad(x, grad, *args) -> f``; without a setting, for its signature."""
-    fun, dtype, with_copies = _parts(setting, function)
+    fun, dtype, with_copies = differentiated(setting, function)
 
     def value_and_grad(x, grad, *args):
         check_vector(grad)
@@ -145,7 +145,7 @@ def taped_passes(setting: Setting | None, function: Any, width: int, is_single: 
     A tape that is too short is made again, up to a bound on its length; past it the gradient is computed in passes over
     some of the variables, which need no memory.
     """
-    fun, dtype, with_copies = _parts(setting, function)
+    fun, dtype, with_copies = differentiated(setting, function)
     length = np.array([FIRST_RECORDS])  # what the last evaluations needed; threads may write it at once
     length_address = length.ctypes.data
     forward = Derivatives(gradient_passes, function, LARGEST_WIDTH, False)
@@ -199,7 +199,7 @@ def jacobian(fun: Any, width: int) -> Derivatives:
 
 def jacobian_passes(setting: Setting | None, function: Any, width: int, is_single: bool) -> Any:
     """Build ``jacobian(x, *args) -> matrix``; without a setting, for its signature."""
-    fun, dtype, with_copies = _parts(setting, function)
+    fun, dtype, with_copies = differentiated(setting, function)
 
     def jacobian(x, *args):
         n = x.size

@@ -1,0 +1,384 @@
+"""Levenberg-Marquardt for sums of squares, as an ask/tell pair: "rmsprop-lm".
+
+An evaluation gives f, its gradient g = J'r and, after it in the same vector, the lower triangle of A = J'J, row by row.
+A step solves ``(A + damping*D) s = -g``. D is RMSprop's S: the running mean of the squared derivatives, each summed over
+the data, but never less than the present one. So the units of the parameters do not matter.
+
+Bounds: a parameter at a bound that g pushes it out of stays there, and one that s would carry out goes to its bound,
+while s is made anew for the others.
+
+References
+----------
+J. More, "The Levenberg-Marquardt algorithm: implementation and theory", Numerical Analysis, 1978: the metric. H. Nielsen,
+"Damping parameter in Marquardt's method", IMM-REP-1999-05, 1999: the damping.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from rmsprop_nb._core.options import Options, check_average
+from rmsprop_nb._core.records import Phase
+from rmsprop_nb._core.settings import Hyper
+from rmsprop_nb._core.status import Status
+from rmsprop_nb._core.validate import as_number
+from rmsprop_nb._kernels.vectors import copy, set_zero
+from rmsprop_nb._methods.method import Algorithm, Layout, Method, layout, ranges_of
+from rmsprop_nb._methods.points import keep_best
+from rmsprop_nb._methods.stopping import ULPS, count_evaluation
+from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
+
+_START, _SEARCH = int(Phase.START), int(Phase.SEARCH)  # its evaluations are not at x
+_GTOL, _FTOL, _XTOL, _ROUNDING, _F_TARGET, _NONFINITE, _PRECISION_LOSS, _MAXITER, _MAXFEV, _RUNNING = map(
+    int,
+    (
+        Status.GTOL,
+        Status.FTOL,
+        Status.XTOL,
+        Status.ROUNDING,
+        Status.F_TARGET,
+        Status.NONFINITE,
+        Status.PRECISION_LOSS,
+        Status.MAXITER,
+        Status.MAXFEV,
+        Status.RUNNING,
+    ),
+)
+
+FIRST_DAMPING = 1e-3
+LEAST_DAMPING = 1e-15  # what keeps a singular A solvable
+ACCEPTED = 1e-4  # of the gain that was predicted, above which a step is taken
+GOOD = 0.9  # of it, above which the damping falls to a tenth
+SLOW = 0.25  # a gain that shrinks by less than this from step to step is not the last
+NEAR = 1e-7  # of f, for which a gain is small even where the last digits of f hide it
+EXACT = 1e-24  # of the first f, which only rounding leaves: the squares of residuals
+MOST_TRIES = 60  # factors of 4 in the damping
+
+
+@kernel_jit("levenberg-marquardt ask")
+def ask(arrays, record, settings):
+    """Propose the point to evaluate."""
+    p = record[0]
+    if p.phase == _START:
+        copy(arrays.x, arrays.x_eval)
+    else:
+        _propose(arrays, p)
+    p.pending = 1
+
+
+@kernel_jit("levenberg-marquardt tell")
+def tell(arrays, record, f, settings):
+    """Take in f, g and A at the point proposed; take the step or damp the next one more."""
+    p = record[0]
+    p.pending = 0
+    count_evaluation(p, arrays.x, settings)
+    finite = math.isfinite(f) and _is_finite(arrays.g_eval)
+    if p.phase == _START:
+        p.f = p.f_start = f
+        if not finite:
+            p.status = _NONFINITE
+            return
+        p.phase = _SEARCH
+        p.damping, p.growth, p.gain = FIRST_DAMPING, 2.0, math.inf
+        _take(arrays, p, f, settings.hyper)
+        _stop_here(arrays, p, settings.tests)
+    else:
+        ratio = (p.f - f) / p.predicted if finite else -math.inf
+        if ratio > ACCEPTED:
+            p.nit += 1
+            p.damping *= 0.1 if ratio > GOOD else max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
+            p.growth = 2.0
+            p.f_prev = p.f
+            copy(arrays.x_eval, arrays.x)
+            _take(arrays, p, f, settings.hyper)
+            _stop_here(arrays, p, settings.tests)
+        else:
+            p.damping *= p.growth
+            p.growth *= 2.0
+            _stop_without_step(arrays, p)
+    if p.status == _RUNNING:
+        if p.nit >= settings.tests.maxiter:
+            p.status = _MAXITER
+        elif p.nfev >= settings.tests.maxfev:
+            p.status = _MAXFEV
+
+
+@inline_jit
+def _take(arrays, p, f, hyper):
+    """Make the point that was evaluated, which x holds already, the present one."""
+    first = p.step == 0
+    p.step += 1
+    p.f = f
+    copy(arrays.g_eval, arrays.g)
+    copy(arrays.x, arrays.x_best)
+    keep_best(p, f, arrays.g, arrays)
+    largest = 0.0
+    for i in range(arrays.x.size):
+        square = arrays.g[_at(arrays.x.size, i, i)]
+        mean = square if first else hyper.beta * arrays.square_avg[i] + hyper.one_minus_beta * square
+        arrays.square_avg[i] = max(square, mean)
+        largest = max(largest, abs(arrays.g[i]))
+    p.gnorm = largest
+
+
+# -- stopping ---------------------------------------------------------------------------------------------------------
+
+
+@inline_jit
+def _stop_here(arrays, p, tests):
+    """Set the status if the present point meets a test.
+
+    The tests are about the step without damping, because damping makes any step and its gain small.
+    """
+    if p.f == 0.0 or (tests.gtol >= 0.0 and _cosine(arrays, p.f) <= tests.gtol):
+        p.status = _GTOL
+        return
+    before = p.gain
+    p.gain = _full_gain(arrays, p)
+    if p.f <= tests.f_target:
+        p.status = _F_TARGET
+    elif p.gain <= ULPS * p.f_eps * p.f:
+        p.status = _ROUNDING
+    elif p.gain <= tests.ftol * p.f * min(1.0, _gain_ahead(p.gain, before)):
+        p.status = _FTOL
+    elif _is_short(arrays, tests.xtol):
+        p.status = _XTOL
+
+
+@inline_jit
+def _gain_ahead(gain, before):
+    """Return what a gain is of all gains from here on, if each is smaller than the one before by the same factor."""
+    return max(1.0 - math.sqrt(gain / before), 0.0) ** 2 if gain > SLOW * before else 1.0
+
+
+@inline_jit
+def _stop_without_step(arrays, p):
+    """Set the status if no step will lower f any more: the last one tried was as short as rounding lets them be."""
+    if _is_short(arrays, ULPS * p.f_eps):
+        if _forget(arrays):
+            p.damping, p.growth = FIRST_DAMPING, 2.0
+            return
+        near = p.gain <= NEAR * p.f or p.f <= EXACT * p.f_start
+        p.status = _ROUNDING if near else _PRECISION_LOSS
+
+
+@inline_jit
+def _forget(arrays):
+    """Make S the present squared derivatives; return whether it remembered larger ones, which shorten every step."""
+    changed = False
+    for i in range(arrays.x.size):
+        square = arrays.g[_at(arrays.x.size, i, i)]
+        changed = changed or arrays.square_avg[i] > 2.0 * square
+        arrays.square_avg[i] = square
+    return changed
+
+
+@inline_jit
+def _cosine(arrays, f):
+    """Return the largest cosine of the angle between the residuals and their derivatives by a parameter."""
+    largest = 0.0
+    for i in range(arrays.x.size):
+        square = arrays.g[_at(arrays.x.size, i, i)]
+        if square > 0.0 and not _is_held(arrays, i):
+            largest = max(largest, abs(arrays.g[i]) / math.sqrt(2.0 * f * square))
+    return largest
+
+
+@inline_jit
+def _is_short(arrays, tolerance):
+    """Return whether the last step, in the metric, is at most `tolerance` of x."""
+    step = point = 0.0
+    for i in range(arrays.x.size):
+        step += arrays.square_avg[i] * arrays.direction[i] ** 2
+        point += arrays.square_avg[i] * arrays.x[i] ** 2
+    return step <= tolerance * tolerance * point
+
+
+# -- steps ------------------------------------------------------------------------------------------------------------
+
+
+@inline_jit
+def _propose(arrays, p):
+    """Set the point to evaluate, and what it should gain."""
+    p.predicted = 0.0
+    for _ in range(MOST_TRIES):
+        if _find_step(arrays, p.damping, True):
+            p.predicted = _predicted_gain(arrays)
+            if p.predicted > 0.0:
+                break
+        p.damping *= 4.0
+    if not p.predicted > 0.0:
+        set_zero(arrays.direction)
+    bounded = arrays.lower.size > 0
+    for i in range(arrays.x.size):
+        arrays.x_eval[i] = arrays.x[i] + arrays.direction[i]
+        if bounded:
+            arrays.x_eval[i] = min(max(arrays.x_eval[i], arrays.lower[i]), arrays.upper[i])
+
+
+@inline_jit
+def _full_gain(arrays, p):
+    """Return what the step without damping should gain; leave it in ``direction``."""
+    damping = LEAST_DAMPING
+    for _ in range(MOST_TRIES):
+        if _find_step(arrays, damping, False):  # S remembers what may be far larger
+            return max(_predicted_gain(arrays), 0.0)
+        damping *= 4.0
+    return math.inf
+
+
+@inline_jit
+def _find_step(arrays, damping, in_metric):
+    """Fill ``direction`` with the step, within the bounds; return False if the matrix is not positive definite.
+
+    On the way ``direction`` is NaN for parameters that are free, ``x_eval`` has their steps, and the vector of the next
+    evaluation has the factor of the matrix.
+    """
+    n = arrays.x.size
+    step, trial = arrays.direction, arrays.x_eval
+    bounded = arrays.lower.size > 0
+    for i in range(n):
+        step[i] = 0.0 if _is_held(arrays, i) else math.nan
+    for _ in range(n + 1):
+        if not _factor(arrays, damping, in_metric):
+            return False
+        _solve(arrays)
+        more = False
+        if bounded:
+            for i in range(n):
+                if math.isnan(step[i]):
+                    target = arrays.x[i] + trial[i]
+                    if target < arrays.lower[i]:
+                        step[i] = arrays.lower[i] - arrays.x[i]
+                        more = True
+                    elif target > arrays.upper[i]:
+                        step[i] = arrays.upper[i] - arrays.x[i]
+                        more = True
+        if not more:
+            break
+    for i in range(n):
+        if math.isnan(step[i]):
+            step[i] = trial[i]
+    return True
+
+
+@inline_jit
+def _is_held(arrays, i):
+    """Return whether a parameter is at a bound that the gradient pushes it out of."""
+    if arrays.lower.size == 0:
+        return False
+    x, g = arrays.x[i], arrays.g[i]
+    return (x <= arrays.lower[i] and g > 0.0) or (x >= arrays.upper[i] and g < 0.0)
+
+
+@inline_jit
+def _at(n, i, j):
+    """Return the place of element (i, j) of the matrix, j <= i, behind the n elements of the gradient."""
+    return n + i * (i + 1) // 2 + j
+
+
+@inline_jit
+def _factor(arrays, damping, in_metric):
+    """Factor the matrix by Cholesky's method, with the rows and columns of a unit matrix for what is not free."""
+    n, g, low, step = arrays.x.size, arrays.g, arrays.g_eval, arrays.direction
+    for i in range(n):
+        free = math.isnan(step[i])
+        for j in range(i + 1):
+            total = g[_at(n, i, j)] if free and math.isnan(step[j]) else 0.0
+            if i == j:
+                square = arrays.square_avg[i] if in_metric else g[_at(n, i, i)]
+                total += damping * (square if square > 0.0 else 1.0) if free else 1.0
+            for k in range(j):
+                total -= low[_at(n, i, k)] * low[_at(n, j, k)]
+            if i != j:
+                low[_at(n, i, j)] = total / low[_at(n, j, j)]
+            elif total > 0.0:
+                low[_at(n, i, i)] = math.sqrt(total)
+            else:
+                return False
+    return True
+
+
+@inline_jit
+def _solve(arrays):
+    """Fill ``x_eval`` with the steps of the free parameters, 0 elsewhere."""
+    n, g, low, step, s = arrays.x.size, arrays.g, arrays.g_eval, arrays.direction, arrays.x_eval
+    for i in range(n):
+        total = 0.0
+        if math.isnan(step[i]):
+            total = -g[i]
+            for j in range(n):
+                if not math.isnan(step[j]):
+                    total -= g[_at(n, max(i, j), min(i, j))] * step[j]
+        for k in range(i):
+            total -= low[_at(n, i, k)] * s[k]
+        s[i] = total / low[_at(n, i, i)]
+    for i in range(n - 1, -1, -1):
+        total = s[i]
+        for k in range(i + 1, n):
+            total -= low[_at(n, k, i)] * s[k]
+        s[i] = total / low[_at(n, i, i)]
+
+
+@inline_jit
+def _predicted_gain(arrays):
+    """Return ``-(g's + s'As/2)``."""
+    n, g, s = arrays.x.size, arrays.g, arrays.direction
+    gain = 0.0
+    for i in range(n):
+        row = g[i] + 0.5 * g[_at(n, i, i)] * s[i]
+        for j in range(i):
+            row += g[_at(n, i, j)] * s[j]
+        gain -= row * s[i]
+    return gain
+
+
+@inline_jit
+def _is_finite(a):
+    total = 0.0
+    for i in range(a.size):
+        total += 0.0 * a[i]
+    return total == 0.0
+
+
+# -- the record -------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LevenbergMarquardtOptions(Options):
+    """Options of method "rmsprop-lm"."""
+
+    ftol: float = 1e-8
+    xtol: float = 1e-8
+    beta: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_average(self.beta, 0.0)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """The name of the method among the kinds of states."""
+        return ("rmsprop-lm",)
+
+    def hyper(self, dtype: Any) -> Hyper:
+        """Return the numbers of the rule, in the dtype of x."""
+        return Hyper.of(dtype, self.beta, 0.0)
+
+
+def _layout() -> Layout:
+    return layout("direction", matrix=True)
+
+
+METHOD = Method(
+    name="rmsprop-lm",
+    parameters=(),
+    layout=_layout,
+    ranges=lambda: ranges_of(_layout(), Phase.SEARCH),
+    method="rmsprop-lm",
+    options=LevenbergMarquardtOptions,
+    algorithm=lambda *, parallel: Algorithm(("rmsprop-lm",), ask, tell),
+)
