@@ -19,7 +19,9 @@ __all__ = [
     "__version__",
     "check_gradient",
     "cuda",
+    "curve_fit",
     "datasets",
+    "fit",
     "jacobian",
     "load",
     "minimize",
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from rmsprop_nb._api.batch import minimize_batch
     from rmsprop_nb._api.check_gradient import check_gradient
     from rmsprop_nb._api.checkpoint import load, save
+    from rmsprop_nb._api.fit import curve_fit, fit
     from rmsprop_nb._api.gradients import jacobian, value_and_grad
     from rmsprop_nb._api.minibatch import minimize_minibatch
     from rmsprop_nb._api.minimize import minimize
@@ -61,6 +64,8 @@ _DEFINED_IN = {
     "RankError": "_drivers.ranks",
     "Status": "_core.status",
     "check_gradient": "_api.check_gradient",
+    "curve_fit": "_api.fit",
+    "fit": "_api.fit",
     "jacobian": "_api.gradients",
     "load": "_api.checkpoint",
     "minimize": "_api.minimize",

@@ -31,6 +31,7 @@ class Status(IntEnum):
     EARLY_STOP = 14
     ROUNDING = 15
     WRONG_GRADIENT = 16
+    UNDETERMINED = 17
     INTERRUPTED = 98
     CALLBACK_STOP = 99
 
@@ -63,6 +64,7 @@ MESSAGES: dict[Status, str] = {
         "f rises from x0 where the gradient says that it falls: the gradient may not be that of fun, which "
         "rmsprop_nb.check_gradient can tell, or f has a kink at x0."
     ),
+    Status.UNDETERMINED: "There are fewer points than parameters to be found.",
     Status.INTERRUPTED: "Interrupted from the keyboard; the best point so far is returned.",
     Status.CALLBACK_STOP: "`callback` raised `StopIteration`.",
 }

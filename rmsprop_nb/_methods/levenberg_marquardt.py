@@ -352,7 +352,7 @@ def _is_finite(a):
 class LevenbergMarquardtOptions(Options):
     """Options of method "rmsprop-lm"."""
 
-    ftol: float = 1e-8
+    ftol: float = 1e-10
     xtol: float = 1e-8
     beta: float = 0.9
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._numba.autodiff.normal_equations import curve_function, point_normal, residuals_and_jacobian
+from rmsprop_nb._numba.autodiff.normal_equations import point_normal, residuals_and_jacobian
 from rmsprop_nb._numba.decorators import user_jit
 from rmsprop_nb._objectives.losses import LOSSES
 
@@ -53,7 +53,7 @@ class Terms(NamedTuple):
 # -- compiled ---------------------------------------------------------------------------------------------------------
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def compiled_points(f: Any, n: int, predictors: int, terms: Terms, places: Places) -> Any:
     """Return the objective for a compiled ``f(t, *parameters)`` that is called for each point t of the data.
 
@@ -68,13 +68,13 @@ def compiled_points(f: Any, n: int, predictors: int, terms: Terms, places: Place
     return user_jit(objective)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def compiled_residuals(function: Any, jac: Any, n: int, terms: Terms, places: Places) -> Any:
     """Return the objective for a compiled ``function(x, *args) -> values``, and a compiled or named `jac`."""
     return user_jit(_objective(compiled_fill(function, jac, n), make_sum(terms), places))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def compiled_fill(function: Any, jac: Any, n: int) -> Any:
     """Return ``fill(x, lower, upper, *args) -> (values, J)``, compiled, for ``function(x, *args)`` of n variables."""
     if isinstance(jac, str) and jac == "autodiff":
@@ -83,13 +83,7 @@ def compiled_fill(function: Any, jac: Any, n: int) -> Any:
     return user_jit(_fill(function, jac))
 
 
-@functools.cache
-def curve_residuals(f: Any, n: int) -> Any:
-    """Return ``model(x, t)``, compiled, for a compiled ``f(t, *parameters)`` that takes all points at once."""
-    return curve_function(f, n, 0)
-
-
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def make_sum(terms: Terms) -> Any:
     """Return ``add(values, J, y, sigma, scale, out) -> f``, compiled, which fills `out`.
 
@@ -184,12 +178,12 @@ def _as_values(result: Any, size: int) -> NDArray[Any]:
 
 def _objective(fill: Any, add: Any, places: Places) -> Any:
     """Build the objective from functions for the values and J, and for the sum."""
-    y, sigma, scale, bounds = places.y, places.sigma, places.scale, places.bounds
+    y, sigma, scale, lower, upper = places.y, places.sigma, places.scale, places.bounds, places.bounds + 1
     (begin, end), (begin_last, end_last) = places.first, places.last
 
     def objective(x, out, *args):
         model_args = args[begin:end] + args[begin_last:end_last]
-        values, jacobian = fill(x, args[bounds], args[bounds + 1], *model_args)
+        values, jacobian = fill(x, args[lower], args[upper], *model_args)
         if jacobian.shape[0] != values.size or jacobian.shape[1] != x.size:
             raise ValueError("jac must return an array with a row for each value and a column for each parameter.")
         if args[y].size > 0 and values.size != args[y].size:

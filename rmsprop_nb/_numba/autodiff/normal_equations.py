@@ -17,9 +17,7 @@ from numba.extending import intrinsic
 from numba.np import arrayobj
 
 from rmsprop_nb._numba.autodiff.access import check_vector, partial_of, stack_array, value_of, variable
-from rmsprop_nb._numba.autodiff.gradients import Derivatives, differentiated, width_for
-
-from rmsprop_nb._numba.autodiff.gradients import LARGEST_WIDTH
+from rmsprop_nb._numba.autodiff.gradients import LARGEST_WIDTH, Derivatives, differentiated, width_for
 
 
 @functools.cache
@@ -67,7 +65,7 @@ def _stack_vector(size: int) -> Any:
     return make
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def curve_function(f: Any, n: int, predictors: int) -> Any:
     """Return ``model(x, t)``, compiled, for a model ``f(t, *parameters)`` of n parameters.
 
@@ -162,6 +160,7 @@ def residual_passes(setting: Any, function: Any, width: int, is_single: bool) ->
     return fill
 
 
+@functools.lru_cache(maxsize=256)
 def point_normal(f: Any, n: int, loss: Any, matrix: bool, predictors: int) -> Derivatives:
     """Return the function of `point_passes` for a model ``f(t, *parameters)``."""
     width = width_for(n)
@@ -169,6 +168,7 @@ def point_normal(f: Any, n: int, loss: Any, matrix: bool, predictors: int) -> De
     return Derivatives(passes, curve_function(f, n, predictors), width, n <= LARGEST_WIDTH)
 
 
+@functools.lru_cache(maxsize=256)
 def residuals_and_jacobian(fun: Any, n: int) -> Derivatives:
     """Return the function of `residual_passes`."""
     return Derivatives(residual_passes, fun, width_for(n), False)
