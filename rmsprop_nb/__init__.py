@@ -23,6 +23,7 @@ __all__ = [
     "datasets",
     "fit",
     "jacobian",
+    "least_squares",
     "load",
     "minimize",
     "minimize_batch",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from rmsprop_nb._api.checkpoint import load, save
     from rmsprop_nb._api.fit import curve_fit, fit
     from rmsprop_nb._api.gradients import jacobian, value_and_grad
+    from rmsprop_nb._api.least_squares import least_squares
     from rmsprop_nb._api.minibatch import minimize_minibatch
     from rmsprop_nb._api.minimize import minimize
     from rmsprop_nb._api.multistart import multistart
@@ -67,6 +69,7 @@ _DEFINED_IN = {
     "curve_fit": "_api.fit",
     "fit": "_api.fit",
     "jacobian": "_api.gradients",
+    "least_squares": "_api.least_squares",
     "load": "_api.checkpoint",
     "minimize": "_api.minimize",
     "minimize_batch": "_api.batch",

@@ -33,9 +33,10 @@ from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._drivers.fit_result import FitResult, inverse_by_qr, inverse_matrices
 from rmsprop_nb._methods.levenberg_marquardt import LevenbergMarquardtOptions
 from rmsprop_nb._methods.registry import FIT_OPTIONS, method_name, option_names
-from rmsprop_nb._objectives.curves import CurveObjective
+from rmsprop_nb._objectives.curves import curve_objective
+from rmsprop_nb._objectives.fit_objective import FitObjective
 from rmsprop_nb._objectives.losses import LOSSES
-from rmsprop_nb._objectives.sums_of_squares import Terms
+from rmsprop_nb._objectives.residuals import Terms
 
 JACOBIANS = ("autodiff", "2-point", "3-point", "cs")
 
@@ -183,19 +184,23 @@ def fit(
     engine = workers if callable(workers) else as_workers(workers)
     company = Company(progress, checkpoint, as_checkpoint_seconds(checkpoint_every, checkpoint), state)
 
-    def objective_for(options: Options, starts: NDArray[np.float64]) -> tuple[CurveObjective, Job]:
+    def objective_for(options: Options, starts: NDArray[np.float64]) -> tuple[FitObjective, Job]:
         terms = Terms(loss, isinstance(options, LevenbergMarquardtOptions))
-        objective = CurveObjective(f, _jac(jac), curves, starts, boxes, terms, scale)
+        objective = curve_objective(f, check_jacobian(jac), curves, starts, boxes, terms, scale)
         own = boxes if boxes.lower.ndim > 1 else None
         return objective, Job(objective.problem, starts, objective.rows, options, own)
 
     objective, job = objective_for(parsed, starts)
     found = run_batch(job, engine, company)
+    if found.exceptions and not curves.lead:
+        raise found.exceptions[0]
     matrices = found.jac[:, n:]
     if not isinstance(parsed, LevenbergMarquardtOptions):  # its objective knows no J'J: one evaluation that does
         objective, job = objective_for(LevenbergMarquardtOptions(maxfev=1), found.x)
         matrices = run_batch(job, engine, Company()).jac[:, n:]
-    fixed = np.broadcast_to(boxes.lower == boxes.upper, starts.shape) if boxes.lower.size else np.zeros(starts.shape, bool)
+    fixed = (
+        np.broadcast_to(boxes.lower == boxes.upper, starts.shape) if boxes.lower.size else np.zeros(starts.shape, bool)
+    )
     return _result(found, matrices, objective, curves, fixed, names, absolute_sigma or loss == "poisson")
 
 
@@ -338,7 +343,8 @@ def fit_options(method: str, options: dict[str, Any] | None, n: int) -> Options:
     return FIT_OPTIONS[method](**chosen)
 
 
-def _jac(jac: Any) -> Any:
+def check_jacobian(jac: Any) -> Any:
+    """Return `jac` if it is a callable or a name of what makes derivatives."""
     if jac is None or callable(jac) or (isinstance(jac, str) and jac in JACOBIANS):
         return jac
     msg = f"jac must be a callable, None or one of {', '.join(map(repr, JACOBIANS))}, got {jac!r}."
@@ -367,7 +373,7 @@ def _check_loss(loss: Any, curves: Curves) -> None:
 def _result(
     found: BatchResult,
     matrices: NDArray[np.float64],
-    objective: CurveObjective,
+    objective: FitObjective,
     curves: Curves,
     fixed: NDArray[np.bool_],
     names: list[str],

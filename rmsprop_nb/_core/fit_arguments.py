@@ -167,7 +167,9 @@ def _without(y: NDArray[Any], points: Any, own_points: bool, covariance: NDArray
 
 def _check_finite(name: str, finite: Any) -> None:
     if not np.all(finite):
-        msg = f"{name} must not contain infs or NaNs; nan_policy='omit' leaves NaN out, and check_finite=False the check."
+        msg = (
+            f"{name} must not contain infs or NaNs; nan_policy='omit' leaves NaN out, and check_finite=False the check."
+        )
         raise ValueError(msg)
 
 

@@ -78,9 +78,7 @@ class BatchResult(Result):
         return as_html({first: "", **counts, "lowest f": lowest.removeprefix("lowest f: ")})
 
 
-def take_earlier(
-    state: Any, results: BatchResults, bounds: tuple[NDArray[Any], NDArray[Any]]
-) -> dict[int, Exception]:
+def take_earlier(state: Any, results: BatchResults, bounds: tuple[NDArray[Any], NDArray[Any]]) -> dict[int, Exception]:
     """Fill in the results of an earlier run, and return its exceptions."""
     if state is None:
         return {}

@@ -33,7 +33,10 @@ class FitResult(Result):
             msg = "an index needs ydata with leading axes; this is the result of one data set."
             raise IndexError(msg)
         picked = {name: self[name][key] for name in _OF_EACH}
-        return FitResult({name: value.copy() if isinstance(value, np.ndarray) else value for name, value in picked.items()} | {"names": self.names})
+        return FitResult(
+            {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in picked.items()}
+            | {"names": self.names}
+        )
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each data set: parameters, their errors, and how each fit ended.
@@ -62,12 +65,21 @@ class FitResult(Result):
 
     def _summary(self) -> dict[str, str]:
         if not self.shape:
-            lines = {name: f"{value:.8g} ± {error:.2g}" for name, value, error in zip(self.names, self.popt, self.perr, strict=True)}
-            return lines | {"chi2": f"{self.chi2:.6g} with {self.dof} degrees of freedom", "success": str(self.success), "message": self.message}
+            lines = {
+                name: f"{value:.8g} ± {error:.2g}"
+                for name, value, error in zip(self.names, self.popt, self.perr, strict=True)
+            }
+            return lines | {
+                "chi2": f"{self.chi2:.6g} with {self.dof} degrees of freedom",
+                "success": str(self.success),
+                "message": self.message,
+            }
         success = np.asarray(self.success)
         lines = {"fits": f"{success.size}, of shape {self.shape}; {int(success.sum())} of them successful"}
         for k, name in enumerate(self.names):
-            middle, error = (np.median(field[..., k][success]) if success.any() else np.nan for field in (self.popt, self.perr))
+            middle, error = (
+                np.median(field[..., k][success]) if success.any() else np.nan for field in (self.popt, self.perr)
+            )
             lines[name] = f"median {middle:.6g} ± {error:.2g}"
         statuses, first, counts = np.unique(self.status, return_index=True, return_counts=True)
         for _, k, count in zip(statuses, first, counts, strict=True):
@@ -75,7 +87,9 @@ class FitResult(Result):
         return lines
 
 
-def inverse_matrices(matrices: NDArray[np.float64], fixed: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def inverse_matrices(
+    matrices: NDArray[np.float64], fixed: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the inverses of J'J, given as lower triangles, and which of them can be trusted; others are NaN."""
     count, n = fixed.shape
     out, trusted = np.empty((count, n, n)), np.empty(count, bool)

@@ -373,6 +373,18 @@ def _layout() -> Layout:
     return layout("direction", matrix=True)
 
 
+_MESSAGES = {
+    Status.GTOL: "Converged: the residuals are orthogonal to their derivatives, to within gtol.",
+    Status.FTOL: "Converged: a full step would lower the sum of squares by at most ftol of it.",
+    Status.XTOL: "Converged: a full step would change the parameters by at most xtol of them.",
+    Status.ROUNDING: "Converged as far as rounding lets the sum of squares fall.",
+    Status.NONFINITE: "The function or its derivatives are NaN or infinite at the first guess.",
+    Status.PRECISION_LOSS: (
+        "No step lowers the sum of squares any more, though it has not converged: the function may have a kink or noise "
+        "there, jac may not be its derivatives, or the data may not determine the parameters."
+    ),
+}
+
 METHOD = Method(
     name="rmsprop-lm",
     parameters=(),
@@ -380,5 +392,6 @@ METHOD = Method(
     ranges=lambda: ranges_of(_layout(), Phase.SEARCH),
     method="rmsprop-lm",
     options=LevenbergMarquardtOptions,
-    algorithm=lambda *, parallel: Algorithm(("rmsprop-lm",), ask, tell),
+    algorithm=lambda *, parallel: Algorithm(("rmsprop-lm",), ask, tell),  # noqa: ARG005 - of short vectors
+    messages=_MESSAGES,
 )

@@ -148,6 +148,8 @@ class Method(Kind):
         Fraction of the slope that a line search may leave.
     advice : str
         What users may try if a run takes long.
+    messages : dict
+        Messages that differ from those of other methods, by status.
     """
 
     method: str = ""
@@ -155,6 +157,7 @@ class Method(Kind):
     algorithm: Callable[..., Algorithm] = Algorithm
     curvature: float = 0.0
     advice: str = ""
+    messages: Mapping[Status, str] = dataclasses.field(default_factory=dict)
 
 
 def ranges_of(layout: Layout, *phases: Phase) -> dict[str, range | set[int]]:

@@ -82,9 +82,10 @@ def method_of(options: Options) -> Method:
 
 def message_of(status: Status, options: Options, *, is_long: bool = False) -> str:
     """Return the message of a run that ended so, with advice if it was long or met a limit."""
+    method = method_of(options)
     by_user = status is Status.GTOL and options.gtol is not None
-    message = GTOL_MESSAGE if by_user else MESSAGES[status]
-    advice = method_of(options).advice
+    message = method.messages.get(status, GTOL_MESSAGE if by_user else MESSAGES[status])
+    advice = method.advice
     return f"{message} {advice}" if advice and (is_long or status in _LIMITS) else message
 
 

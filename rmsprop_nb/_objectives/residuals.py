@@ -1,0 +1,230 @@
+"""Sums of squares from functions that return values: f, its gradient J'r, and the lower triangle of J'J behind it.
+
+A `fill` is a function ``fill(x, box, *args) -> (values, J)``, where `box` are the lower and upper bounds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop_nb._numba.autodiff.normal_equations import residuals_and_jacobian
+from rmsprop_nb._numba.decorators import user_jit
+from rmsprop_nb._objectives.losses import LOSSES
+
+
+class Terms(NamedTuple):
+    """How values become f: the name of the loss, and whether J'J is wanted."""
+
+    loss: str
+    matrix: bool
+
+
+class Places(NamedTuple):
+    """Where things are among the args of an objective.
+
+    Attributes
+    ----------
+    y, sigma : int
+        The data, and their errors. An empty y stands for zeros, an empty sigma for ones.
+    scale : int
+        The scale of the loss.
+    lower, upper : int
+        The bounds, which differences need.
+    first, last : tuple of int
+        Begin and end of the args of the model: two ranges, of which one may be empty.
+    """
+
+    y: int
+    sigma: int
+    scale: int
+    lower: int
+    upper: int
+    first: tuple[int, int]
+    last: tuple[int, int]
+
+    def args_of_model(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return those of the args that are the model's."""
+        return args[slice(*self.first)] + args[slice(*self.last)]
+
+
+@functools.lru_cache(maxsize=256)
+def compiled_residuals(function: Any, jac: Any, n: int, terms: Terms, places: Places) -> Any:
+    """Return the objective for a compiled ``function(x, *args) -> values``, and a compiled or named `jac`."""
+    return user_jit(_objective(compiled_fill(function, jac, n), make_sum(terms), places))
+
+
+@functools.lru_cache(maxsize=256)
+def compiled_fill(function: Any, jac: Any, n: int) -> Any:
+    """Return `fill`, compiled, for ``function(x, *args)`` of n variables."""
+    if isinstance(jac, str) and jac == "autodiff":
+        exact = residuals_and_jacobian(function, n)
+        return user_jit(lambda x, _box, *args: exact(x, *args))
+    return user_jit(_fill(function, jac))
+
+
+@dataclasses.dataclass(frozen=True)
+class PythonResiduals:
+    """The objective for ``function(x, *args) -> values`` in Python.
+
+    Attributes
+    ----------
+    function : callable
+        Returns the values; with `spread` it takes the points of a curve and then each parameter by itself.
+    jac : callable or str
+        Returns J in the same way, or names what makes it.
+    """
+
+    function: Callable[..., Any]
+    jac: Any
+    terms: Terms
+    places: Places
+    spread: bool
+
+    def __call__(self, x: NDArray[np.float64], out: NDArray[np.float64], *args: Any) -> float:
+        """Fill `out` and return f."""
+        count = args[self.places.y].size
+        return float(_objective(self._sized_fill(count), make_sum(self.terms), self.places)(x, out, *args))
+
+    def fill(self, x: NDArray[np.float64], box: Any, *args: Any) -> tuple[Any, Any]:
+        """Return the values at x and J."""
+        values, jacobian = self._sized_fill(0)(x, box, *args)
+        return values, jacobian
+
+    def _sized_fill(self, count: int) -> Any:
+        """Return `fill` for as many values; 0 if their number is not known."""
+
+        def function(x: NDArray[Any], *args: Any) -> NDArray[Any]:
+            return _as_values(self._called(self.function, x, args), count)
+
+        def jac(x: NDArray[Any], *args: Any) -> NDArray[np.float64]:
+            return np.atleast_2d(np.asarray(self._called(self.jac, x, args), np.float64))
+
+        return _fill(function, jac if callable(self.jac) else self.jac)
+
+    def _called(self, function: Callable[..., Any], x: NDArray[Any], args: tuple[Any, ...]) -> Any:
+        return function(*args, *x) if self.spread else function(x, *args)
+
+
+def _as_values(result: Any, count: int) -> NDArray[Any]:
+    """Return what the user's function returned as a vector; a number stands for a constant."""
+    values = np.asarray(result)
+    if values.dtype.kind not in "fiubc":
+        msg = f"the function to be fitted must return real numbers, got dtype {values.dtype}."
+        raise TypeError(msg)
+    if values.ndim == 0:
+        return np.full(max(count, 1), values)
+    if values.ndim != 1:
+        msg = f"the function to be fitted must return an array with one axis, got shape {values.shape}."
+        raise ValueError(msg)
+    return values
+
+
+@functools.lru_cache(maxsize=64)
+def make_sum(terms: Terms) -> Any:
+    """Return ``add(values, J, y, sigma, scale, out) -> f``, compiled, which fills `out`.
+
+    Points are left out where y is NaN or sigma infinite.
+    """
+    loss, matrix = LOSSES[terms.loss], terms.matrix
+
+    def add(values, jacobian, y, sigma, scale, out):
+        n = jacobian.shape[1]
+        for k in range(out.size):
+            out[k] = 0.0
+        f = 0.0
+        for m in range(values.size):
+            target = y[m] if y.size else 0.0
+            weight = 1.0 / sigma[m] if sigma.size else 1.0
+            if weight == 0.0 or math.isnan(target):
+                continue
+            cost, slope, bend = loss(values[m], target, weight, scale)
+            f += cost
+            for i in range(n):
+                out[i] += slope * jacobian[m, i]
+            if matrix:
+                for i in range(n):
+                    for j in range(i + 1):
+                        out[n + i * (i + 1) // 2 + j] += bend * jacobian[m, i] * jacobian[m, j]
+        return f
+
+    return user_jit(add)
+
+
+def _objective(fill: Any, add: Any, places: Places) -> Any:
+    """Build the objective from functions for the values and J, and for the sum."""
+    y, sigma, scale, lower, upper, (begin, end), (begin_last, end_last) = places
+    rows, data = "jac must return a row for each value and a column for each parameter.", "f must return as many values"
+    data += " as there are data, and sigma must have as many elements."
+
+    def objective(x, out, *args):
+        model_args = args[begin:end] + args[begin_last:end_last]
+        values, jacobian = fill(x, (args[lower], args[upper]), *model_args)
+        count = values.size
+        if jacobian.shape[0] != count or jacobian.shape[1] != x.size:
+            raise ValueError(rows)
+        if (args[y].size > 0 and args[y].size != count) or (args[sigma].size > 0 and args[sigma].size != count):
+            raise ValueError(data)
+        return add(values, jacobian, args[y], args[sigma], args[scale], out)
+
+    return objective
+
+
+def _fill(function: Any, jac: Any) -> Any:
+    """Build `fill` from functions of ``(x, *args)``, or the name of what makes J."""
+    if callable(jac):
+        return lambda x, _box, *args: (function(x.copy(), *args), jac(x.copy(), *args))
+    return _complex_steps(function) if jac == "cs" else _differences(function, jac == "3-point")
+
+
+def _differences(function: Any, central: bool) -> Any:
+    """Build `fill` by differences, whose steps are relative to each parameter and do not cross its bounds."""
+    rel_step = np.finfo(np.float64).eps ** (1 / 3 if central else 1 / 2)
+
+    def fill(x, box, *args):
+        lower, upper = box
+        values = function(x.copy(), *args)
+        jacobian = np.empty((values.size, x.size))
+        for j in range(x.size):
+            h = rel_step * (abs(x[j]) if x[j] != 0.0 else 1.0)
+            low, high = (x[j] - h if central else x[j]), x[j] + h
+            if upper.size and high > upper[j]:
+                low, high = x[j] - h, x[j]
+            if lower.size and low < lower[j]:
+                low, high = x[j], min(x[j] + h, upper[j])
+            z = x.copy()
+            z[j] = high
+            above = function(z, *args)
+            z = x.copy()
+            z[j] = low
+            below = function(z, *args)
+            for m in range(values.size):
+                jacobian[m, j] = (above[m] - below[m]) / (high - low) if high > low else 0.0
+        return values, jacobian
+
+    return fill
+
+
+def _complex_steps(function: Any) -> Any:
+    """Build `fill` by complex steps."""
+
+    def fill(x, _box, *args):
+        values = function(x.copy(), *args)
+        jacobian = np.empty((values.size, x.size))
+        z = x.astype(np.complex128)
+        for j in range(x.size):
+            h = 1e-20 * (abs(x[j]) if x[j] != 0.0 else 1.0)
+            z[j] = complex(x[j], h)
+            moved = function(z.copy(), *args)
+            z[j] = x[j]
+            for m in range(values.size):
+                jacobian[m, j] = moved[m].imag / h
+        return values, jacobian
+
+    return fill
