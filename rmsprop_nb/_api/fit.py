@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeWarning
 
-from rmsprop_nb._core.fit_arguments import Boxes, Curves, as_curves, as_guesses, parameter_names
+from rmsprop_nb._core.fit_arguments import Curves, as_curves, as_guesses, parameter_names
 from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Options
@@ -306,12 +305,13 @@ def _warn(result: FitResult) -> None:
 
 def _scipys_keywords(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options and the arguments of `fit` among the keywords that SciPy's curve_fit takes."""
-    limits = {name: kwargs.pop(name) for name in ("ftol", "xtol", "gtol") if name in kwargs}
+    limits: dict[str, Any] = {name: kwargs.pop(name) for name in ("ftol", "xtol", "gtol") if name in kwargs}
     for name in ("maxfev", "max_nfev"):
         if kwargs.get(name) is not None:
             limits["maxfev"] = kwargs[name]
         kwargs.pop(name, None)
-    others = {name: kwargs.pop(name) for name in ("loss", "f_scale", "progress", "options") if name in kwargs}
+    passed = ("loss", "f_scale", "progress", "options")
+    others: dict[str, Any] = {name: kwargs.pop(name) for name in passed if name in kwargs}
     limits |= others.pop("options", None) or {}
     if kwargs.get("x_scale") in (None, "jac") and not isinstance(kwargs.get("x_scale"), np.ndarray):
         kwargs.pop("x_scale", None)
@@ -330,7 +330,7 @@ def fit_method(method: Any) -> str:
     """Return the name of the method; SciPy's names stand for the default."""
     if isinstance(method, str) and method in _SCIPYS_METHODS:
         method = None
-    return method_name(method, tuple(FIT_OPTIONS))
+    return method_name(method, FIT_OPTIONS)
 
 
 def fit_options(method: str, options: dict[str, Any] | None, n: int) -> Options:
@@ -389,7 +389,7 @@ def _result(
     dof, chi2 = used - free, 2.0 * found.fun
     pcov, trusted = inverse_matrices(np.ascontiguousarray(matrices), np.ascontiguousarray(fixed))
     for k in np.flatnonzero(~trusted):
-        pcov[k] = inverse_by_qr(objective.weighted_jacobian(k, found.x[k]), fixed[k]) if success[k] else np.inf
+        pcov[k] = inverse_by_qr(objective.weighted_jacobian(int(k), found.x[k]), fixed[k]) if success[k] else np.inf
     if not absolute:
         with np.errstate(divide="ignore", invalid="ignore"):
             pcov *= np.where(dof > 0, chi2 / dof, np.inf)[:, np.newaxis, np.newaxis]
@@ -403,7 +403,7 @@ def _result(
     }
     single = {"chi2": chi2, "dof": dof, "status": status, "success": success, "message": message}
     for name, values in (single | {"nfev": found.nfev, "nit": found.nit}).items():
-        fields[name] = values.reshape(lead) if lead else values[0]
+        fields[name] = values.reshape(lead) if lead else values.item()
     if not lead:
         fields["residuals"] = objective.residuals(0, found.x[0])
     return FitResult(fields, names=names, jacobian=objective.source)

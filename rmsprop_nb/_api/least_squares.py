@@ -43,9 +43,15 @@ def least_squares(
     x_scale: str | None = None,
     loss: str = "linear",
     f_scale: float = 1.0,
+    diff_step: Any = None,
+    tr_solver: Any = None,
+    tr_options: Any = None,
+    jac_sparsity: Any = None,
     max_nfev: int | None = None,
+    verbose: int = 0,
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
+    callback: Any = None,
     workers: int | Engine = 1,
     *,
     batch_args: tuple[Any, ...] | None = None,
@@ -77,6 +83,8 @@ def least_squares(
         The cost is ``0.5*sum(f_scale**2*rho((fun/f_scale)**2))``, with rho as in SciPy.
     f_scale : float, default 1.0
         The residual from which on robust losses take it for an outlier.
+    diff_step, tr_solver, tr_options, jac_sparsity, verbose, callback
+        What SciPy's function takes beside these. Anything but its default is an error.
     max_nfev : int, optional
         Limit of evaluations, each with its derivatives; by default 100*(n + 1).
     args, kwargs : tuple and dict, optional
@@ -121,6 +129,10 @@ def least_squares(
     """
     check_callable("fun", fun)
     _check_names(x_scale, loss)
+    _check_scipy_only(
+        diff_step=diff_step, tr_solver=tr_solver, tr_options=tr_options, jac_sparsity=jac_sparsity, verbose=verbose,
+        callback=callback,
+    )  # fmt: skip
     method = fit_method(method)
     rows = as_rows(batch_args)
     many = np.ndim(x0) == 2 or bool(rows)
@@ -146,6 +158,7 @@ def least_squares(
     if found.exceptions:
         raise found.exceptions[0]
     alone = {name: value[0] if isinstance(value, np.ndarray) else value for name, value in result.items()}
+    alone = {name: value.item() if isinstance(value, np.generic) else value for name, value in alone.items()}
     x = alone["x"]
     return Result(alone, fun=objective.residuals(0, x), jac=objective.weighted_jacobian(0, x))
 
@@ -158,6 +171,13 @@ def _check_names(x_scale: Any, loss: Any) -> None:
     if not isinstance(loss, str) or loss not in known:
         msg = f"loss must be one of {', '.join(map(repr, known))}, got {loss!r}."
         raise ValueError(msg)
+
+
+def _check_scipy_only(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None and not (name == "verbose" and value == 0):
+            msg = f"{name} has no meaning for these methods, got {value!r}; leave it out."
+            raise ValueError(msg)
 
 
 def _objective(

@@ -55,7 +55,7 @@ class Curves(NamedTuple):
         present = ~np.isnan(self.y)
         if self.sigma.size:
             present &= np.isfinite(self.sigma)
-        return np.count_nonzero(present, axis=1)
+        return np.asarray(np.count_nonzero(present, axis=1))
 
 
 def as_curves(xdata: Any, ydata: Any, sigma: Any, check_finite: bool, nan_policy: Any) -> Curves:
@@ -81,11 +81,12 @@ def as_curves(xdata: Any, ydata: Any, sigma: Any, check_finite: bool, nan_policy
     return Curves(lead, points, own_points, y, errors, covariance)
 
 
-def _filled(data: Any) -> Any:
-    """Return the data with NaN in the place of masked elements."""
+def _filled(data: Any, instead: float = np.nan) -> Any:
+    """Return the data with something else in the place of masked elements."""
     if not isinstance(data, np.ma.MaskedArray):
         return data
-    return data.astype(np.result_type(data.dtype, np.float32)).filled(np.nan)
+    filled: Any = data.astype(np.result_type(data.dtype, np.float32))
+    return filled.filled(instead)
 
 
 def _real(name: str, data: Any) -> NDArray[Any]:
@@ -126,7 +127,7 @@ def _errors(sigma: Any, lead: Lead, m: int) -> tuple[NDArray[np.float64], NDArra
     none = np.empty(0), np.empty((0, 0))
     if sigma is None:
         return none
-    errors = _real("sigma", _filled(sigma))
+    errors = _real("sigma", _filled(sigma, np.inf))
     if errors.size == 1:
         errors = np.full(m, float(errors.reshape(-1)[0]))
     if not lead and errors.shape == (m, m) and m > 1:
@@ -161,7 +162,7 @@ def _without(y: NDArray[Any], points: Any, own_points: bool, covariance: NDArray
         return y
     missing = np.isnan(points)
     if missing.ndim > 1 + own_points:
-        missing = missing.any(axis=-2)
+        missing = np.asarray(missing.any(axis=-2))
     return np.where(missing, np.nan, y)
 
 
@@ -232,6 +233,8 @@ def _bounds(bounds: Any, lead: Lead, n: int) -> tuple[NDArray[np.float64], NDArr
     try:
         given = [np.asarray(bound, np.float64) for bound in bounds]
         own = bool(lead) and max(bound.ndim for bound in given) > 1
+        if any(bound.ndim and bound.shape[-1] != n for bound in given):
+            raise ValueError
         lower, upper = (np.broadcast_to(bound, (*lead, n) if own else (n,)) for bound in given)
     except (TypeError, ValueError):
         forms = f"shape ({n},)" + (f" or {(*lead, n)}" if lead else "")

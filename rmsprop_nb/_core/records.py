@@ -107,7 +107,8 @@ _FLAGS = ["bracketed", "has_best", "fresh", "measured", "compared"]
 
 _REALS = [
     "f", "f_best", "f_start", "f_prev", "f_mark", "f_floor", "f_eps", "f_noise", "gnorm", "gain", "gain_mark", "bend",
-    "unsure", "dx", "rate", "rel_step", "longer_step", "noise_0", "noise_1", "noise_2", "damping", "growth", "predicted",
+    "unsure", "dx", "rate", "rel_step", "longer_step", "noise_0", "noise_1", "noise_2",
+    "damping", "growth", "predicted",
 ]  # fmt: skip
 
 _SEARCH = ["a", "slope0", "lo", "f_lo", "slope_lo", "hi", "f_hi", "slope_hi", "width", "a_best", "f_trial_best"]

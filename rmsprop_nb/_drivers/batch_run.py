@@ -13,7 +13,7 @@ from rmsprop_nb._core.validate import CHECKPOINT_SECONDS
 from rmsprop_nb._drivers.batch_failures import FailureWatch, SharedError
 from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_processes import Engine, check_sendable, run_elsewhere
-from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, take_earlier, snapshot
+from rmsprop_nb._drivers.batch_result import BatchResult, IncompleteBatchError, batch_result, snapshot, take_earlier
 from rmsprop_nb._drivers.batch_threads import Job, exceptions_of, run_here
 
 

@@ -1,16 +1,16 @@
 """Levenberg-Marquardt for sums of squares, as an ask/tell pair: "rmsprop-lm".
 
 An evaluation gives f, its gradient g = J'r and, after it in the same vector, the lower triangle of A = J'J, row by row.
-A step solves ``(A + damping*D) s = -g``. D is RMSprop's S: the running mean of the squared derivatives, each summed over
-the data, but never less than the present one. So the units of the parameters do not matter.
+A step solves ``(A + damping*D) s = -g``. D is RMSprop's S: the running mean of the squared derivatives, each summed
+over the data, but never less than the present one. So the units of the parameters do not matter.
 
 Bounds: a parameter at a bound that g pushes it out of stays there, and one that s would carry out goes to its bound,
 while s is made anew for the others.
 
 References
 ----------
-J. More, "The Levenberg-Marquardt algorithm: implementation and theory", Numerical Analysis, 1978: the metric. H. Nielsen,
-"Damping parameter in Marquardt's method", IMM-REP-1999-05, 1999: the damping.
+J. More, "The Levenberg-Marquardt algorithm: implementation and theory", Numerical Analysis, 1978: the metric.
+H. Nielsen, "Damping parameter in Marquardt's method", IMM-REP-1999-05, 1999: the damping.
 """
 
 from __future__ import annotations
@@ -19,13 +19,10 @@ import dataclasses
 import math
 from typing import Any
 
-import numpy as np
-
 from rmsprop_nb._core.options import Options, check_average
 from rmsprop_nb._core.records import Phase
 from rmsprop_nb._core.settings import Hyper
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._core.validate import as_number
 from rmsprop_nb._kernels.vectors import copy, set_zero
 from rmsprop_nb._methods.method import Algorithm, Layout, Method, layout, ranges_of
 from rmsprop_nb._methods.points import keep_best
@@ -60,7 +57,7 @@ MOST_TRIES = 60  # factors of 4 in the damping
 
 
 @kernel_jit("levenberg-marquardt ask")
-def ask(arrays, record, settings):
+def ask(arrays, record, _settings):
     """Propose the point to evaluate."""
     p = record[0]
     if p.phase == _START:
@@ -138,7 +135,7 @@ def _stop_here(arrays, p, tests):
         p.status = _GTOL
         return
     before = p.gain
-    p.gain = _full_gain(arrays, p)
+    p.gain = _full_gain(arrays)
     if p.f <= tests.f_target:
         p.status = _F_TARGET
     elif p.gain <= ULPS * p.f_eps * p.f:
@@ -221,7 +218,7 @@ def _propose(arrays, p):
 
 
 @inline_jit
-def _full_gain(arrays, p):
+def _full_gain(arrays):
     """Return what the step without damping should gain; leave it in ``direction``."""
     damping = LEAST_DAMPING
     for _ in range(MOST_TRIES):
@@ -380,8 +377,8 @@ _MESSAGES = {
     Status.ROUNDING: "Converged as far as rounding lets the sum of squares fall.",
     Status.NONFINITE: "The function or its derivatives are NaN or infinite at the first guess.",
     Status.PRECISION_LOSS: (
-        "No step lowers the sum of squares any more, though it has not converged: the function may have a kink or noise "
-        "there, jac may not be its derivatives, or the data may not determine the parameters."
+        "No step lowers the sum of squares any more, though it has not converged: the function may have a kink or "
+        "noise there, jac may not be its derivatives, or the data may not determine the parameters."
     ),
 }
 

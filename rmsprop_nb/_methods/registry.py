@@ -39,8 +39,8 @@ ALL_OPTION_NAMES = tuple(
 _SMOOTH = ("bfgs", "cg", "dogleg", "lbfgs", "lbfgsb", "ncg", "newton", "newtoncg", "slsqp", "tnc", "trust")
 
 
-def method_name(method: Any, known: Collection[str] = tuple(OPTIONS)) -> str:
-    """Return the name of a method as it is written here; None is the default, and case and separators do not matter.
+def method_name(method: Any, known: Collection[str] = OPTIONS) -> str:
+    """Return the name of a method as it is written here; None is the first, and case and separators do not matter.
 
     Raises
     ------
@@ -72,7 +72,8 @@ def _remedy(method: Any) -> str:
 @functools.cache
 def option_names(method: str) -> tuple[str, ...]:
     """Return the names of a method's options."""
-    return tuple(field.name for field in dataclasses.fields(FIT_OPTIONS[method]))
+    options = OPTIONS[method] if method in OPTIONS else FIT_OPTIONS[method]
+    return tuple(field.name for field in dataclasses.fields(options))
 
 
 def method_of(options: Options) -> Method:

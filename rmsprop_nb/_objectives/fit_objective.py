@@ -1,4 +1,4 @@
-"""The objective of many fits, with what they share and what each has of its own; from a function that returns values."""
+"""The objective of many fits, from a function that returns values: what they share, and what each has of its own."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def arrange(parts: dict[str, tuple[Any, bool]], args: tuple[Any, ...] = (), rows
     first, last = (begin, end), (begin_last, begin_last + len(rows))
     if "points" in parts:
         first, last = (place["points"], place["points"] + 1), (0, 0)
-    places = Places(*(place[name] for name in ("y", "sigma", "scale", "lower", "upper")), first, last)
+    y, sigma, scale, lower, upper = (place[name] for name in ("y", "sigma", "scale", "lower", "upper"))
+    places = Places(y, sigma, scale, lower, upper, first, last)
     return Arranged((*shared.values(), *args), (*own.values(), *rows), places)
 
 

@@ -1,8 +1,8 @@
 """What the distance of a model from a point of the data costs: the terms of a fit.
 
-``loss(value, y, weight, scale)`` returns the cost of a value of the model, its derivative by that value, and what stands
-for the second derivative. A sum over the data is a sum of squares, or close to one, so J'WJ with the last of these as W
-approximates its Hessian.
+``loss(value, y, weight, scale)`` returns the cost of a value of the model, its derivative by that value, and what
+stands for the second derivative. A sum over the data is a sum of squares, or close to one, so J'WJ with the last of
+these as W approximates its Hessian.
 
 References
 ----------
@@ -22,7 +22,7 @@ _LEAST_BEND = 2.220446049250313e-16
 
 
 @inline_jit
-def _linear(value, y, weight, scale):
+def _linear(value, y, weight, _scale):
     r = (value - y) * weight
     return 0.5 * r * r, r * weight, weight * weight
 
@@ -82,7 +82,7 @@ def _arctan(value, y, weight, scale):
 
 
 @inline_jit
-def _poisson(value, y, weight, scale):
+def _poisson(value, y, weight, _scale):
     """Return half the deviance of a count; Fisher's information as the second derivative, which never is negative."""
     if value > 0.0:
         cost = value - y + (y * math.log(y / value) if y > 0.0 else 0.0)
