@@ -38,6 +38,11 @@ def decay_jac(t, amplitude, rate, offset):
     return jacobian
 
 
+def saturation(t, highest, half):
+    """Be plain Python at the top of a module, for other processes."""
+    return highest * (t + 0.1) / (half + t)
+
+
 @njit
 def plane(t, height, slope, curvature):
     """Have two predictors."""

@@ -37,7 +37,7 @@ def covariances(matrices, fixed, factor, out, trusted):
             for i in range(n):
                 for j in range(i, n):
                     trace += inverse[j, i] ** 2
-        trusted[k] = n * trace <= LARGEST_CONDITION
+        trusted[k] = trusted[k] and n * trace <= LARGEST_CONDITION
         for i in range(n):
             for j in range(i + 1):
                 total = 0.0

@@ -69,7 +69,7 @@ def compiled_fill(function: Any, jac: Any, n: int) -> Any:
     return user_jit(_fill(function, jac))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class PythonResiduals:
     """The objective for ``function(x, *args) -> values`` in Python.
 
@@ -91,6 +91,9 @@ class PythonResiduals:
         """Fill `out` and return f."""
         count = args[self.places.y].size
         return float(_objective(self._sized_fill(count), make_sum(self.terms), self.places)(x, out, *args))
+
+    def __repr__(self) -> str:
+        return repr(self.function)  # the user's, for messages
 
     def fill(self, x: NDArray[np.float64], box: Any, *args: Any) -> tuple[Any, Any]:
         """Return the values at x and J."""
