@@ -49,9 +49,11 @@ _GTOL, _FTOL, _XTOL, _ROUNDING, _F_TARGET, _NONFINITE, _PRECISION_LOSS, _MAXITER
 FIRST_DAMPING = 1e-3
 LEAST_DAMPING = 1e-15  # what keeps a singular A solvable
 ACCEPTED = 1e-4  # of the gain that was predicted, above which a step is taken
-GOOD = 0.9  # of it, above which the damping falls to a tenth
+GOOD = 0.9  # of it, above which the damping falls to a tenth or less
+MOST_RELIEF = 1e-4
 SLOW = 0.25  # a gain that shrinks by less than this from step to step is not the last
 NEAR = 1e-7  # of f, for which a gain is small even where the last digits of f hide it
+NEARLY_ORTHOGONAL = 1e-6  # a cosine at which a singular J, which promises large gains for ever, does not matter
 EXACT = 1e-24  # of the first f, which only rounding leaves: the squares of residuals
 MOST_TRIES = 60  # factors of 4 in the damping
 
@@ -87,7 +89,10 @@ def tell(arrays, record, f, settings):
         ratio = (p.f - f) / p.predicted if finite else -math.inf
         if ratio > ACCEPTED:
             p.nit += 1
-            p.damping *= 0.1 if ratio > GOOD else max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
+            if ratio > GOOD:  # the better the prediction, the nearer to a step without damping
+                p.damping *= max(MOST_RELIEF, min(0.1, 10.0 * abs(1.0 - ratio)))
+            else:
+                p.damping *= max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
             p.growth = 2.0
             p.f_prev = p.f
             copy(arrays.x_eval, arrays.x)
@@ -159,7 +164,7 @@ def _stop_without_step(arrays, p):
         if _forget(arrays):
             p.damping, p.growth = FIRST_DAMPING, 2.0
             return
-        near = p.gain <= NEAR * p.f or p.f <= EXACT * p.f_start
+        near = p.gain <= NEAR * p.f or p.f <= EXACT * p.f_start or _cosine(arrays, p.f) <= NEARLY_ORTHOGONAL
         p.status = _ROUNDING if near else _PRECISION_LOSS
 
 
