@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from rmsprop_nb._api.batch import minimize_batch
     from rmsprop_nb._api.check_gradient import check_gradient
     from rmsprop_nb._api.checkpoint import load, save
-    from rmsprop_nb._api.fit import curve_fit, fit
+    from rmsprop_nb._api.curve_fit import curve_fit
+    from rmsprop_nb._api.fit import fit
     from rmsprop_nb._api.gradients import jacobian, value_and_grad
     from rmsprop_nb._api.least_squares import least_squares
     from rmsprop_nb._api.minibatch import minimize_minibatch
@@ -66,7 +67,7 @@ _DEFINED_IN = {
     "RankError": "_drivers.ranks",
     "Status": "_core.status",
     "check_gradient": "_api.check_gradient",
-    "curve_fit": "_api.fit",
+    "curve_fit": "_api.curve_fit",
     "fit": "_api.fit",
     "jacobian": "_api.gradients",
     "least_squares": "_api.least_squares",

@@ -26,7 +26,7 @@ from rmsprop_nb._core.validate import (
 )
 from rmsprop_nb._drivers.batch_processes import Engine
 from rmsprop_nb._drivers.batch_result import BatchResult
-from rmsprop_nb._drivers.batch_run import Company, run_batch
+from rmsprop_nb._drivers.batch_run import Company, OnDevice, run_batch
 from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._methods.registry import ALL_OPTION_NAMES, OPTIONS, method_name, option_names
 from rmsprop_nb._objectives.exact import with_exact_gradient
@@ -185,7 +185,15 @@ def minimize_batch(
     engine = workers if callable(workers) else as_workers(workers)
     _check_device(device, engine, parsed)
     company = Company(progress, checkpoint, as_checkpoint_seconds(checkpoint_every, checkpoint), state)
-    return run_batch(job, engine, company, device)
+    return run_batch(job, engine, company, _on(device))
+
+
+def _on(device: str) -> OnDevice | None:
+    if device != "cuda":
+        return None
+    from rmsprop_nb._cuda.batch import run_on_device
+
+    return run_on_device
 
 
 def _check_options(chosen: dict[str, Any], method: str) -> None:

@@ -83,12 +83,18 @@ def least_squares(
         The cost is ``0.5*sum(f_scale**2*rho((fun/f_scale)**2))``, with rho as in SciPy.
     f_scale : float, default 1.0
         The residual from which on robust losses take it for an outlier.
-    diff_step, tr_solver, tr_options, jac_sparsity, verbose, callback
+    diff_step, tr_solver, tr_options, jac_sparsity
         What SciPy's function takes beside these. Anything but its default is an error.
     max_nfev : int, optional
-        Limit of evaluations, each with its derivatives; by default 100*(n + 1).
-    args, kwargs : tuple and dict, optional
-        Further arguments of `fun` and `jac`. Compiled functions take no kwargs.
+        Limit of evaluations, each with its derivatives; by default 200*(n + 1).
+    verbose : int, default 0
+        Must be 0.
+    args : tuple, optional
+        Further arguments of `fun` and `jac`.
+    kwargs : dict, optional
+        Further arguments by name. Compiled functions take none.
+    callback : None
+        As `diff_step`.
     workers : int or map-like callable, default 1
         For many problems, as for `minimize_batch`.
     batch_args : tuple of ndarray, optional

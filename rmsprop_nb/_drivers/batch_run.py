@@ -26,8 +26,23 @@ class Company(NamedTuple):
     state: BatchResult | None = None
 
 
-def run_batch(job: Job, engine: Engine | int, company: Company, device: str = "cpu") -> BatchResult:
+OnDevice = Callable[[Job, BatchResults, Callable[[int], None]], None]
+"""Runs the problems on a device, and calls the last argument with the number of those that have ended."""
+
+
+def run_batch(job: Job, engine: Engine | int, company: Company, on_device: OnDevice | None = None) -> BatchResult:
     """Run all problems that have no result yet, and return the results of all.
+
+    Parameters
+    ----------
+    job : Job
+        The problems.
+    engine : int or map-like
+        What runs them, unless `on_device` does.
+    company : Company
+        What accompanies them.
+    on_device : callable, optional
+        See `OnDevice`.
 
     Raises
     ------
@@ -38,10 +53,10 @@ def run_batch(job: Job, engine: Engine | int, company: Company, device: str = "c
     """
     results = job.empty_results()
     exceptions = take_earlier(company.state, results, job.bounds)
-    objective = None if callable(engine) or device == "cuda" else job.compiled()
+    objective = None if callable(engine) or on_device else job.compiled()
     if objective is None and not callable(engine) and engine > 1:
         check_sendable(job.problem)
-    watch = FailureWatch(job, results, exceptions, counts=device != "cuda")
+    watch = FailureWatch(job, results, exceptions, counts=on_device is None)
     as_result = functools.partial(
         batch_result, exceptions=exceptions, options=job.options, gradient=job.problem.gradient_source
     )
@@ -59,7 +74,7 @@ def run_batch(job: Job, engine: Engine | int, company: Company, device: str = "c
 
         failure: BaseException | None = None
         try:
-            failure = _run(job, objective, engine, device, results, exceptions, on_done)
+            failure = _run(job, objective, engine, on_device, results, exceptions, on_done)
         except SharedError as error:
             failure = error
         finally:
@@ -77,16 +92,14 @@ def _run(
     job: Job,
     objective: Any,
     engine: Engine | int,
-    device: str,
+    on_device: OnDevice | None,
     results: BatchResults,
     exceptions: dict[int, Exception],
     on_done: Callable[[int], None],
 ) -> BaseException | None:
     """Run the problems where they are to run; return the error that kept some of them from being run."""
-    if device == "cuda":
-        from rmsprop_nb._cuda.batch import run_on_device
-
-        run_on_device(job, results, on_done)
+    if on_device is not None:
+        on_device(job, results, on_done)
         exceptions.update(exceptions_of(job, results, exceptions))
     elif callable(engine) or (objective is None and engine > 1):
         return run_elsewhere(job, engine, results, exceptions, on_done)

@@ -136,6 +136,9 @@ def _stop_here(arrays, p, tests):
 
     The tests are about the step without damping, because damping makes any step and its gain small.
     """
+    if _is_lost(arrays):
+        p.gain = math.inf
+        return
     if p.f == 0.0 or (tests.gtol >= 0.0 and _cosine(arrays, p.f) <= tests.gtol):
         p.status = _GTOL
         return
@@ -161,11 +164,23 @@ def _gain_ahead(gain, before):
 def _stop_without_step(arrays, p):
     """Set the status if no step will lower f any more: the last one tried was as short as rounding lets them be."""
     if _is_short(arrays, ULPS * p.f_eps):
+        if _is_lost(arrays):
+            p.status = _PRECISION_LOSS
+            return
         if _forget(arrays):
             p.damping, p.growth = FIRST_DAMPING, 2.0
             return
         near = p.gain <= NEAR * p.f or p.f <= EXACT * p.f_start or _cosine(arrays, p.f) <= NEARLY_ORTHOGONAL
         p.status = _ROUNDING if near else _PRECISION_LOSS
+
+
+@inline_jit
+def _is_lost(arrays):
+    """Return whether a parameter that had an influence has none any more, as where an exponential has died out."""
+    for i in range(arrays.x.size):
+        if arrays.square_avg[i] > 0.0 and arrays.g[_at(arrays.x.size, i, i)] == 0.0 and not _is_held(arrays, i):
+            return True
+    return False
 
 
 @inline_jit
@@ -270,9 +285,11 @@ def _find_step(arrays, damping, in_metric):
 
 @inline_jit
 def _is_held(arrays, i):
-    """Return whether a parameter is at a bound that the gradient pushes it out of."""
+    """Return whether a parameter is fixed, or at a bound that the gradient pushes it out of."""
     if arrays.lower.size == 0:
         return False
+    if arrays.lower[i] == arrays.upper[i]:
+        return True
     x, g = arrays.x[i], arrays.g[i]
     return (x <= arrays.lower[i] and g > 0.0) or (x >= arrays.upper[i] and g < 0.0)
 

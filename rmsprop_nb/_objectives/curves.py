@@ -7,10 +7,8 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import is_jitted
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 from rmsprop_nb._core.fit_arguments import Boxes, Curves
 from rmsprop_nb._numba.autodiff.normal_equations import curve_function, point_normal, residuals_and_jacobian
@@ -114,13 +112,13 @@ class _Whitened:
 
     def __init__(self, function: Any, covariance: NDArray[np.float64]) -> None:
         self._function = function
-        self._low = np.linalg.cholesky(covariance)
+        self._inverse = np.linalg.inv(np.linalg.cholesky(covariance))
 
     def __call__(self, *args: Any) -> NDArray[np.float64]:
         values = np.asarray(self._function(*args))
         if values.ndim == 0:
-            values = np.full(len(self._low), values)
-        return np.asarray(solve_triangular(self._low, values, lower=True))
+            values = np.full(len(self._inverse), values)
+        return np.asarray(self._inverse @ values)
 
 
 # -- models of single points ------------------------------------------------------------------------------------------
@@ -187,4 +185,4 @@ def point_loop(f: Any, n: int, predictors: int, *, takes_complex: bool) -> Any:
             values[m] = model(x, t[:, m] if predictors else t[m])
         return values
 
-    return njit(error_model="numpy")(loop)
+    return user_jit(loop)

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
 from rmsprop_nb._numba.autodiff.access import check_vector, partial_of, stack_array, value_of, variable
 from rmsprop_nb._numba.autodiff.gradients import LARGEST_WIDTH, Derivatives, differentiated, width_for
+from rmsprop_nb._numba.decorators import user_jit
 
 
 @functools.cache
@@ -74,8 +75,8 @@ def curve_function(f: Any, n: int, predictors: int) -> Any:
     spread = as_tuple(n)
     if predictors:
         point = as_tuple(predictors)
-        return njit(error_model="numpy")(lambda x, t: f(point(t), *spread(x)))
-    return njit(error_model="numpy")(lambda x, t: f(t, *spread(x)))
+        return user_jit(lambda x, t: f(point(t), *spread(x)))
+    return user_jit(lambda x, t: f(t, *spread(x)))
 
 
 def point_passes(
