@@ -1,7 +1,7 @@
 """Fits of many curves by `rmsprop_nb.fit`, derivatives included, beside SciPy's curve_fit and ndoptimize.
 
-Curves are those of `fits`: 20 points, 3 parameters, ``a*exp(-k*t) + c``. `fit` is given the model alone; SciPy's loop is
-given the same model and makes differences, ndoptimize is given a Jacobian written by hand.
+Curves are those of `fits`: 20 points, 3 parameters, ``a*exp(-k*t) + c``. `fit` is given the model alone; SciPy's loop
+is given the same model and makes differences, ndoptimize is given a Jacobian written by hand.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from rmsprop_nb._core.records import Phase
 from rmsprop_nb._core.settings import Hyper
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.vectors import copy, set_zero
+from rmsprop_nb._methods.damped_step import find_step, is_held, place, predicted_gain
 from rmsprop_nb._methods.method import Algorithm, Layout, Method, layout, ranges_of
 from rmsprop_nb._methods.points import keep_best
 from rmsprop_nb._methods.stopping import ULPS, count_evaluation
@@ -120,7 +121,7 @@ def _take(arrays, p, f, hyper):
     keep_best(p, f, arrays.g, arrays)
     largest = 0.0
     for i in range(arrays.x.size):
-        square = arrays.g[_at(arrays.x.size, i, i)]
+        square = arrays.g[place(arrays.x.size, i, i)]
         mean = square if first else hyper.beta * arrays.square_avg[i] + hyper.one_minus_beta * square
         arrays.square_avg[i] = max(square, mean)
         largest = max(largest, abs(arrays.g[i]))
@@ -178,7 +179,7 @@ def _stop_without_step(arrays, p):
 def _is_lost(arrays):
     """Return whether a parameter that had an influence has none any more, as where an exponential has died out."""
     for i in range(arrays.x.size):
-        if arrays.square_avg[i] > 0.0 and arrays.g[_at(arrays.x.size, i, i)] == 0.0 and not _is_held(arrays, i):
+        if arrays.square_avg[i] > 0.0 and arrays.g[place(arrays.x.size, i, i)] == 0.0 and not is_held(arrays, i):
             return True
     return False
 
@@ -188,7 +189,7 @@ def _forget(arrays):
     """Make S the present squared derivatives; return whether it remembered larger ones, which shorten every step."""
     changed = False
     for i in range(arrays.x.size):
-        square = arrays.g[_at(arrays.x.size, i, i)]
+        square = arrays.g[place(arrays.x.size, i, i)]
         changed = changed or arrays.square_avg[i] > 2.0 * square
         arrays.square_avg[i] = square
     return changed
@@ -199,8 +200,8 @@ def _cosine(arrays, f):
     """Return the largest cosine of the angle between the residuals and their derivatives by a parameter."""
     largest = 0.0
     for i in range(arrays.x.size):
-        square = arrays.g[_at(arrays.x.size, i, i)]
-        if square > 0.0 and not _is_held(arrays, i):
+        square = arrays.g[place(arrays.x.size, i, i)]
+        if square > 0.0 and not is_held(arrays, i):
             largest = max(largest, abs(arrays.g[i]) / math.sqrt(2.0 * f * square))
     return largest
 
@@ -223,8 +224,8 @@ def _propose(arrays, p):
     """Set the point to evaluate, and what it should gain."""
     p.predicted = 0.0
     for _ in range(MOST_TRIES):
-        if _find_step(arrays, p.damping, True):
-            p.predicted = _predicted_gain(arrays)
+        if find_step(arrays, p.damping, True):
+            p.predicted = predicted_gain(arrays)
             if p.predicted > 0.0:
                 break
         p.damping *= 4.0
@@ -242,118 +243,10 @@ def _full_gain(arrays):
     """Return what the step without damping should gain; leave it in ``direction``."""
     damping = LEAST_DAMPING
     for _ in range(MOST_TRIES):
-        if _find_step(arrays, damping, False):  # S remembers what may be far larger
-            return max(_predicted_gain(arrays), 0.0)
+        if find_step(arrays, damping, False):  # S remembers what may be far larger
+            return max(predicted_gain(arrays), 0.0)
         damping *= 4.0
     return math.inf
-
-
-@inline_jit
-def _find_step(arrays, damping, in_metric):
-    """Fill ``direction`` with the step, within the bounds; return False if the matrix is not positive definite.
-
-    On the way ``direction`` is NaN for parameters that are free, ``x_eval`` has their steps, and the vector of the next
-    evaluation has the factor of the matrix.
-    """
-    n = arrays.x.size
-    step, trial = arrays.direction, arrays.x_eval
-    bounded = arrays.lower.size > 0
-    for i in range(n):
-        step[i] = 0.0 if _is_held(arrays, i) else math.nan
-    for _ in range(n + 1):
-        if not _factor(arrays, damping, in_metric):
-            return False
-        _solve(arrays)
-        more = False
-        if bounded:
-            for i in range(n):
-                if math.isnan(step[i]):
-                    target = arrays.x[i] + trial[i]
-                    if target < arrays.lower[i]:
-                        step[i] = arrays.lower[i] - arrays.x[i]
-                        more = True
-                    elif target > arrays.upper[i]:
-                        step[i] = arrays.upper[i] - arrays.x[i]
-                        more = True
-        if not more:
-            break
-    for i in range(n):
-        if math.isnan(step[i]):
-            step[i] = trial[i]
-    return True
-
-
-@inline_jit
-def _is_held(arrays, i):
-    """Return whether a parameter is fixed, or at a bound that the gradient pushes it out of."""
-    if arrays.lower.size == 0:
-        return False
-    if arrays.lower[i] == arrays.upper[i]:
-        return True
-    x, g = arrays.x[i], arrays.g[i]
-    return (x <= arrays.lower[i] and g > 0.0) or (x >= arrays.upper[i] and g < 0.0)
-
-
-@inline_jit
-def _at(n, i, j):
-    """Return the place of element (i, j) of the matrix, j <= i, behind the n elements of the gradient."""
-    return n + i * (i + 1) // 2 + j
-
-
-@inline_jit
-def _factor(arrays, damping, in_metric):
-    """Factor the matrix by Cholesky's method, with the rows and columns of a unit matrix for what is not free."""
-    n, g, low, step = arrays.x.size, arrays.g, arrays.g_eval, arrays.direction
-    for i in range(n):
-        free = math.isnan(step[i])
-        for j in range(i + 1):
-            total = g[_at(n, i, j)] if free and math.isnan(step[j]) else 0.0
-            if i == j:
-                square = arrays.square_avg[i] if in_metric else g[_at(n, i, i)]
-                total += damping * (square if square > 0.0 else 1.0) if free else 1.0
-            for k in range(j):
-                total -= low[_at(n, i, k)] * low[_at(n, j, k)]
-            if i != j:
-                low[_at(n, i, j)] = total / low[_at(n, j, j)]
-            elif total > 0.0:
-                low[_at(n, i, i)] = math.sqrt(total)
-            else:
-                return False
-    return True
-
-
-@inline_jit
-def _solve(arrays):
-    """Fill ``x_eval`` with the steps of the free parameters, 0 elsewhere."""
-    n, g, low, step, s = arrays.x.size, arrays.g, arrays.g_eval, arrays.direction, arrays.x_eval
-    for i in range(n):
-        total = 0.0
-        if math.isnan(step[i]):
-            total = -g[i]
-            for j in range(n):
-                if not math.isnan(step[j]):
-                    total -= g[_at(n, max(i, j), min(i, j))] * step[j]
-        for k in range(i):
-            total -= low[_at(n, i, k)] * s[k]
-        s[i] = total / low[_at(n, i, i)]
-    for i in range(n - 1, -1, -1):
-        total = s[i]
-        for k in range(i + 1, n):
-            total -= low[_at(n, k, i)] * s[k]
-        s[i] = total / low[_at(n, i, i)]
-
-
-@inline_jit
-def _predicted_gain(arrays):
-    """Return ``-(g's + s'As/2)``."""
-    n, g, s = arrays.x.size, arrays.g, arrays.direction
-    gain = 0.0
-    for i in range(n):
-        row = g[i] + 0.5 * g[_at(n, i, i)] * s[i]
-        for j in range(i):
-            row += g[_at(n, i, j)] * s[j]
-        gain -= row * s[i]
-    return gain
 
 
 @inline_jit
