@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 __all__ = ["NIST_NAMES", "NistProblem", "load_breast_cancer", "load_nist"]
 
 NIST_NAMES: tuple[str, ...] = (
-    *("Misra1a", "Chwirut2", "Lanczos3", "Gauss1", "DanWood"),  # lower difficulty
-    *("Kirby2", "Hahn1", "MGH17", "Roszman1", "ENSO"),  # average
-    *("MGH09", "Thurber", "BoxBOD", "Rat43", "MGH10", "Bennett5"),  # higher
+    *("Misra1a", "Chwirut2", "Chwirut1", "Lanczos3", "Gauss1", "Gauss2", "DanWood", "Misra1b"),  # lower difficulty
+    *("Kirby2", "Hahn1", "Nelson", "MGH17", "Lanczos1", "Lanczos2", "Gauss3", "Misra1c"),  # average
+    *("Misra1d", "Roszman1", "ENSO"),
+    *("MGH09", "Thurber", "BoxBOD", "Rat42", "MGH10", "Eckerle4", "Rat43", "Bennett5"),  # higher
 )
-"""Names that `load_nist` accepts, in NIST's order of difficulty."""
+"""Names that `load_nist` accepts: all of NIST's nonlinear regressions, in NIST's order of difficulty."""
 
 # "  b1 =   500         250           2.3894212918E+02  2.7070075241E+00"
 _PARAMETER_ROW = re.compile(r"^ *b\d+ *= +(\S+) +(\S+) +(\S+) +(\S+) *$", re.MULTILINE)
-_DATA_ROW = re.compile(r"^ *([-+.\dE]+) +([-+.\dE]+) *$", re.MULTILINE)
+_NUMBER = r" *([-+.\dE]+)"
 
 
 class NistProblem(NamedTuple):
@@ -39,8 +40,10 @@ class NistProblem(NamedTuple):
         Formula as NIST prints it; the e at the end is the error.
     difficulty : str
         ``"lower"``, ``"average"`` or ``"higher"``.
-    x, y : ndarray of float64, shape (n_points,)
-        Predictor and response.
+    x : ndarray of float64, shape (n_points,) or (2, n_points)
+        Predictor. Nelson has two, a row for each.
+    y : ndarray of float64, shape (n_points,)
+        Response: what stands on the left of `model`, which for Nelson is the logarithm of the data.
     start1, start2 : ndarray of float64, shape (n_parameters,)
         NIST's two starting points: one far from the solution, one closer to it.
     certified : ndarray of float64, shape (n_parameters,)
@@ -137,17 +140,20 @@ def _parse_nist(text: str) -> NistProblem:
     """Parse a file by its words, not by its line numbers; check the counts that it states."""
     header, _, points = text.rpartition("Data:")
     table = np.array(_PARAMETER_ROW.findall(header), dtype=np.float64)
-    data = np.array(_DATA_ROW.findall(points), dtype=np.float64)
+    predictors = int(_find(r"^\s+(\d+) Predictor", header))
+    row = rf"^{_NUMBER}{rf' {_NUMBER}' * predictors} *$"
+    data = np.array(re.findall(row, points, re.MULTILINE), dtype=np.float64)
+    # Roszman1 defines pi first, and ENSO's formula takes three lines
+    model = " ".join(_find(r"^\s+((?:y|log\[y\])\s+=.*?\+\s*e)\s*$", header).split())
     name = _find(r"Dataset Name:\s+(\S+)", header)
     _check_count(name, "parameters", len(table), int(_find(r"^\s+(\d+) Parameters", header)))
     _check_count(name, "points", len(data), int(_find(r"Number of Observations:\s+(\d+)", header)))
     return NistProblem(
         name=name,
-        # Roszman1 defines pi first, and ENSO's formula takes three lines
-        model=" ".join(_find(r"^\s+(y\s+=.*?\+\s*e)\s*$", header).split()),
+        model=model,
         difficulty=_find(r"(Lower|Average|Higher) Level of Difficulty", header).lower(),
-        x=data[:, 1].copy(),
-        y=data[:, 0].copy(),
+        x=data[:, 1].copy() if predictors == 1 else data[:, 1:].T.copy(),
+        y=np.log(data[:, 0]) if model.startswith("log[y]") else data[:, 0].copy(),
         start1=table[:, 0].copy(),
         start2=table[:, 1].copy(),
         certified=table[:, 2].copy(),
