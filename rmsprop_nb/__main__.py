@@ -19,6 +19,7 @@ import numba
 from rmsprop_nb import __version__
 from rmsprop_nb._cli.bench import find, report, time_objective
 from rmsprop_nb._cli.demo import DEFAULT_SETS, QUICK_SETS, draw_logistic, run_demo
+from rmsprop_nb._cli.nist import show_table
 from rmsprop_nb._drivers.loop import run_chunks
 from rmsprop_nb._kernels.update import make_update
 from rmsprop_nb._methods.descent import make_tell
@@ -39,7 +40,7 @@ print("; ".join(found) or "no CUDA device, or no driver")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("--quick", "--set", "--plot"):
+    if not arguments or arguments[0] in ("--quick", "--nist", "--set", "--plot"):
         arguments = ["demo", *arguments]
     chosen = _parser().parse_args(arguments)
     if chosen.command == "info":
@@ -61,6 +62,9 @@ def _demo(chosen: argparse.Namespace) -> int:
             print(f"python -m rmsprop_nb demo: --plot {chosen.plot}: {error}", file=sys.stderr)
             return 2
         print(f"{chosen.plot} shows how the logistic regression below converges.\n", flush=True)
+    if chosen.nist:
+        show_table()
+        return 0
     return 0 if run_demo(QUICK_SETS if chosen.quick else dict.fromkeys(chosen.set)) else 1
 
 
@@ -71,13 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo",
         help="compare with certified results and with SciPy; the default",
-        description="Exit code: 0 on success, 1 if rmsprop missed an expected result, 2 for wrong arguments.",
+        description="Exit code: 0 on success, 1 if rmsprop_nb missed an expected result, 2 for wrong arguments.",
     )
     demo.add_argument(
         "--plot", metavar="FILE", help="also draw how the logistic regression converges; needs matplotlib"
     )
     which = demo.add_mutually_exclusive_group()
     which.add_argument("--quick", action="store_true", help="a shorter demo")
+    which.add_argument(
+        "--nist", action="store_true", help="instead, the digits of all NIST data sets from both starts, in Markdown"
+    )
     which.add_argument(
         "--set",
         nargs="+",

@@ -12,7 +12,7 @@ import pytest
 from numba import njit
 from scipy.optimize import approx_fprime
 
-from rmsprop_nb._cli.models import logistic_loss
+from rmsprop_nb._cli.models import _MODELS, logistic_loss, nist_model
 from rmsprop_nb.datasets import NIST_NAMES, NistProblem, _parse_nist, load_breast_cancer, load_nist
 
 # points, parameters and difficulty on NIST's page of each data set
@@ -74,6 +74,7 @@ def jacobian(problem: NistProblem, b: Any) -> Any:
 def test_names_are_the_files_and_the_models() -> None:
     shipped = {file.name for file in files("rmsprop_nb").joinpath("data").iterdir()}
     assert shipped == {f"{name}.dat" for name in NIST_NAMES} | {"README.md", "breast_cancer.csv"}
+    assert set(_MODELS) == set(NIST_NAMES)
     assert tuple(SHAPES) == NIST_NAMES
 
 
@@ -118,9 +119,47 @@ def test_two_predictors_are_two_rows_and_a_logarithm_is_taken() -> None:
     np.testing.assert_allclose(np.exp(nelson.y[[0, -1]]), [15.0, 1.2], rtol=1e-15)
 
 
-def test_unknown_name_is_an_error() -> None:
+@njit(error_model="numpy")
+def point_by_point(model: Any, x: Any, b: Any, values: Any) -> None:
+    for i in range(values.size):
+        values[i] = model(x[i], *b)
+
+
+def values_of(problem: NistProblem, b: Any) -> Any:
+    """Evaluate the compiled model at one point after another, as `fit` does."""
+    values = np.empty(problem.y.size)
+    x = np.ascontiguousarray(problem.x.T)
+    with np.errstate(all="ignore"):  # interpreted code (NUMBA_DISABLE_JIT) warns
+        point_by_point(nist_model(problem.name), x, tuple(b), values)
+    return values
+
+
+@each_problem
+def test_model_is_the_printed_formula(problem: NistProblem) -> None:
+    """Of points and of arrays, compiled and in Python."""
+    model = nist_model(problem.name)
+    for b in (problem.start1, problem.start2, problem.certified):
+        expected = formula(problem)(b)
+        # relative to the largest value: terms of either sign may cancel in others
+        close = {"rtol": 1e-13, "atol": 1e-13 * np.abs(expected).max()}
+        np.testing.assert_allclose(values_of(problem, b), expected, **close)
+        np.testing.assert_allclose(getattr(model, "py_func", model)(problem.x, *b), expected, **close)
+
+
+@each_problem
+@pytest.mark.parametrize("factor", [-1e300, -1e3, 0.0, 1e3, 1e300])
+def test_wild_parameters_do_not_raise(problem: NistProblem, factor: float) -> None:
+    assert values_of(problem, factor * problem.start1).shape == problem.y.shape
+
+
+def test_overflow_is_a_wall() -> None:
+    assert values_of(load_nist("Misra1a"), [1.0, -1e3])[-1] == -np.inf
+
+
+@pytest.mark.parametrize("function", [load_nist, nist_model])
+def test_unknown_name_is_an_error(function: Callable[[str], Any]) -> None:
     with pytest.raises(ValueError, match=r"name must be one of Misra1a, .*, Bennett5, got 'misra1a'\."):
-        load_nist("misra1a")
+        function("misra1a")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The demo: real data with certified answers, and SciPy's L-BFGS-B on the same objectives.
+"""The demo: real data with certified answers, and SciPy beside this package.
 
 Every number is computed while it runs. No times are shown: the first run on a machine compiles, the next ones do not.
 """
@@ -6,8 +6,6 @@ Every number is computed while it runs. No times are shown: the first run on a m
 from __future__ import annotations
 
 import functools
-import math
-import statistics
 import textwrap
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -17,36 +15,83 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from rmsprop_nb._api.minimize import minimize
-from rmsprop_nb._cli.models import logistic_loss, nist_objective
+from rmsprop_nb._cli.models import logistic_loss
+from rmsprop_nb._cli.nist import DIGITS, REASONS, SCIPYS_MAXFEV, Fit, fit_nist, fit_nist_with_scipy
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._numba.decorators import kernel_jit
-from rmsprop_nb.datasets import load_breast_cancer, load_nist
+from rmsprop_nb.datasets import NIST_NAMES, load_breast_cancer, load_nist
 
-# Solved from each of 100 starts that differ from NIST's start 1 by rounding, and so probably on other processors too.
-EXPECTED = ("Misra1a", "Chwirut2", "Gauss1", "DanWood", "Roszman1", "ENSO", "BoxBOD", "Rat43")
-QUICK_SETS = ("Misra1a", "ENSO", "Rat43")
-DEFAULT_SETS = (*EXPECTED, "Hahn1", "MGH10")
+HARD = ("BoxBOD", "MGH10")
+# The others are solved from each of 100 starts that differ from NIST's start 1 by rounding, and so probably on other
+# processors too.
+EXPECTED = tuple(name for name in NIST_NAMES if name not in HARD)
+QUICK_SETS = ("Misra1a", "ENSO", "Thurber")
+DEFAULT_SETS = ("Misra1a", "Lanczos3", "Hahn1", "MGH17", "ENSO", "Thurber", "BoxBOD", "MGH10", "Bennett5")
 
-DIGITS = 4  # correct digits with which a set counts as solved
-MOST_DIGITS = 11  # as many as NIST certifies
-MAXFEV = 3000
-PATIENCE = 20  # iterations without a lower f: rmsprop's counterpart of L-BFGS-B's ftol=0
-
+MAXFEV = 3000  # for the logistic regression, as what follows
 L2 = 1e-3
-GTOL = 1e-6  # for the logistic regression
+GTOL = 1e-6
 TEXTBOOK = {"learning_rate": 0.01, "momentum": 0.9, "maxiter": 500}
-
-_REASONS = {
-    Status.GTOL: "gradient <= gtol",
-    Status.STALLED: "f falls no further",
-    Status.PRECISION_LOSS: "no further progress",
-    Status.MAXFEV: "out of evaluations",
-    Status.MAXITER: "out of iterations",
-}
 
 WIDTH = 80
 
 say = functools.partial(print, flush=True)
+
+
+# -- nonlinear regression ---------------------------------------------------------------------------------------------
+
+
+def _show_nist(names: Iterable[str]) -> dict[str, tuple[Fit, Fit]]:
+    """Fit the sets and print the results, one after another."""
+    say(f"""\
+rmsprop_nb and SciPy. The first run on a machine also compiles.
+
+NONLINEAR REGRESSION: NIST Statistical Reference Datasets, from NIST's far start
+
+Both methods are given the model alone. rmsprop_nb.fit makes exact derivatives
+of it; MINPACK, called through scipy.optimize.curve_fit with ftol and xtol of
+1e-10 and at most {SCIPYS_MAXFEV} evaluations, takes differences.
+* digits: correct digits of the worst parameter and of the worst standard
+  deviation (sd), compared with NIST's certified values. A set is solved with {DIGITS}
+  digits of every parameter.
+* excess: of the residual sum of squares, relative; around 1e-11 it is rounding.
+* evaluations: of the model at all points. One of rmsprop_nb gives derivatives
+  too; MINPACK's differences take one for each parameter.
+
+                             digits       excess evalua-
+                         parameter   sd           tions  ended because""")
+    fits = {}
+    for name in names:
+        problem = load_nist(name)
+        hard = "; known to be hard for rmsprop_nb" if name in HARD else ""
+        say(f"{name}: {problem.start1.size} parameters, {problem.difficulty} difficulty{hard}")
+        fits[name] = fit_nist(name), fit_nist_with_scipy(name)
+        for one in fits[name]:
+            say(_nist_row(one))
+    say(f"\n{_summarize_nist(fits)}")
+    return fits
+
+
+def _nist_row(one: Fit) -> str:
+    outcome = "solved" if one.solved else "not reached"
+    row = (
+        f"  {one.method:10} {outcome:11} {one.digits:9.1f} {one.sd_digits:4.1f} {one.excess:7.0e}"
+        f" {one.evaluations or '-':>6}  "
+    )
+    return row + textwrap.shorten(one.ended, WIDTH - len(row), placeholder="...")
+
+
+def _summarize_nist(fits: dict[str, tuple[Fit, Fit]]) -> str:
+    """Say which method solved which sets."""
+    groups: dict[str, list[str]] = {"neither": [], "only MINPACK": [], "only rmsprop_nb": [], "both": []}
+    for name, (ours, theirs) in fits.items():
+        groups[list(groups)[2 * ours.solved + theirs.solved]].append(name)
+    parts = [f"{len(groups.pop('both'))} of {len(fits)} by both methods"]
+    parts += [f"{group}: {', '.join(names)}" for group, names in reversed(groups.items()) if names]
+    return textwrap.fill(f"Solved {'; '.join(parts)}.", WIDTH)
+
+
+# -- logistic regression ----------------------------------------------------------------------------------------------
 
 
 class Run(NamedTuple):
@@ -60,23 +105,6 @@ class Run(NamedTuple):
     ended: str
 
 
-class Fit(NamedTuple):
-    """A run on a NIST set, compared with the certified results."""
-
-    run: Run
-    digits: float  # agreement of the worst parameter
-    excess: float  # of the residual sum of squares, relative
-    reached: int  # evaluations until DIGITS digits agreed, 0 if they never did
-
-    @property
-    def solved(self) -> bool:
-        """Whether enough digits agree."""
-        return self.digits >= DIGITS
-
-
-# -- the two methods --------------------------------------------------------------------------------------------------
-
-
 def _rmsprop(label: str, fun: Any, x0: NDArray[Any], args: tuple[Any, ...], **options: Any) -> Run:
     """Minimize with this package."""
     with np.errstate(all="ignore"):  # interpreted objectives (NUMBA_DISABLE_JIT) warn when they overflow
@@ -84,7 +112,7 @@ def _rmsprop(label: str, fun: Any, x0: NDArray[Any], args: tuple[Any, ...], **op
     status = Status(result.status)
     if status is Status.INTERRUPTED:  # minimize returns its best point, but here the whole demo must end
         raise KeyboardInterrupt
-    return _as_run(label, result, _REASONS.get(status, status.name.lower()))
+    return _as_run(label, result, REASONS.get(status, status.name.lower()))
 
 
 def _lbfgsb(fun: Any, x0: NDArray[Any], args: tuple[Any, ...], gtol: float) -> Run:
@@ -98,122 +126,12 @@ def _lbfgsb(fun: Any, x0: NDArray[Any], args: tuple[Any, ...], gtol: float) -> R
     with np.errstate(all="ignore"):
         result = scipy.optimize.minimize(value_and_gradient, x0, jac=True, method="L-BFGS-B", options=options)
     statuses = {0: Status.GTOL if "GRADIENT" in result.message else Status.STALLED, 1: Status.MAXFEV}
-    return _as_run("L-BFGS-B", result, _REASONS[statuses.get(result.status, Status.PRECISION_LOSS)])
+    return _as_run("L-BFGS-B", result, REASONS[statuses.get(result.status, Status.PRECISION_LOSS)])
 
 
 def _as_run(label: str, result: Any, ended: str) -> Run:
     gradient = float(np.max(np.abs(result.jac)))
     return Run(label, np.asarray(result.x), float(result.fun), gradient, int(result.nfev), ended)
-
-
-# -- nonlinear regression ---------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _scaled_objective(name: str) -> Any:
-    """Compile the residual sum of squares as a function of u = b/scale.
-
-    Its last two arguments are b, an array for the parameters, and log: the number of evaluations, and the number of the
-    first one close to the certified parameters.
-    """
-    rss = nist_objective(name)
-    close = 10.0**-DIGITS
-
-    @kernel_jit("demo", name, DIGITS)
-    def scaled(u, grad, scale, x, y, certified, b, log):
-        worst = 0.0
-        for j in range(u.size):
-            b[j] = u[j] * scale[j]
-            worst = max(worst, abs(b[j] / certified[j] - 1.0))
-        log[0] += 1
-        if log[1] == 0 and worst <= close:
-            log[1] = log[0]
-        f = rss(b, grad, x, y)
-        for j in range(u.size):
-            grad[j] *= scale[j]
-        return f
-
-    return scaled
-
-
-def fit_nist(name: str) -> tuple[Fit, Fit]:
-    """Fit a set from NIST's start 1 with rmsprop and with L-BFGS-B, each until f falls no further."""
-    problem = load_nist(name)
-    fun, scale, start = _scaled_objective(name), np.abs(problem.start1), np.sign(problem.start1)
-    fits = []
-    for method in (
-        functools.partial(_rmsprop, "rmsprop", gtol=0.0, patience=PATIENCE, maxfev=MAXFEV),
-        functools.partial(_lbfgsb, gtol=0.0),
-    ):
-        log = np.zeros(2, np.int64)
-        run = method(fun, start, (scale, problem.x, problem.y, problem.certified, np.empty_like(scale), log))
-        excess = run.f / problem.certified_rss - 1.0
-        fits.append(Fit(run, agreement(run.x * scale, problem.certified), excess, int(log[1])))
-    return fits[0], fits[1]
-
-
-def agreement(b: NDArray[Any], certified: NDArray[Any]) -> float:
-    """Count the correct digits of the worst parameter."""
-    error = float(np.max(np.abs(b / certified - 1.0)))
-    return min(max(-math.log10(error), 0.0), MOST_DIGITS) if error > 0.0 else float(MOST_DIGITS)
-
-
-def _show_nist(names: Iterable[str]) -> dict[str, tuple[Fit, Fit]]:
-    """Fit the sets and print the results, one after another."""
-    say(f"""\
-rmsprop_nb and SciPy's L-BFGS-B. The first run on a machine also compiles.
-
-NONLINEAR REGRESSION: NIST Statistical Reference Datasets, from NIST's far start
-
-The residual sum of squares (RSS) is minimized over the parameters divided by
-their starts until it falls no further (rmsprop: for {PATIENCE} iterations), with at
-most {MAXFEV} evaluations. An evaluation gives the RSS and its gradient; both
-methods call the same function.
-* digits: correct digits of the worst parameter, compared with NIST's certified
-  value. With {DIGITS} a set is solved.
-* excess: (RSS - certified RSS)/certified RSS; around 1e-11 it is rounding.
-* gradient: max-norm at the end. If it is small where a set was not reached, the
-  run ended at a local minimum or on a plateau.
-* evaluations: until {DIGITS} digits were correct, and until the end.
-
-                        digits excess gradient evaluations  ended because
-                                               to {DIGITS}    end""")
-    fits = {}
-    for name in names:
-        problem = load_nist(name)
-        hard = "" if name in EXPECTED else "; known to be hard for rmsprop"
-        say(f"{name}: {problem.start1.size} parameters, {problem.difficulty} difficulty{hard}")
-        fits[name] = fit_nist(name)
-        for fit in fits[name]:
-            say(_nist_row(fit))
-    say(f"\n{_summarize_nist(fits)}")
-    return fits
-
-
-def _nist_row(fit: Fit) -> str:
-    run, outcome = fit.run, "solved" if fit.solved else "not reached"
-    return (
-        f"  {run.method:9} {outcome:11} {fit.digits:6.1f} {fit.excess:6.0e} {run.gradient:8.0e}"
-        f" {fit.reached or '-':>5} {run.evaluations:6}  {run.ended}"
-    )
-
-
-def _summarize_nist(fits: dict[str, tuple[Fit, Fit]]) -> str:
-    """Say which method solved which sets, and how the numbers of evaluations compare."""
-    groups: dict[str, list[str]] = {"neither": [], "only L-BFGS-B": [], "only rmsprop": [], "both": []}
-    for name, (ours, theirs) in fits.items():
-        groups[list(groups)[2 * ours.solved + theirs.solved]].append(name)
-    both = [fits[name] for name in groups.pop("both")]
-    parts = [f"{len(both)} of {len(fits)} by both methods"]
-    parts += [f"{group}: {', '.join(names)}" for group, names in reversed(groups.items()) if names]
-    text = f"Solved {'; '.join(parts)}."
-    if both:
-        ratio = statistics.median(ours.reached / theirs.reached for ours, theirs in both)
-        text += f" Evaluations to {DIGITS} digits on sets solved by both, rmsprop / L-BFGS-B: {ratio:.1f} (median)."
-    return textwrap.fill(text, WIDTH)
-
-
-# -- logistic regression ----------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -287,11 +205,12 @@ def run_demo(names: Iterable[str]) -> bool:
     """Print the demo for these NIST sets; return whether everything that should be solved was."""
     fits = _show_nist(names)
     auto, textbook, _ = _show_logistic()
-    failed = [name for name, (ours, _) in fits.items() if name in EXPECTED and not ours.solved]
+    # a wrong answer is a failure anywhere; that a fit ends without one is no failure where it is hard
+    failed = [name for name, (ours, _) in fits.items() if not ours.solved and (ours.success or name in EXPECTED)]
     if not auto.gradient <= GTOL:
         failed.append("logistic regression")
     if failed:
-        say(f"\nNOT REACHED by rmsprop, though it should have been: {', '.join(failed)}.")
+        say(f"\nNOT REACHED by rmsprop_nb, though it should have been: {', '.join(failed)}.")
         return False
     solved = sum(ours.solved for ours, _ in fits.values())
     say(f"\n{_conclusion(solved, len(fits), auto, textbook)}")
@@ -299,10 +218,12 @@ def run_demo(names: Iterable[str]) -> bool:
 
 
 def _conclusion(solved: int, total: int, auto: Run, textbook: Run) -> str:
+    unsolved = "" if solved == total else ", and said of the others that it had failed"
     text = (
-        f"What was shown: without a learning rate to tune, rmsprop reached NIST's certified parameters in {solved} of "
-        f"{total} fits, and reduced the classifier's gradient to {auto.gradient:.0e}; a fixed learning rate left it at "
-        f"{textbook.gradient:.0e}. Where L-BFGS is the better choice: on smooth objectives with exact gradients, such "
-        'as all of these, it usually needs fewer evaluations; method="rmsprop-lbfgs" is L-BFGS with RMSprop\'s scaling.'
+        f"What was shown: given nothing but models, rmsprop_nb.fit reached NIST's certified parameters in {solved} of "
+        f"{total} fits{unsolved}. Without a learning rate to tune, rmsprop reduced the classifier's gradient to "
+        f"{auto.gradient:.0e}; a fixed learning rate left it at {textbook.gradient:.0e}. Where L-BFGS is the better "
+        "choice: on smooth objectives with exact gradients, such as the classifier's, it usually needs fewer "
+        'evaluations; method="rmsprop-lbfgs" is L-BFGS with RMSprop\'s scaling.'
     )
     return textwrap.fill(text, WIDTH)

@@ -1,38 +1,27 @@
-"""Objectives over the bundled data, written the way a user would write them.
+"""Models and an objective for the bundled data, written the way a user would write them.
 
-All have the allocation-free form ``fun(x, grad, *args) -> f``, which fills grad. Far from the data the exponentials
-overflow: then f or grad is inf or NaN, nothing raises, and a line search takes a shorter step.
+Far from the data the exponentials overflow: then a value is inf or NaN, nothing raises, and a fit takes a shorter step.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
-from numba import config, njit
+from numba import njit
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
-Point: TypeAlias = tuple[float, tuple[float, ...]]
-"""Value of a model at one point, and its partial derivatives with respect to the parameters."""
-
-# Compiled, math's functions overflow to inf. Interpreted, they raise, so NumPy's functions replace them there.
-arctan, cos, exp, log, sin = (
-    (np.arctan, np.cos, np.exp, np.log, np.sin)
-    if config.DISABLE_JIT
-    else (math.atan, math.cos, math.exp, math.log, math.sin)
-)
-
 
 # -- regression -------------------------------------------------------------------------------------------------------
 
+_MODELS: dict[str, Any] = {}
 
-@functools.cache
-def nist_objective(name: str) -> Any:
-    """Compile the residual sum of squares of a problem of `rmsprop_nb.datasets`.
+
+def nist_model(name: str) -> Any:
+    """Return the model of a problem of `rmsprop_nb.datasets`, compiled at its first call.
 
     Parameters
     ----------
@@ -41,9 +30,9 @@ def nist_objective(name: str) -> Any:
 
     Returns
     -------
-    fun : Numba function
-        ``fun(b, grad, x, y) -> f`` for parameters `b` and gradient `grad` of shape (n_parameters,) and points `x`, `y`
-        of shape (n_points,). The same name gives the same function, so it compiles once per process.
+    f : Numba function
+        ``f(x, b1, b2, ...)`` gives the value at one x, or at an array of them. For Nelson x is two numbers, or two
+        arrays. Data sets with the same formula have the same function.
 
     Raises
     ------
@@ -52,164 +41,131 @@ def nist_objective(name: str) -> Any:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from rmsprop_nb._cli.models import nist_objective
+    >>> from rmsprop_nb import fit
+    >>> from rmsprop_nb._cli.models import nist_model
     >>> from rmsprop_nb.datasets import load_nist
-    >>> problem, fun = load_nist("Misra1a"), nist_objective("Misra1a")
-    >>> grad = np.empty(2)
-    >>> rss = fun(problem.certified, grad, problem.x, problem.y)
-    >>> bool(np.isclose(rss, problem.certified_rss, rtol=1e-9))
-    True
+    >>> problem = load_nist("Misra1a")
+    >>> result = fit(nist_model("Misra1a"), problem.x, problem.y, problem.start1)
+    >>> result.names, (result.popt / problem.certified).round(6).tolist()
+    (['b1', 'b2'], [1.0, 1.0])
     """
     if name not in _MODELS:
         msg = f"name must be one of {', '.join(_MODELS)}, got {name!r}."
         raise ValueError(msg)
-    return njit(error_model="numpy")(_sum_of_squares(_MODELS[name]))
+    return _MODELS[name]
 
 
-def _sum_of_squares(model: Callable[[Array, float], Point]) -> Callable[..., float]:
-    """Make ``fun(b, grad, x, y) -> f`` from a model of one point."""
-    model = njit(error_model="numpy")(model)
+def _model_of(*names: str) -> Callable[[Callable[..., Any]], Any]:
+    """Enter a model, compiled, under the names of the data sets that it is for."""
 
-    def sum_of_squares(b: Array, grad: Array, x: Array, y: Array) -> float:
-        total = 0.0
-        for j in range(grad.size):
-            grad[j] = 0.0
-        for i in range(x.size):
-            # float64 for data of any type, so that all partial derivatives have one type and can be indexed
-            value, partials = model(b, np.float64(x[i]))
-            residual = value - y[i]
-            total += residual * residual
-            for j in range(len(partials)):
-                grad[j] += 2.0 * residual * partials[j]
-        return total
+    def enter(function: Callable[..., Any]) -> Any:
+        compiled = njit(error_model="numpy")(function)
+        _MODELS.update(dict.fromkeys(names, compiled))
+        return compiled
 
-    return sum_of_squares
+    return enter
 
 
-def exponential_rise(b: Array, x: float) -> Point:
-    """``b1*(1 - exp(-b2*x))``."""
-    decay = exp(-b[1] * x)
-    return b[0] * (1.0 - decay), (1.0 - decay, b[0] * x * decay)
+@_model_of("Misra1a", "BoxBOD")
+def exponential_rise(x, b1, b2):
+    return b1 * (1.0 - np.exp(-b2 * x))
 
 
-def chwirut(b: Array, x: float) -> Point:
-    """``exp(-b1*x)/(b2 + b3*x)``."""
-    denominator = b[1] + b[2] * x
-    value = exp(-b[0] * x) / denominator
-    return value, (-x * value, -value / denominator, -x * value / denominator)
+@_model_of("Misra1b")
+def misra1b(x, b1, b2):
+    return b1 * (1.0 - (1.0 + 0.5 * b2 * x) ** -2.0)
 
 
-def lanczos(b: Array, x: float) -> Point:
-    """``b1*exp(-b2*x) + b3*exp(-b4*x) + b5*exp(-b6*x)``."""
-    p, q, r = exp(-b[1] * x), exp(-b[3] * x), exp(-b[5] * x)
-    return b[0] * p + b[2] * q + b[4] * r, (p, -b[0] * x * p, q, -b[2] * x * q, r, -b[4] * x * r)
+@_model_of("Misra1c")
+def misra1c(x, b1, b2):
+    return b1 * (1.0 - (1.0 + 2.0 * b2 * x) ** -0.5)
 
 
-def gauss(b: Array, x: float) -> Point:
-    """``b1*exp(-b2*x) + b3*exp(-((x - b4)/b5)**2) + b6*exp(-((x - b7)/b8)**2)``."""
-    decay = exp(-b[1] * x)
-    u, v = (x - b[3]) / b[4], (x - b[6]) / b[7]
-    p, q = exp(-u * u), exp(-v * v)
-    du, dv = 2.0 * b[2] * p * u / b[4], 2.0 * b[5] * q * v / b[7]
-    return b[0] * decay + b[2] * p + b[5] * q, (decay, -b[0] * x * decay, p, du, du * u, q, dv, dv * v)
+@_model_of("Misra1d")
+def misra1d(x, b1, b2):
+    return b1 * b2 * x / (1.0 + b2 * x)
 
 
-def danwood(b: Array, x: float) -> Point:
-    """``b1*x**b2``."""
-    power = x ** b[1]
-    return b[0] * power, (power, b[0] * power * log(x))
+@_model_of("Chwirut1", "Chwirut2")
+def chwirut(x, b1, b2, b3):
+    return np.exp(-b1 * x) / (b2 + b3 * x)
 
 
-def kirby2(b: Array, x: float) -> Point:
-    """``(b1 + b2*x + b3*x**2)/(1 + b4*x + b5*x**2)``."""
-    p = 1.0 / (1.0 + x * (b[3] + x * b[4]))
-    value = p * (b[0] + x * (b[1] + x * b[2]))
-    return value, (p, x * p, x * x * p, -value * x * p, -value * x * x * p)
+@_model_of("Lanczos1", "Lanczos2", "Lanczos3")
+def three_decays(x, b1, b2, b3, b4, b5, b6):
+    return b1 * np.exp(-b2 * x) + b3 * np.exp(-b4 * x) + b5 * np.exp(-b6 * x)
 
 
-def cubic_over_cubic(b: Array, x: float) -> Point:
-    """``(b1 + b2*x + b3*x**2 + b4*x**3)/(1 + b5*x + b6*x**2 + b7*x**3)``."""
-    p = 1.0 / (1.0 + x * (b[4] + x * (b[5] + x * b[6])))
-    value = p * (b[0] + x * (b[1] + x * (b[2] + x * b[3])))
-    px, pxx, pxxx = p * x, p * x * x, p * x * x * x
-    return value, (p, px, pxx, pxxx, -value * px, -value * pxx, -value * pxxx)
+@_model_of("Gauss1", "Gauss2", "Gauss3")
+def two_peaks(x, b1, b2, b3, b4, b5, b6, b7, b8):
+    return b1 * np.exp(-b2 * x) + b3 * np.exp(-(((x - b4) / b5) ** 2)) + b6 * np.exp(-(((x - b7) / b8) ** 2))
 
 
-def mgh17(b: Array, x: float) -> Point:
-    """``b1 + b2*exp(-x*b4) + b3*exp(-x*b5)``."""
-    p, q = exp(-x * b[3]), exp(-x * b[4])
-    return b[0] + b[1] * p + b[2] * q, (1.0, p, q, -b[1] * x * p, -b[2] * x * q)
+@_model_of("DanWood")
+def power(x, b1, b2):
+    return b1 * x**b2
 
 
-def roszman1(b: Array, x: float) -> Point:
-    """``b1 - b2*x - arctan(b3/(x - b4))/pi``."""
-    u = x - b[3]
-    p = 1.0 / (math.pi * (u * u + b[2] * b[2]))
-    return b[0] - b[1] * x - arctan(b[2] / u) / math.pi, (1.0, -x, -u * p, -b[2] * p)
+@_model_of("Kirby2")
+def square_over_square(x, b1, b2, b3, b4, b5):
+    return (b1 + x * (b2 + x * b3)) / (1.0 + x * (b4 + x * b5))
 
 
-def enso(b: Array, x: float) -> Point:
-    """``b1 + b2*cos(t/12) + b3*sin(t/12) + b5*cos(t/b4) + b6*sin(t/b4) + b8*cos(t/b7) + b9*sin(t/b7)``, t = 2*pi*x."""
-    t = 2.0 * math.pi * x
-    c1, s1, c2, s2, c3, s3 = cos(t / 12.0), sin(t / 12.0), cos(t / b[3]), sin(t / b[3]), cos(t / b[6]), sin(t / b[6])
-    value = b[0] + b[1] * c1 + b[2] * s1 + b[4] * c2 + b[5] * s2 + b[7] * c3 + b[8] * s3
-    d4 = (b[4] * s2 - b[5] * c2) * t / (b[3] * b[3])
-    d7 = (b[7] * s3 - b[8] * c3) * t / (b[6] * b[6])
-    return value, (1.0, c1, s1, d4, c2, s2, d7, c3, s3)
+@_model_of("Hahn1", "Thurber")
+def cubic_over_cubic(x, b1, b2, b3, b4, b5, b6, b7):
+    return (b1 + x * (b2 + x * (b3 + x * b4))) / (1.0 + x * (b5 + x * (b6 + x * b7)))
 
 
-def mgh09(b: Array, x: float) -> Point:
-    """``b1*(x**2 + x*b2)/(x**2 + x*b3 + b4)``."""
-    p = 1.0 / (x * x + x * b[2] + b[3])
-    ratio = (x * x + x * b[1]) * p
-    value = b[0] * ratio
-    return value, (ratio, b[0] * x * p, -value * x * p, -value * p)
+@_model_of("Nelson")
+def nelson(x, b1, b2, b3):
+    return b1 - b2 * x[0] * np.exp(-b3 * x[1])
 
 
-def rat43(b: Array, x: float) -> Point:
-    """``b1/(1 + exp(b2 - b3*x))**(1/b4)``."""
-    u = 1.0 + exp(b[1] - b[2] * x)
-    power = u ** (-1.0 / b[3])
-    value = b[0] * power
-    slope = value / b[3] * (1.0 - 1.0 / u)
-    return value, (power, -slope, x * slope, value * log(u) / (b[3] * b[3]))
+@_model_of("MGH17")
+def two_decays(x, b1, b2, b3, b4, b5):
+    return b1 + b2 * np.exp(-x * b4) + b3 * np.exp(-x * b5)
 
 
-def mgh10(b: Array, x: float) -> Point:
-    """``b1*exp(b2/(x + b3))``."""
-    u = x + b[2]
-    p = exp(b[1] / u)
-    value = b[0] * p
-    return value, (p, value / u, -value * b[1] / (u * u))
+@_model_of("Roszman1")
+def roszman1(x, b1, b2, b3, b4):
+    return b1 - b2 * x - np.arctan(b3 / (x - b4)) / np.pi
 
 
-def bennett5(b: Array, x: float) -> Point:
-    """``b1*(b2 + x)**(-1/b3)``."""
-    u = b[1] + x
-    power = u ** (-1.0 / b[2])
-    value = b[0] * power
-    return value, (power, -value / (b[2] * u), value * log(u) / (b[2] * b[2]))
+@_model_of("ENSO")
+def enso(x, b1, b2, b3, b4, b5, b6, b7, b8, b9):
+    t = 2.0 * np.pi * x
+    year = b2 * np.cos(t / 12.0) + b3 * np.sin(t / 12.0)
+    return b1 + year + b5 * np.cos(t / b4) + b6 * np.sin(t / b4) + b8 * np.cos(t / b7) + b9 * np.sin(t / b7)
 
 
-_MODELS: dict[str, Callable[[Array, float], Point]] = {
-    "Misra1a": exponential_rise,
-    "Chwirut2": chwirut,
-    "Lanczos3": lanczos,
-    "Gauss1": gauss,
-    "DanWood": danwood,
-    "Kirby2": kirby2,
-    "Hahn1": cubic_over_cubic,
-    "MGH17": mgh17,
-    "Roszman1": roszman1,
-    "ENSO": enso,
-    "MGH09": mgh09,
-    "Thurber": cubic_over_cubic,
-    "BoxBOD": exponential_rise,
-    "Rat43": rat43,
-    "MGH10": mgh10,
-    "Bennett5": bennett5,
-}
+@_model_of("MGH09")
+def mgh09(x, b1, b2, b3, b4):
+    return b1 * (x**2 + x * b2) / (x**2 + x * b3 + b4)
+
+
+@_model_of("Rat42")
+def rat42(x, b1, b2, b3):
+    return b1 / (1.0 + np.exp(b2 - b3 * x))
+
+
+@_model_of("MGH10")
+def mgh10(x, b1, b2, b3):
+    return b1 * np.exp(b2 / (x + b3))
+
+
+@_model_of("Eckerle4")
+def eckerle4(x, b1, b2, b3):
+    return b1 / b2 * np.exp(-0.5 * ((x - b3) / b2) ** 2)
+
+
+@_model_of("Rat43")
+def rat43(x, b1, b2, b3, b4):
+    return b1 / (1.0 + np.exp(b2 - b3 * x)) ** (1.0 / b4)
+
+
+@_model_of("Bennett5")
+def bennett5(x, b1, b2, b3):
+    return b1 * (b2 + x) ** (-1.0 / b3)
 
 
 # -- classification ---------------------------------------------------------------------------------------------------
