@@ -10,18 +10,22 @@ import pytest
 
 from rmsprop_nb import Status, fit
 from rmsprop_nb._cli.models import nist_model
+from rmsprop_nb._numba.decorators import JIT_ENABLED
 from rmsprop_nb.datasets import NIST_NAMES, load_nist
 
 CASES = [(name, start) for name in NIST_NAMES for start in ("start1", "start2")]
 # BoxBOD's start 1 leads to a plateau, where chi2 depends on b1 alone; MGH10's to a valley that takes 6000 evaluations.
 UNSOLVED = {("BoxBOD", "start1"): Status.PRECISION_LOSS, ("MGH10", "start1"): Status.MAXFEV}
 SOLVED = [case for case in CASES if case not in UNSOLVED]
+NEED_EXACT_DERIVATIVES = [("BoxBOD", "start1"), ("MGH17", "start1")]  # interpreted models have differences
 
 each_solved = pytest.mark.parametrize(("name", "start"), SOLVED, ids=["-".join(case) for case in SOLVED])
 
 
 @functools.cache
 def fitted(name: str, start: str) -> Any:
+    if not JIT_ENABLED and (name, start) in NEED_EXACT_DERIVATIVES:
+        pytest.skip("differences lead elsewhere")
     problem = load_nist(name)
     with np.errstate(all="ignore"):  # interpreted models (NUMBA_DISABLE_JIT) warn when they overflow
         return fit(nist_model(name), problem.x, problem.y, p0=getattr(problem, start))
