@@ -32,7 +32,7 @@ from rmsprop_nb._methods.levenberg_marquardt import LevenbergMarquardtOptions
 from rmsprop_nb._methods.registry import FIT_OPTIONS, method_name, option_names
 from rmsprop_nb._objectives.curves import curve_objective
 from rmsprop_nb._objectives.fit_objective import FitObjective
-from rmsprop_nb._objectives.losses import LOSSES
+from rmsprop_nb._objectives.losses import LOSSES, is_robust
 from rmsprop_nb._objectives.residuals import Terms
 
 JACOBIANS = ("autodiff", "2-point", "3-point", "cs")
@@ -181,19 +181,20 @@ def fit(
     engine = workers if callable(workers) else as_workers(workers)
     company = Company(progress, checkpoint, as_checkpoint_seconds(checkpoint_every, checkpoint), state)
 
-    def objective_for(options: Options, starts: NDArray[np.float64]) -> tuple[FitObjective, Job]:
-        terms = Terms(loss, isinstance(options, LevenbergMarquardtOptions))
+    def objective_for(options: Options, terms: Terms, starts: NDArray[np.float64]) -> tuple[FitObjective, Job]:
         objective = curve_objective(f, check_jacobian(jac), curves, starts, boxes, terms, scale)
         own = boxes if boxes.lower.ndim > 1 else None
         return objective, Job(objective.problem, starts, objective.rows, options, own)
 
-    objective, job = objective_for(parsed, starts)
+    is_default = isinstance(parsed, LevenbergMarquardtOptions)
+    objective, job = objective_for(parsed, Terms(loss, is_default), starts)
     found = run_batch(job, engine, company)
     if found.exceptions and not curves.lead:
         raise found.exceptions[0]
     matrices = found.jac[:, n:]
-    if not isinstance(parsed, LevenbergMarquardtOptions):  # its objective knows no J'J: one evaluation that does
-        objective, job = objective_for(LevenbergMarquardtOptions(maxfev=1), found.x)
+    if is_robust(loss) or not is_default:  # what was minimized has no J'J for covariances: one evaluation that has
+        last = Terms(loss, True, for_steps=False)
+        objective, job = objective_for(LevenbergMarquardtOptions(maxfev=1), last, found.x)
         matrices = run_batch(job, engine, Company()).jac[:, n:]
     fixed = (
         np.broadcast_to(boxes.lower == boxes.upper, starts.shape) if boxes.lower.size else np.zeros(starts.shape, bool)

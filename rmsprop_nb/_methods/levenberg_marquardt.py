@@ -115,6 +115,7 @@ def _take(arrays, p, f, hyper):
     """Make the point that was evaluated, which x holds already, the present one."""
     first = p.step == 0
     p.step += 1
+    p.trials = 0
     p.f = f
     copy(arrays.g_eval, arrays.g)
     copy(arrays.x, arrays.x_best)
@@ -164,15 +165,18 @@ def _gain_ahead(gain, before):
 @inline_jit
 def _stop_without_step(arrays, p):
     """Set the status if no step will lower f any more: the last one tried was as short as rounding lets them be."""
-    if _is_short(arrays, ULPS * p.f_eps):
-        if _is_lost(arrays):
-            p.status = _PRECISION_LOSS
-            return
-        if _forget(arrays):
-            p.damping, p.growth = FIRST_DAMPING, 2.0
-            return
-        near = p.gain <= NEAR * p.f or p.f <= EXACT * p.f_start or _cosine(arrays, p.f) <= NEARLY_ORTHOGONAL
-        p.status = _ROUNDING if near else _PRECISION_LOSS
+    if not _is_short(arrays, ULPS * p.f_eps):
+        return
+    if _is_lost(arrays):
+        p.status = _PRECISION_LOSS
+    elif p.gain <= NEAR * p.f or p.f <= EXACT * p.f_start or _cosine(arrays, p.f) <= NEARLY_ORTHOGONAL:
+        p.status = _ROUNDING
+    elif p.trials == 0:  # S and the damping may be of a place where derivatives were far larger, or smaller
+        p.trials = 1
+        p.damping, p.growth = FIRST_DAMPING, 2.0
+        _forget(arrays)
+    else:
+        p.status = _PRECISION_LOSS
 
 
 @inline_jit
@@ -186,13 +190,9 @@ def _is_lost(arrays):
 
 @inline_jit
 def _forget(arrays):
-    """Make S the present squared derivatives; return whether it remembered larger ones, which shorten every step."""
-    changed = False
+    """Make S the present squared derivatives."""
     for i in range(arrays.x.size):
-        square = arrays.g[place(arrays.x.size, i, i)]
-        changed = changed or arrays.square_avg[i] > 2.0 * square
-        arrays.square_avg[i] = square
-    return changed
+        arrays.square_avg[i] = arrays.g[place(arrays.x.size, i, i)]
 
 
 @inline_jit

@@ -24,7 +24,6 @@ from rmsprop_nb._objectives.fit_objective import (
     not_compiled,
     source_of,
 )
-from rmsprop_nb._objectives.losses import LOSSES
 from rmsprop_nb._objectives.residuals import Places, PythonResiduals, Terms, compiled_fill
 
 _SAMPLES = 16  # points at which a model of single points is compared with the model of all points
@@ -159,13 +158,13 @@ def _prepare_points(f: Any, n: int, predictors: int, arranged: Arranged, terms: 
     """Compile the pass over the points; a TypeError says what stands in its way."""
     args, places = arranged.types(), arranged.places
     data = args[places.y], args[places.sigma], args[places.scale], args[places.first[0]]
-    point_normal(f, n, LOSSES[terms.loss], terms.matrix, predictors).prepare((VECTOR, VECTOR, *data))
+    point_normal(f, n, terms.function, terms.matrix, predictors).prepare((VECTOR, VECTOR, *data))
 
 
 @functools.lru_cache(maxsize=256)
 def _point_objective(f: Any, n: int, predictors: int, terms: Terms, places: Places) -> Any:
     """Return the compiled objective for ``f(t, *parameters)`` that is called for each point t of the data."""
-    normal = point_normal(f, n, LOSSES[terms.loss], terms.matrix, predictors)
+    normal = point_normal(f, n, terms.function, terms.matrix, predictors)
     y, sigma, scale, points = places.y, places.sigma, places.scale, places.first[0]
 
     def objective(x, out, *args):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rmsprop_nb._core.fit_arguments import Boxes
 from rmsprop_nb._numba.autodiff.normal_equations import residuals_and_jacobian
 from rmsprop_nb._numba.decorators import JIT_ENABLED
-from rmsprop_nb._objectives.losses import LOSSES
+from rmsprop_nb._objectives.losses import loss_function
 from rmsprop_nb._objectives.problem import MATRIX, Problem
 from rmsprop_nb._objectives.residuals import Places, PythonResiduals, Terms, compiled_fill, compiled_residuals
 
@@ -154,7 +154,7 @@ class FitObjective:
         """Return J of fit k at x, with rows weighted so that J'J is what the objective gives."""
         values, jacobian = self.values_and_jacobian(k, x)
         args, places = self._arranged.args_of(k), self._arranged.places
-        bends = _bends(values, args[places.y], args[places.sigma], args[places.scale], LOSSES[self._terms.loss])
+        bends = _bends(values, args[places.y], args[places.sigma], args[places.scale], self._terms.loss)
         return np.asarray(jacobian * np.sqrt(bends)[:, np.newaxis])
 
     def residuals(self, k: int, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -169,9 +169,9 @@ class FitObjective:
         return np.asarray(residuals[present])
 
 
-def _bends(values: Any, y: Any, sigma: Any, scale: float, loss: Any) -> NDArray[np.float64]:
+def _bends(values: Any, y: Any, sigma: Any, scale: float, name: str) -> NDArray[np.float64]:
     """Return what stands for the second derivative of the cost of each value; 0 for points that are left out."""
-    bends = np.zeros(len(values))
+    loss, bends = loss_function(name, for_steps=False), np.zeros(len(values))
     for m, value in enumerate(values):
         target = float(y[m]) if y.size else 0.0
         weight = 1.0 / float(sigma[m]) if sigma.size else 1.0

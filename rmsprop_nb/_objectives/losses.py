@@ -13,6 +13,7 @@ histograms", Nature Methods 7, 2010: the deviance of counts.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -25,14 +26,6 @@ _LEAST_BEND = 2.220446049250313e-16
 def _linear(value, y, weight, _scale):
     r = (value - y) * weight
     return 0.5 * r * r, r * weight, weight * weight
-
-
-@inline_jit
-def _robust(value, y, weight, scale, rho):
-    r = (value - y) * weight
-    z = (r / scale) ** 2
-    cost, slope, bend = rho(z)
-    return 0.5 * scale * scale * cost, slope * r * weight, max(slope + 2.0 * z * bend, _LEAST_BEND) * weight * weight
 
 
 @inline_jit
@@ -62,26 +55,6 @@ def _arctan_rho(z):
 
 
 @inline_jit
-def _soft_l1(value, y, weight, scale):
-    return _robust(value, y, weight, scale, _soft_l1_rho)
-
-
-@inline_jit
-def _huber(value, y, weight, scale):
-    return _robust(value, y, weight, scale, _huber_rho)
-
-
-@inline_jit
-def _cauchy(value, y, weight, scale):
-    return _robust(value, y, weight, scale, _cauchy_rho)
-
-
-@inline_jit
-def _arctan(value, y, weight, scale):
-    return _robust(value, y, weight, scale, _arctan_rho)
-
-
-@inline_jit
 def _poisson(value, y, weight, _scale):
     """Return half the deviance of a count; Fisher's information as the second derivative, which never is negative."""
     if value > 0.0:
@@ -92,7 +65,35 @@ def _poisson(value, y, weight, _scale):
     return math.inf, 0.0, 0.0
 
 
-ROBUST = {"soft_l1": _soft_l1, "huber": _huber, "cauchy": _cauchy, "arctan": _arctan}
+_RHO = {"soft_l1": _soft_l1_rho, "huber": _huber_rho, "cauchy": _cauchy_rho, "arctan": _arctan_rho}
 
-LOSSES: dict[str, Any] = {"linear": _linear, **ROBUST, "poisson": _poisson}
+LOSSES = ("linear", *_RHO, "poisson")
 """The losses by the names that users give."""
+
+
+def is_robust(name: str) -> bool:
+    """Return whether a loss makes less of outliers."""
+    return name in _RHO
+
+
+@functools.cache
+def loss_function(name: str, for_steps: bool) -> Any:
+    """Return the loss with this name.
+
+    The second derivative of a robust loss is 0 or below for outliers. For covariances it is taken to be next to nothing
+    there, as in SciPy. Steps would be far too long with that where most points are outliers, as they may be at the
+    start: `for_steps` it is at least a tenth of what reweighted least squares take.
+    """
+    if name not in _RHO:
+        return {"linear": _linear, "poisson": _poisson}[name]
+    rho, share = _RHO[name], 0.1 if for_steps else 0.0
+
+    @inline_jit
+    def loss(value, y, weight, scale):
+        r = (value - y) * weight
+        z = (r / scale) ** 2
+        cost, slope, bend = rho(z)
+        bend = max(slope + 2.0 * z * bend, share * slope, _LEAST_BEND)
+        return 0.5 * scale * scale * cost, slope * r * weight, bend * weight * weight
+
+    return loss

@@ -16,14 +16,20 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._numba.autodiff.normal_equations import residuals_and_jacobian
 from rmsprop_nb._numba.decorators import user_jit
-from rmsprop_nb._objectives.losses import LOSSES
+from rmsprop_nb._objectives.losses import loss_function
 
 
 class Terms(NamedTuple):
-    """How values become f: the name of the loss, and whether J'J is wanted."""
+    """How values become f: the name of the loss, whether J'J is wanted, and whether for steps or for covariances."""
 
     loss: str
     matrix: bool
+    for_steps: bool = True
+
+    @property
+    def function(self) -> Any:
+        """The loss itself."""
+        return loss_function(self.loss, self.for_steps)
 
 
 class Places(NamedTuple):
@@ -135,7 +141,7 @@ def make_sum(terms: Terms) -> Any:
 
     Points are left out where y is NaN or sigma infinite.
     """
-    loss, matrix = LOSSES[terms.loss], terms.matrix
+    loss, matrix = terms.function, terms.matrix
 
     def add(values, jacobian, y, sigma, scale, out):
         n = jacobian.shape[1]
