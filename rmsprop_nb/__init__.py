@@ -36,12 +36,13 @@ __all__ = [
     "schedules",
     "testing",
     "value_and_grad",
+    "xarray",
 ]
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from rmsprop_nb import cuda, datasets, plotting, schedules, testing
+    from rmsprop_nb import cuda, datasets, plotting, schedules, testing, xarray
     from rmsprop_nb._api.batch import minimize_batch
     from rmsprop_nb._api.check_gradient import check_gradient
     from rmsprop_nb._api.checkpoint import load, save
@@ -81,7 +82,7 @@ _DEFINED_IN = {
     "save": "_api.checkpoint",
     "value_and_grad": "_api.gradients",
 }
-_MODULES = ("cuda", "datasets", "plotting", "schedules", "testing")
+_MODULES = ("cuda", "datasets", "plotting", "schedules", "testing", "xarray")
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,7 @@ COMPILERS = {f"numba.{name}" for name in ("cfunc", "guvectorize", "jit", "njit",
 MAY_COMPILE = {"_cli/models.py", "_numba/decorators.py"}
 KNOW_NUMBA_CUDA = {"_cuda/memory.py", "_cuda/native.py"}
 # What `import rmsprop_nb` must leave alone, however it is installed.
-HEAVY = {"matplotlib", "mpi4py", "numba", "numba.cuda", "numpy", "scipy", "tqdm"}
+HEAVY = {"matplotlib", "mpi4py", "numba", "numba.cuda", "numpy", "scipy", "tqdm", "xarray"}
 
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 FOLDERS = sorted({module.split("/")[0] for module in MODULES if "/" in module})

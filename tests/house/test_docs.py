@@ -34,7 +34,7 @@ def test_builds_without_warnings(tmp_path: Path) -> None:
 
 
 def public_names() -> set[str]:
-    modules = ("cuda", "datasets", "plotting", "schedules", "testing")
+    modules = ("cuda", "datasets", "plotting", "schedules", "testing", "xarray")
     names = {f"rmsprop_nb.{name}" for name in rmsprop_nb.__all__ if name not in (*modules, "__version__")}
     for module in modules:
         found = importlib.import_module(f"rmsprop_nb.{module}")
