@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 
 from rmsprop_nb import minimize
+from rmsprop_nb._cli.relaxation import brain_slice, draw_maps, fit_maps
 from rmsprop_nb.plotting import plot_trajectory
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
@@ -132,6 +133,16 @@ def profiles(path: Path, gradient: bool) -> Figure:
     return figure
 
 
+# -- maps -------------------------------------------------------------------------------------------------------------
+
+
+def relaxation(size: int = 96) -> Figure:
+    """Draw the parameters of a decay in each pixel of a slice of a brain, and their errors."""
+    figure = Figure(figsize=(8.0, 7.0), layout="constrained")
+    draw_maps(fit_maps(brain_slice(size).images), figure)
+    return figure
+
+
 def save(figure: Figure, name: str) -> None:
     """Write an SVG whose bytes depend only on what is drawn."""
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
@@ -139,9 +150,10 @@ def save(figure: Figure, name: str) -> None:
 
 
 def main() -> None:
-    """Write the pictures; the contours would make large SVG files."""
+    """Write the pictures; the contours and the maps would make large SVG files."""
     PICTURES.mkdir(exist_ok=True)
-    lecture().savefig(PICTURES / "lecture.png", dpi=120, metadata={"Software": None})
+    for draw, dpi in ((lecture, 120), (relaxation, 80)):
+        draw().savefig(PICTURES / f"{draw.__name__}.png", dpi=dpi, metadata={"Software": None})
     for name, gradient in (("with-gradients", True), ("without-gradients", False)):
         save(profiles(PROFILES / f"{name}.csv", gradient), f"profiles-{name}")
 

@@ -20,6 +20,7 @@ from rmsprop_nb import __version__
 from rmsprop_nb._cli.bench import find, report, time_objective
 from rmsprop_nb._cli.demo import DEFAULT_SETS, QUICK_SETS, draw_logistic, run_demo
 from rmsprop_nb._cli.nist import show_table
+from rmsprop_nb._cli.relaxation import QUICK_SIZE, SIZE, run_relaxation, save_maps
 from rmsprop_nb._drivers.loop import run_chunks
 from rmsprop_nb._kernels.update import make_update
 from rmsprop_nb._methods.descent import make_tell
@@ -55,13 +56,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _demo(chosen: argparse.Namespace) -> int:
+    if chosen.part == "fits" and (chosen.nist or chosen.set is not DEFAULT_SETS):
+        print("python -m rmsprop_nb demo fits: --set and --nist are for the other demo", file=sys.stderr)
+        return 2
     if chosen.plot is not None:
         try:  # first of all, because this reveals a wrong file name or a missing matplotlib
-            draw_logistic(chosen.plot)
+            (save_maps if chosen.part == "fits" else draw_logistic)(chosen.plot)
         except (ImportError, OSError, ValueError) as error:
             print(f"python -m rmsprop_nb demo: --plot {chosen.plot}: {error}", file=sys.stderr)
             return 2
-        print(f"{chosen.plot} shows how the logistic regression below converges.\n", flush=True)
+        shown = "the maps below" if chosen.part == "fits" else "how the logistic regression below converges"
+        print(f"{chosen.plot} shows {shown}.\n", flush=True)
+    if chosen.part == "fits":
+        return 0 if run_relaxation(QUICK_SIZE if chosen.quick else SIZE) else 1
     if chosen.nist:
         show_table()
         return 0
@@ -77,8 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         help="compare with certified results and with SciPy; the default",
         description="Exit code: 0 on success, 1 if rmsprop_nb missed an expected result, 2 for wrong arguments.",
     )
+    demo.add_argument("part", nargs="?", choices=["fits"], help="fits: a map of fits and their errors instead")
     demo.add_argument(
-        "--plot", metavar="FILE", help="also draw how the logistic regression converges; needs matplotlib"
+        "--plot", metavar="FILE", help="also draw how the logistic regression converges, or the map; needs matplotlib"
     )
     which = demo.add_mutually_exclusive_group()
     which.add_argument("--quick", action="store_true", help="a shorter demo")

@@ -64,7 +64,7 @@ def test_pictures_are_drawn(pictures: ModuleType, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(pictures, "PICTURES", tmp_path)
     pictures.main()
     drawn = {path.name for path in tmp_path.iterdir()}
-    assert drawn == {"lecture.png", "profiles-with-gradients.svg", "profiles-without-gradients.svg"}
+    assert drawn == {"lecture.png", "relaxation.png", "profiles-with-gradients.svg", "profiles-without-gradients.svg"}
     assert drawn <= {path.name for path in (DOCS / "pictures").iterdir()}
     (axes,) = pictures.lecture().axes
     assert [text.get_text().split(",")[0] for text in axes.get_legend().get_texts()] == [
@@ -72,6 +72,8 @@ def test_pictures_are_drawn(pictures: ModuleType, tmp_path: Path, monkeypatch: p
         "momentum 0.8",
         "RMSprop",
     ]
+    maps = pictures.relaxation(size=24).axes[:4]
+    assert [axes.get_title() for axes in maps][1] == "T2* / ms"
 
 
 TABLE = """\
