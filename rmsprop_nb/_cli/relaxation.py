@@ -1,7 +1,7 @@
 """A relaxation map: ``python -m rmsprop_nb demo fits`` fits a decay in every pixel of a synthetic slice of a brain.
 
 The pixels are magnitudes of magnetic resonance images at some echo times, in seconds. They decay as
-S0*exp(-TE/T2star), and their noise is Rician. The true maps are known, which shows whether errors are what they promise.
+S0*exp(-TE/T2star), and their noise is Rician. The true maps are known, so that errors can be compared with it.
 """
 
 from __future__ import annotations
