@@ -23,6 +23,9 @@ def decay(t, amplitude, rate):
     return amplitude * np.exp(-rate * t)
 
 
+PLAIN = getattr(decay, "py_func", decay)
+
+
 @njit
 def plane(points, height, across, up):
     return height + across * points[0] + up * points[1]
@@ -81,7 +84,7 @@ def both(data, coords, func, *, theirs=None, ours=None, **arguments):
 # -- the same as xarray -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("func", [pytest.param(decay, marks=needs_jit), decay.py_func], ids=["compiled", "plain"])
+@pytest.mark.parametrize("func", [pytest.param(decay, marks=needs_jit), PLAIN], ids=["compiled", "plain"])
 @pytest.mark.parametrize("shape", [(4, 5), (5,)])
 def test_array_is_fitted_as_xarray_does(func, shape):
     found = both(images(shape), "time", func)
@@ -191,7 +194,7 @@ def test_sigma_may_have_dimensions():
             given["sigma"] = np.delete(given["sigma"], 4)
         one = data.isel(x=k, drop=k != 1)
         one = one.drop_isel(time=4) if k == 1 else one
-        compare(found.isel(x=k, drop=k != 1), one.curvefit("time", decay.py_func, kwargs=TIGHT | given))
+        compare(found.isel(x=k, drop=k != 1), one.curvefit("time", PLAIN, kwargs=TIGHT | given))
     one_sigma = sigma.isel(x=0)
     again = curvefit(data, "time", decay, kwargs={"sigma": one_sigma, "absolute_sigma": True})
     xr.testing.assert_identical(again.isel(x=0), found.isel(x=0))
@@ -223,7 +226,7 @@ def test_failed_fits_are_nan_or_an_error():
         curvefit(data, "time", decay)
     limit = {"maxfev": 3}
     ours = curvefit(images((3,)), "time", decay, errors="ignore", kwargs=limit)
-    compare(ours, images((3,)).curvefit("time", decay.py_func, errors="ignore", kwargs=limit))
+    compare(ours, images((3,)).curvefit("time", PLAIN, errors="ignore", kwargs=limit))
 
 
 def test_guess_that_is_missing_is_a_failure_where_there_are_data():
@@ -268,7 +271,7 @@ def test_chunks_give_the_bits_of_the_whole(dask):
 
 def test_chunked_sets_and_errors_are_those_of_xarray(dask):
     data = xr.Dataset({"a": images().chunk(x=2), "b": images((5,), seed=1)})
-    compare(curvefit(data, "time", decay).compute(), data.compute().curvefit("time", decay.py_func, kwargs=TIGHT))
+    compare(curvefit(data, "time", decay).compute(), data.compute().curvefit("time", PLAIN, kwargs=TIGHT))
     sigma = (0.01 * (1.0 + along(TIMES))).assign_coords(time=TIMES)
     given = {"sigma": sigma, "absolute_sigma": True}
     found = curvefit(data.a, "time", decay, kwargs=given)
