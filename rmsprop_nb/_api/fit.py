@@ -127,8 +127,9 @@ def fit(
     result : FitResult
         With the leading axes of `ydata`: ``popt`` (..., n), ``pcov`` (..., n, n), ``perr`` (..., n), the standard
         errors, ``chi2`` (twice the sum of what residuals cost), ``dof``, ``status``, ``success``, ``message``, ``nfev``
-        and ``nit``; ``names`` of the parameters; ``jacobian``, where derivatives came from ("autodiff", "2-point",
-        "3-point", "cs" or "given"). ``result[i]`` is the result of data set i, and ``result.to_frame()`` a table.
+        and ``nit``; with leading axes ``exceptions``, a dict from the index of a data set for which `f` raised to the
+        exception, for the first ten; ``names`` of the parameters; ``jacobian``, where derivatives came from
+        ("autodiff", "2-point", "3-point", "cs" or "given"). ``result[i]`` is the result of data set i, and ``result.to_frame()`` a table.
 
     Raises
     ------
@@ -283,6 +284,14 @@ def _result(
     single = {"chi2": chi2, "dof": dof, "status": status, "success": success, "message": message}
     for name, values in (single | {"nfev": found.nfev, "nit": found.nit}).items():
         fields[name] = values.reshape(lead) if lead else values.item()
-    if not lead:
+    if lead:
+        fields["exceptions"] = {_index(k, lead): error for k, error in found.exceptions.items()}
+    else:
         fields["residuals"] = objective.residuals(0, found.x[0])
     return FitResult(fields, names=names, jacobian=objective.source)
+
+
+def _index(k: int, lead: tuple[int, ...]) -> Any:
+    """Return the index of fit k, an int where there is one leading axis."""
+    index = tuple(int(i) for i in np.unravel_index(k, lead))
+    return index[0] if len(index) == 1 else index

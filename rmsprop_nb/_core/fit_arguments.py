@@ -65,7 +65,7 @@ def as_curves(xdata: Any, ydata: Any, sigma: Any, check_finite: bool, nan_policy
         raise ValueError(msg)
     y = _real("ydata", _filled(ydata))
     if y.ndim == 0 or y.size == 0:
-        msg = f"ydata must have at least one element along its last axis, got shape {y.shape}."
+        msg = f"ydata must have at least one axis, and at least one element along each, got shape {y.shape}."
         raise ValueError(msg)
     lead, m = y.shape[:-1], y.shape[-1]
     points, own_points = _points(xdata, lead, m)
@@ -73,6 +73,8 @@ def as_curves(xdata: Any, ydata: Any, sigma: Any, check_finite: bool, nan_policy
     y = y.reshape(-1, m)
     if nan_policy == "omit":
         y = _without(y, points, own_points, covariance)
+        if check_finite:
+            _check_finite("ydata", ~np.isinf(y))
     elif check_finite:
         masked = np.ma.getmaskarray(ydata).reshape(-1, m) if isinstance(ydata, np.ma.MaskedArray) else False
         _check_finite("ydata", np.isfinite(y) | masked)
@@ -177,10 +179,11 @@ def _check_finite(name: str, finite: Any) -> None:
 def parameter_names(f: Callable[..., Any], p0: Any) -> list[str]:
     """Return the names of the parameters of a model, by its signature; their number is that of p0 if that is given."""
     known: list[str] = []
-    open_ended = True
+    required, open_ended = 0, True
     try:
         parameters = [*inspect.signature(getattr(f, "py_func", f)).parameters.values()][1:]
         known = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        required = sum(p.default is p.empty for p in parameters if p.name in known)
         open_ended = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     except (TypeError, ValueError):
         pass
@@ -190,6 +193,9 @@ def parameter_names(f: Callable[..., Any], p0: Any) -> list[str]:
             raise ValueError(msg)
         return known
     n = np.shape(np.atleast_1d(p0))[-1]
+    if n < required or (n > len(known) and not open_ended):
+        msg = f"p0 must have {len(known)} elements, one for each parameter of f ({', '.join(known)}), got {n}."
+        raise ValueError(msg)
     return known[:n] + [f"p{k}" for k in range(len(known), n)]
 
 

@@ -55,7 +55,7 @@ MOST_RELIEF = 1e-4
 SLOW = 0.25  # a gain that shrinks by less than this from step to step is not the last
 NEAR = 1e-7  # of f, for which a gain is small even where the last digits of f hide it
 NEARLY_ORTHOGONAL = 1e-6  # a cosine at which a singular J, which promises large gains for ever, does not matter
-EXACT = 1e-24  # of the first f, which only rounding leaves: the squares of residuals
+EXACT = 100.0  # rounding errors of the model, which residuals may be where data are exact
 MOST_TRIES = 60  # factors of 4 in the damping
 
 
@@ -138,7 +138,7 @@ def _stop_here(arrays, p, tests):
 
     The tests are about the step without damping, because damping makes any step and its gain small.
     """
-    if _is_lost(arrays):
+    if _is_lost(arrays) or (p.f == 0.0 and p.gnorm > 0.0):  # squares of residuals that underflow tell nothing
         p.gain = math.inf
         return
     if p.f == 0.0 or (tests.gtol >= 0.0 and _cosine(arrays, p.f) <= tests.gtol):
@@ -152,7 +152,7 @@ def _stop_here(arrays, p, tests):
         p.status = _ROUNDING
     elif p.gain <= tests.ftol * p.f * min(1.0, _gain_ahead(p.gain, before)):
         p.status = _FTOL
-    elif _is_short(arrays, tests.xtol):
+    elif _is_short(arrays, tests.xtol) and (p.gain <= NEAR * p.f or _is_exact(arrays, p.f, tests.xtol)):
         p.status = _XTOL
 
 
@@ -165,11 +165,11 @@ def _gain_ahead(gain, before):
 @inline_jit
 def _stop_without_step(arrays, p):
     """Set the status if no step will lower f any more: the last one tried was as short as rounding lets them be."""
-    if not _is_short(arrays, ULPS * p.f_eps):
+    if not _is_without_effect(arrays, ULPS * p.f_eps):
         return
     if _is_lost(arrays):
         p.status = _PRECISION_LOSS
-    elif p.gain <= NEAR * p.f or p.f <= EXACT * p.f_start or _cosine(arrays, p.f) <= NEARLY_ORTHOGONAL:
+    elif _is_near(arrays, p):
         p.status = _ROUNDING
     elif p.trials == 0:  # S and the damping may be of a place where derivatives were far larger, or smaller
         p.trials = 1
@@ -207,7 +207,33 @@ def _cosine(arrays, f):
 
 
 @inline_jit
+def _is_near(arrays, p):
+    """Return whether the present point is a minimum, as far as rounding can tell."""
+    if p.gain <= NEAR * p.f or _is_exact(arrays, p.f, EXACT * p.f_eps):
+        return True
+    return p.f > 0.0 and _cosine(arrays, p.f) <= NEARLY_ORTHOGONAL
+
+
+@inline_jit
+def _is_exact(arrays, f, tolerance):
+    """Return whether the residuals are at most `tolerance` of the values that they are made of."""
+    size = 0.0
+    for i in range(arrays.x.size):
+        size += arrays.g[place(arrays.x.size, i, i)] * arrays.x[i] ** 2
+    return f > 0.0 and 2.0 * f <= tolerance * tolerance * size
+
+
+@inline_jit
 def _is_short(arrays, tolerance):
+    """Return whether the last step changes every parameter by at most `tolerance` of it; never if that is negative."""
+    short = True
+    for i in range(arrays.x.size):
+        short = short and abs(arrays.direction[i]) <= tolerance * abs(arrays.x[i])
+    return short
+
+
+@inline_jit
+def _is_without_effect(arrays, tolerance):
     """Return whether the last step, in the metric, is at most `tolerance` of x."""
     step = point = 0.0
     for i in range(arrays.x.size):

@@ -327,12 +327,15 @@ Y = noisy()
 WRONG = {
     "ydata must not contain infs or NaNs": {"ydata": np.where(T > 3.0, np.nan, Y)},
     "xdata must not contain infs or NaNs": {"xdata": np.where(T > 3.0, np.inf, T)},
-    "ydata must have at least one element": {"ydata": []},
+    "ydata must have at least one axis": {"ydata": []},
     "ydata must be an array of real numbers": {"ydata": Y + 1j},
     "sigma must have shape": {"sigma": np.ones(7)},
     "sigma must be above 0": {"sigma": np.zeros(T.size)},
     "sigma must be positive definite": {"sigma": -np.eye(T.size)},
     "p0 must have shape": {"p0": np.ones((2, 3))},
+    "p0 must have 3 elements": {"p0": [1.0, 1.0]},
+    "p0 must have 3 elements, one": {"p0": [1.0, 1.0, 1.0, 1.0]},
+    "ydata must not contain infs": {"ydata": np.where(T > 3.0, np.inf, Y), "nan_policy": "omit"},
     "p0 must be finite": {"p0": [1.0, np.nan, 0.0]},
     "p0 must be within the bounds": {"bounds": (2.0, 3.0)},
     "bounds must be a pair": {"bounds": [(0, 1), (0, 1), (0, 1)]},
@@ -378,3 +381,18 @@ def test_an_exception_of_the_model_is_raised():
 
     with pytest.raises(RuntimeError, match="the model is broken"):
         fit(broken, T, Y)
+    with pytest.raises(RuntimeError, match="the model is broken"):
+        fit(broken, T, noisy(3))
+
+
+def test_exceptions_of_some_curves_are_kept():
+    def choosy(t, a):
+        if t[0] < 0.0:
+            raise RuntimeError("no negative times")
+        return a * t
+
+    t = np.array([[T, T], [-1.0 - T, T]])
+    result = fit(choosy, t, 2.0 * t)
+    assert result.success.tolist() == [[True, True], [False, True]]
+    assert "no negative times" in str(result.exceptions[1, 0])
+    assert list(fit(choosy, t[:, 0], 2.0 * t[:, 0]).exceptions) == [1]

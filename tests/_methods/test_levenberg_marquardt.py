@@ -94,6 +94,38 @@ def test_a_straight_line_is_found_at_once():
     assert result.nfev <= 5
 
 
+@njit
+def peak(t, height, centre, width):
+    return height * np.exp(-0.5 * ((t - centre) / width) ** 2)
+
+
+@pytest.mark.parametrize("centre", [0.0, 1e6, 1.7e9])
+@pytest.mark.parametrize("xtol", [0.0, 1e-8])
+def test_a_large_origin_hides_nothing(centre, xtol):
+    """As of time stamps: a step that is small beside the origin may be large beside the width."""
+    t = centre + np.linspace(-4.0, 4.0, 64)  # rounds nothing
+    y = 2.0 * np.exp(-0.5 * (np.linspace(-4.0, 4.0, 64) - 0.25) ** 2) + 0.01 * np.random.default_rng(0).normal(size=64)
+    result = fit(peak, t, y, [1.0, centre, 1.5], options={"xtol": xtol})
+    assert result.success
+    assert (np.abs(result.popt - [2.0, centre + 0.25, 1.0]) < 5.0 * result.perr).all()
+    assert result.perr.max() < 0.02
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-100, 1e100])
+def test_success_does_not_come_from_underflow(unit):
+    t = np.linspace(-4.0, 4.0, 64)
+    result = fit(peak, t, unit * peak.py_func(t, 2.0, 0.25, 1.0), [unit, 0.0, 1.5])
+    assert not result.success or np.allclose(result.popt, [2.0 * unit, 0.25, 1.0], rtol=1e-6)
+    assert result.success == (unit != 1e-300)
+
+
+def test_a_start_at_the_solution_ends_there():
+    t = np.linspace(0.0, 3.0, 20)
+    result = fit(peak, t, peak.py_func(t, 2.0, 0.3, 1.1), [2.0, 0.3, 1.1])
+    assert result.success
+    np.testing.assert_allclose(result.popt, [2.0, 0.3, 1.1], rtol=1e-12)
+
+
 def test_exact_data_end_by_the_size_of_the_step():
     t = np.linspace(0.0, 3.0, 20)
     result = fit(njit(lambda t, a, k: a * np.exp(-k * t)), t, 2.0 * np.exp(-1.5 * t), [1.0, 1.0])
