@@ -35,7 +35,7 @@ PEERS = {"scipy": (loop_of_scipy, 200), "ndoptimize": (by_ndoptimize, 20_000)}
 class CurveFits:
     """A batch of fits with covariances, relative to its evaluations alone: f and a gradient by hand, of one thread.
 
-    The floor is 1 but for the matrix J'J, which an evaluation of a fit adds up and the other does not.
+    Floor: 1, but for the matrix J'J, which an evaluation of a fit adds up and the other does not.
     """
 
     many = 20_000
@@ -65,8 +65,8 @@ class CurveFits:
 class CurveFitsOverPeers:
     """Time per fit relative to other libraries, each given enough curves to reach its full speed.
 
-    SciPy's loop has one thread, because it holds the interpreter; ndoptimize uses all cores it finds. Aims, on two
-    threads: 1/150 of SciPy's time, 0.6 of ndoptimize's.
+    SciPy's loop has one thread, because it holds the interpreter; ndoptimize uses all cores it finds. Floor: see
+    CurveFits. Aims, on two threads: 1/150 of SciPy's time, 0.6 of ndoptimize's.
     """
 
     params = (tuple(PEERS), (1, 2))

@@ -129,7 +129,8 @@ def fit(
         errors, ``chi2`` (twice the sum of what residuals cost), ``dof``, ``status``, ``success``, ``message``, ``nfev``
         and ``nit``; with leading axes ``exceptions``, a dict from the index of a data set for which `f` raised to the
         exception, for the first ten; ``names`` of the parameters; ``jacobian``, where derivatives came from
-        ("autodiff", "2-point", "3-point", "cs" or "given"). ``result[i]`` is the result of data set i, and ``result.to_frame()`` a table.
+        ("autodiff", "2-point", "3-point", "cs" or "given"). ``result[i]`` is the result of data set i, and
+        ``result.to_frame()`` a table.
 
     Raises
     ------
