@@ -64,23 +64,29 @@ def place(n, i, j):
 
 @inline_jit
 def _factor(arrays, damping, in_metric):
-    """Factor the matrix by Cholesky's method, with the rows and columns of a unit matrix for what is not free."""
+    """Factor the matrix as L D L', with the rows and columns of a unit matrix for what is not free.
+
+    The vector gets L, and the inverses of D in place of its diagonal: no square roots, and one division a row.
+    """
     n, g, low, step = arrays.x.size, arrays.g, arrays.g_eval, arrays.direction
     for i in range(n):
         free = math.isnan(step[i])
-        for j in range(i + 1):
+        for j in range(i):
             total = g[place(n, i, j)] if free and math.isnan(step[j]) else 0.0
-            if i == j:
-                square = arrays.square_avg[i] if in_metric else g[place(n, i, i)]
-                total += damping * (square if square > 0.0 else 1.0) if free else 1.0
             for k in range(j):
                 total -= low[place(n, i, k)] * low[place(n, j, k)]
-            if i != j:
-                low[place(n, i, j)] = total / low[place(n, j, j)]
-            elif total > 0.0:
-                low[place(n, i, i)] = math.sqrt(total)
-            else:
-                return False
+            low[place(n, i, j)] = total
+        total = 1.0
+        if free:
+            square = arrays.square_avg[i] if in_metric else g[place(n, i, i)]
+            total = g[place(n, i, i)] + damping * (square if square > 0.0 else 1.0)
+        for k in range(i):
+            unscaled = low[place(n, i, k)]
+            low[place(n, i, k)] = unscaled * low[place(n, k, k)]
+            total -= unscaled * low[place(n, i, k)]
+        if not total > 0.0:
+            return False
+        low[place(n, i, i)] = 1.0 / total
     return True
 
 
@@ -88,21 +94,22 @@ def _factor(arrays, damping, in_metric):
 def _solve(arrays):
     """Fill ``x_eval`` with the steps of the free parameters, 0 elsewhere."""
     n, g, low, step, s = arrays.x.size, arrays.g, arrays.g_eval, arrays.direction, arrays.x_eval
+    bounded = arrays.lower.size > 0
     for i in range(n):
         total = 0.0
         if math.isnan(step[i]):
             total = -g[i]
-            for j in range(n):
+            for j in range(n if bounded else 0):
                 if not math.isnan(step[j]):
                     total -= g[place(n, max(i, j), min(i, j))] * step[j]
         for k in range(i):
             total -= low[place(n, i, k)] * s[k]
-        s[i] = total / low[place(n, i, i)]
+        s[i] = total
     for i in range(n - 1, -1, -1):
-        total = s[i]
+        total = s[i] * low[place(n, i, i)]
         for k in range(i + 1, n):
             total -= low[place(n, k, i)] * s[k]
-        s[i] = total / low[place(n, i, i)]
+        s[i] = total
 
 
 @inline_jit

@@ -52,6 +52,7 @@ LEAST_DAMPING = 1e-15  # what keeps a singular A solvable
 ACCEPTED = 1e-4  # of the gain that was predicted, above which a step is taken
 GOOD = 0.9  # of it, above which the damping falls to a tenth or less
 MOST_RELIEF = 1e-4
+FAR = 0.5  # of f, that a step lowers it by where the minimum is not near
 SLOW = 0.25  # a gain that shrinks by less than this from step to step is not the last
 NEAR = 1e-7  # of f, for which a gain is small even where the last digits of f hide it
 NEARLY_ORTHOGONAL = 1e-6  # a cosine at which a singular J, which promises large gains for ever, does not matter
@@ -144,6 +145,10 @@ def _stop_here(arrays, p, tests):
     if p.f == 0.0 or (tests.gtol >= 0.0 and _cosine(arrays, p.f) <= tests.gtol):
         p.status = _GTOL
         return
+    far = p.f_prev - p.f > FAR * p.f_prev  # what is gained at such a pace is not the last
+    if far and not _is_exact(arrays, p.f, tests.xtol):
+        p.gain = math.inf
+        return
     before = p.gain
     p.gain = _full_gain(arrays)
     if p.f <= tests.f_target:
@@ -220,7 +225,7 @@ def _is_exact(arrays, f, tolerance):
     size = 0.0
     for i in range(arrays.x.size):
         size += arrays.g[place(arrays.x.size, i, i)] * arrays.x[i] ** 2
-    return f > 0.0 and 2.0 * f <= tolerance * tolerance * size
+    return f > 0.0 and tolerance > 0.0 and 2.0 * f <= tolerance * tolerance * size
 
 
 @inline_jit

@@ -11,7 +11,7 @@ from numba.extending import is_jitted
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.fit_arguments import Boxes, Curves
-from rmsprop_nb._numba.autodiff.normal_equations import curve_function, point_normal, residuals_and_jacobian
+from rmsprop_nb._numba.autodiff.normal_equations import Task, curve_function, point_normal, residuals_and_jacobian
 from rmsprop_nb._numba.decorators import JIT_ENABLED, user_jit
 from rmsprop_nb._objectives.fit_objective import (
     VECTOR,
@@ -24,7 +24,7 @@ from rmsprop_nb._objectives.fit_objective import (
     not_compiled,
     source_of,
 )
-from rmsprop_nb._objectives.residuals import Places, PythonResiduals, Terms, compiled_fill
+from rmsprop_nb._objectives.residuals import PythonResiduals, Terms, compiled_fill
 
 _SAMPLES = 16  # points at which a model of single points is compared with the model of all points
 
@@ -76,15 +76,16 @@ def _compiled(f: Any, jac: Any, curves: Curves, start: NDArray[np.float64], arra
         return choose(curve_function(f, n, 0), jac, n, arranged, terms)
     whole = point_loop(f, n, predictors, takes_complex=jac == "cs")
     if jac is None or jac == "autodiff":
+        y, sigma, scale, _, _, (points_at, _), _ = arranged.places
+        normal = point_normal(f, Task(n, terms.function, terms.matrix, predictors, y, sigma, scale, points_at))
         try:
-            _prepare_points(f, n, predictors, arranged, terms)
+            normal.prepare((VECTOR, VECTOR, *arranged.types()))
         except TypeError as error:
             if jac is not None:
                 raise
             logger.debug("derivatives are made of differences, because there are no exact ones: %s", error)
             return choose(whole, "2-point", n, arranged, terms)
-        objective = _point_objective(f, n, predictors, terms, arranged.places)
-        return Chosen(objective, compiled_fill(whole, "autodiff", n), "autodiff")
+        return Chosen(normal, compiled_fill(whole, "autodiff", n), "autodiff")
     return choose(whole, curve_function(jac, n, 0) if callable(jac) else jac, n, arranged, terms)
 
 
@@ -152,25 +153,6 @@ def _is_pointwise(f: Any, points: NDArray[Any], count: int, start: NDArray[np.fl
 
 def _single(points: NDArray[Any], k: int) -> Any:
     return float(points[k]) if points.ndim == 1 else tuple(float(value) for value in points[:, k])
-
-
-def _prepare_points(f: Any, n: int, predictors: int, arranged: Arranged, terms: Terms) -> None:
-    """Compile the pass over the points; a TypeError says what stands in its way."""
-    args, places = arranged.types(), arranged.places
-    data = args[places.y], args[places.sigma], args[places.scale], args[places.first[0]]
-    point_normal(f, n, terms.function, terms.matrix, predictors).prepare((VECTOR, VECTOR, *data))
-
-
-@functools.lru_cache(maxsize=256)
-def _point_objective(f: Any, n: int, predictors: int, terms: Terms, places: Places) -> Any:
-    """Return the compiled objective for ``f(t, *parameters)`` that is called for each point t of the data."""
-    normal = point_normal(f, n, terms.function, terms.matrix, predictors)
-    y, sigma, scale, points = places.y, places.sigma, places.scale, places.first[0]
-
-    def objective(x, out, *args):
-        return normal(x, out, args[y], args[sigma], args[scale], args[points])
-
-    return user_jit(objective)
 
 
 @functools.lru_cache(maxsize=256)

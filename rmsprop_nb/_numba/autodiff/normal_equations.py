@@ -7,16 +7,19 @@ triangle behind them.
 from __future__ import annotations
 
 import functools
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
 from rmsprop_nb._numba.autodiff.access import check_vector, partial_of, stack_array, value_of, variable
+from rmsprop_nb._numba.autodiff.dual import is_dual
 from rmsprop_nb._numba.autodiff.gradients import LARGEST_WIDTH, Derivatives, differentiated, width_for
 from rmsprop_nb._numba.decorators import user_jit
 
@@ -55,8 +58,8 @@ def _stack_vector(size: int) -> Any:
             in_memory = context.get_data_type(types.float64)
             length, itemsize = (context.get_constant(types.intp, k) for k in (size, 8))
             data = cgutils.alloca_once(builder, in_memory, size=length)
-            for k in range(size):
-                builder.store(ir.Constant(in_memory, 0.0), cgutils.gep(builder, data, k))
+            zeros = ir.ArrayType(in_memory, size)
+            builder.store(ir.Constant(zeros, None), builder.bitcast(data, zeros.as_pointer()))
             array = arrayobj.make_array(array_type)(context, builder)
             arrayobj.populate_array(array, data, [length], [itemsize], itemsize, meminfo=None)
             return array._getvalue()
@@ -79,56 +82,144 @@ def curve_function(f: Any, n: int, predictors: int) -> Any:
     return user_jit(lambda x, t: f(t, *spread(x)))
 
 
-def point_passes(
-    setting: Any, function: Any, width: int, is_single: bool, n: int, loss: Any, matrix: bool, predictors: bool
-) -> Any:
-    """Build ``normal(x, out, y, sigma, scale, t) -> f`` for a function ``function(x, t)`` of one point.
+@functools.cache
+def _add_outer(matrix: bool) -> Any:
+    """Return a function for compiled code that adds to n sums the terms of J'r and, behind them, to n*n those of J'J.
+
+    It is given the sums, a dual number with n partial derivatives, and the factors of both. Partial derivatives are one
+    vector in registers, so a row is one instruction.
+    """
+
+    @intrinsic
+    def add(typingctx: Any, sums: Any, result: Any, slope: Any, bend: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            if not is_dual(result):
+                return context.get_dummy_value()
+            row = builder.extract_value(args[1], 1)
+            data = arrayobj.make_array(sums)(context, builder, args[0]).data
+            factors = [args[2]]
+            if matrix:
+                elements = [builder.extract_element(row, _constant(k)) for k in range(result.width)]
+                factors += [builder.fmul(args[3], element) for element in elements]
+            for k, factor in enumerate(factors):
+                place = builder.bitcast(builder.gep(data, [_constant(k * result.width)]), row.type.as_pointer())
+                term = builder.fmul(_spread(builder, factor, row.type), row)
+                builder.store(builder.fadd(builder.load(place, align=8), term), place, align=8)
+            return context.get_dummy_value()
+
+        return signature(types.none, sums, result, types.float64, types.float64), codegen
+
+    return add
+
+
+def _constant(k: int) -> Any:
+    return ir.Constant(ir.IntType(32), k)
+
+
+def _spread(builder: Any, number: Any, vector: Any) -> Any:
+    """Emit code for a vector of equal elements."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)
+    return builder.shuffle_vector(builder.insert_element(undefined, number, _constant(0)), undefined, first)
+
+
+class Task(NamedTuple):
+    """What a pass over points computes: by n variables, with a loss and, if `matrix` is set, with J'J.
+
+    `y`, `sigma`, `scale` and `points` are the places of the data among the args. With `predictors` the points have that
+    many rows.
+    """
+
+    n: int
+    loss: Any
+    matrix: bool
+    predictors: int
+    y: int
+    sigma: int
+    scale: int
+    points: int
+
+    @property
+    def length(self) -> int:
+        """The length of what is filled."""
+        return self.n * (self.n + 3) // 2 if self.matrix else self.n
+
+
+def single_pass(setting: Any, function: Any, width: int, is_single: bool, task: Task) -> Any:
+    """Build ``normal(x, out, *args) -> f`` for ``function(x, t)`` of one point, for derivatives that fit in registers.
 
     Points are left out where y is NaN or sigma infinite.
     """
     fun, dtype, _ = differentiated(setting, function)
-    passes = -(-n // width)
-    length = n * (n + 3) // 2 if matrix else n
-    sums_on_stack, row_on_stack = _stack_vector(length), _stack_vector(n)
+    n, loss, matrix, predictors, y_at, sigma_at, scale_at, points_at = task
+    length = task.length
+    sums_on_stack, add_outer = _stack_vector(n + n * n if matrix else n), _add_outer(matrix)
 
-    def normal(x, out, y, sigma, scale, t):
+    def normal(x, out, *args):
+        y, sigma, scale, t = args[y_at], args[sigma_at], args[scale_at], args[points_at]
         check_vector(out)
         if x.size != n or out.size != length:
             raise ValueError("x or out has another length than this function was made for.")
-        variables = stack_array(n, dtype) if is_single else np.empty(n * passes, dtype)
-        for k in range(passes):
-            for i in range(n):
-                variables[k * n + i] = variable(x[i], i - k * width, dtype)
+        if t.shape[t.ndim - 1] != y.size or (sigma.size > 0 and sigma.size != y.size):
+            raise ValueError("xdata and sigma must have as many points as ydata.")
+        variables = stack_array(n, dtype)
+        for i in range(n):
+            variables[i] = variable(x[i], i, dtype)
         sums = sums_on_stack()
-        row = row_on_stack()
         f = 0.0
         for m in range(y.size):
             weight = 1.0 / sigma[m] if sigma.size else 1.0
-            if weight == 0.0 or y[m] != y[m]:
+            if weight == 0.0 or math.isnan(y[m]):
                 continue
-            point = t[:, m] if predictors else t[m]
+            result = fun(variables, t[:, m] if predictors else t[m])
+            cost, slope, bend = loss(value_of(result), y[m], weight, scale)
+            f += cost
+            add_outer(sums, result, slope, bend)
+        for i in range(n):
+            out[i] = sums[i]
+            for j in range(i + 1 if matrix else 0):
+                out[n + i * (i + 1) // 2 + j] = sums[n + i * n + j]
+        return f
+
+    return normal
+
+
+def several_passes(setting: Any, function: Any, width: int, is_single: bool, task: Task) -> Any:
+    """Build the same for more variables: the function is called several times at each point."""
+    fun, dtype, _ = differentiated(setting, function)
+    n, loss, matrix, predictors, y_at, sigma_at, scale_at, points_at = task
+    length, passes = task.length, -(-n // width)
+
+    def normal(x, out, *args):
+        y, sigma, scale, t = args[y_at], args[sigma_at], args[scale_at], args[points_at]
+        check_vector(out)
+        if x.size != n or out.size != length:
+            raise ValueError("x or out has another length than this function was made for.")
+        if t.shape[t.ndim - 1] != y.size or (sigma.size > 0 and sigma.size != y.size):
+            raise ValueError("xdata and sigma must have as many points as ydata.")
+        variables = np.empty((passes, n), dtype)
+        for k in range(passes):
+            for i in range(n):
+                variables[k, i] = variable(x[i], i - k * width, dtype)
+        row = np.empty(n)
+        out[:] = 0.0
+        f = 0.0
+        for m in range(y.size):
+            weight = 1.0 / sigma[m] if sigma.size else 1.0
+            if weight == 0.0 or math.isnan(y[m]):
+                continue
             value = 0.0
-            if is_single:
-                result = fun(variables, point)
+            for k in range(passes):
+                result = fun(variables[k], t[:, m] if predictors else t[m])
                 value = value_of(result)
-                for i in range(n):
-                    row[i] = partial_of(result, i)
-            else:
-                for k in range(passes):
-                    result = fun(variables[k * n : (k + 1) * n], point)
-                    value = value_of(result)
-                    for i in range(k * width, min((k + 1) * width, n)):
-                        row[i] = partial_of(result, i - k * width)
+                for i in range(k * width, min((k + 1) * width, n)):
+                    row[i] = partial_of(result, i - k * width)
             cost, slope, bend = loss(value, y[m], weight, scale)
             f += cost
             for i in range(n):
-                sums[i] += slope * row[i]
-            if matrix:
-                for i in range(n):
-                    for j in range(i + 1):
-                        sums[n + i * (i + 1) // 2 + j] += bend * row[i] * row[j]
-        for i in range(length):
-            out[i] = sums[i]
+                out[i] += slope * row[i]
+                for j in range(i + 1 if matrix else 0):
+                    out[n + i * (i + 1) // 2 + j] += bend * row[i] * row[j]
         return f
 
     return normal
@@ -162,11 +253,12 @@ def residual_passes(setting: Any, function: Any, width: int, is_single: bool) ->
 
 
 @functools.lru_cache(maxsize=256)
-def point_normal(f: Any, n: int, loss: Any, matrix: bool, predictors: int) -> Derivatives:
-    """Return the function of `point_passes` for a model ``f(t, *parameters)``."""
-    width = width_for(n)
-    passes = functools.partial(point_passes, n=n, loss=loss, matrix=matrix, predictors=predictors > 0)
-    return Derivatives(passes, curve_function(f, n, predictors), width, n <= LARGEST_WIDTH)
+def point_normal(f: Any, task: Task) -> Derivatives:
+    """Return the function ``normal(x, out, *args) -> f`` for a model ``f(t, *parameters)``."""
+    n = task.n
+    is_single = n <= LARGEST_WIDTH
+    passes = functools.partial(single_pass if is_single else several_passes, task=task)
+    return Derivatives(passes, curve_function(f, n, task.predictors), width_for(n), is_single)
 
 
 @functools.lru_cache(maxsize=256)
