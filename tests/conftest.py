@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib.util
 import os
 import shutil
-import sys
 import tempfile
+import threading
 
 import numpy as np
 import pytest
@@ -24,9 +25,18 @@ if os.environ.get("NUMBA_DISABLE_JIT") == "1":
     np.seterr(all="ignore")  # compiled code says nothing of overflow, and here it runs as Python
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
-    sys.setswitchinterval(5e-5)  # the simulator polls its threads, and would have the GIL for 5 ms each time
     if hasattr(os, "sched_setaffinity"):  # one of its threads runs at a time: on one core they need not wake another
         os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])
+    with contextlib.suppress(ImportError):  # numba-cuda is not installed
+        from numba.cuda.simulator.kernel import BlockThread
+
+        def is_alive(thread):
+            """Look whether a thread lives, but let it work first: the simulator asks so again and again, in a loop."""
+            if not thread.syncthreads_blocked:
+                thread.join(5e-5)
+            return threading.Thread.is_alive(thread)
+
+        BlockThread.is_alive = is_alive
 
 # Numba makes many objects while it compiles, and next to none of them is garbage.
 gc.set_threshold(100_000, 20, 20)
