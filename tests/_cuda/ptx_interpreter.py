@@ -30,7 +30,7 @@ from ptx_arithmetic import (
     round_down,
 )
 from ptx_memory import FIRST_REGION, LOCAL, SECTOR, SHARED, Memory
-from ptx_text import TYPES, Function, Instruction, Module, PTXError
+from ptx_text import TYPES, Function, Instruction, Module, PTXError, module_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def run(text: str, blocks: int, threads: int, args: Any, reachable: Any = ()) ->
 
     Arrays that are `reachable` have the addresses of `address_in`.
     """
-    module = Module(text)
+    module = module_of(text)
     arrays: list[np.ndarray] = []
     numbers = list(_flattened(args, arrays))
     entry = module.functions[module.entry]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from typing import Any
 
@@ -30,7 +31,7 @@ class Instruction:
     args: tuple[str, ...]
     text: str
 
-    @property
+    @functools.cached_property
     def type(self) -> Any:
         """The last type among the modifiers: that of the operands, or of the result of a conversion."""
         return next((TYPES[m] for m in reversed(self.modifiers) if m in TYPES), None)
@@ -45,6 +46,12 @@ class Function:
     labels: dict[str, int]
     registers: dict[str, Any]  # prefix of a name, and what is kept in it
     local_bytes: int
+
+
+@functools.cache
+def module_of(text: str) -> Module:
+    """The module that a text is, which runs do not change; kernels are run more than once."""
+    return Module(text)
 
 
 class Module:
@@ -101,7 +108,7 @@ def _function(params: list[str], body: str) -> Function:
 def _statements(body: str) -> list[str]:
     """Statements without semicolons. Braces that open a scope go, those of a vector stay; labels are kept apart."""
     body = re.sub(r"([{,(]\s*)%temp", r"\1_", body)  # an unused half
-    body = re.sub(r"(?m)^\s*[{}]\s*$", "", body)
+    body = re.sub(r"(?m)^[ \t]*[{}][ \t]*$", "", body)  # on a line: \s would try every run of empty lines again
     body = re.sub(r"([$\w]+:)(?=\s)", r";\1", body)
     return [re.sub(r"\s+", " ", part).strip() for part in body.split(";") if part.strip()]
 
