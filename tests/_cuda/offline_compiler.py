@@ -122,7 +122,7 @@ def _loops(instructions):
     spans = []
     for k, (_, opcode, operands) in enumerate(instructions):
         target = re.search(r"\.L_[\w$]+", operands) if opcode.startswith("BRA") else None
-        if target and place[target[0]] < k:
+        if target and place.get(target[0], k) < k:  # a label behind the last instruction has no place
             spans.append((place[target[0]], k))
     innermost = [a for a in spans if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in spans)]
     return [Counter(opcode for _, opcode, _ in instructions[begin : end + 1]) for begin, end in sorted(innermost)]
