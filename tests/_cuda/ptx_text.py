@@ -109,7 +109,7 @@ def _statements(body: str) -> list[str]:
     """Statements without semicolons. Braces that open a scope go, those of a vector stay; labels are kept apart."""
     body = re.sub(r"([{,(]\s*)%temp", r"\1_", body)  # an unused half
     body = re.sub(r"(?m)^[ \t]*[{}][ \t]*$", "", body)  # on a line: \s would try every run of empty lines again
-    body = re.sub(r"([$\w]+:)(?=\s)", r";\1", body)
+    body = re.sub(r"(?<![$\w])([$\w]+:)(?=\s)", r";\1", body)  # from the beginning of a name alone: some are long
     return [re.sub(r"\s+", " ", part).strip() for part in body.split(";") if part.strip()]
 
 
