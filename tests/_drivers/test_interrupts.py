@@ -2,7 +2,7 @@
 
 Interrupts come at counted evaluations and at counted lines, not after some time: what is tested is the same on every
 machine, however busy it is. They come in a process of their own, because an interrupt may also come where Python can
-only say that it ignored it.
+only say that it ignored it; one process runs all kinds, one after another, because it imports and compiles for long.
 """
 
 from __future__ import annotations
@@ -73,8 +73,6 @@ RUNS = """
         "minibatch": lambda at: minimize_minibatch(compiled_loss, start, rows, (np.array([0, at]),), **minibatch),
         "interpreted minibatch": lambda at: minimize_minibatch(loss, start, rows, (np.array([0, at]),), **minibatch),
     }
-    kind = sys.argv[1]
-    run = KINDS[kind]
 
     def check(result):
         x, f, status = np.atleast_2d(result.x), np.atleast_1d(result.fun), np.atleast_1d(result.status)
@@ -96,13 +94,13 @@ RUNS = """
         for array, before in zip((start, starts, rows), given):
             assert array.tobytes() == before.tobytes()
         return found
-
-    whole = run(0)
 """
 
 AT_EVALUATIONS = """
-    print(*(outcome(lambda at=at: run(at)) for at in map(int, sys.argv[2:])))
-    assert run(0).x.tobytes() == whole.x.tobytes()
+    for kind, run in KINDS.items():
+        whole = run(0)
+        print(*(outcome(lambda at=at: run(at)) for at in map(int, sys.argv[1:])))
+        assert run(0).x.tobytes() == whole.x.tobytes(), kind
 """
 
 # The lines of the package's own Python code are counted by a trace function, which sends the signal at one of them. A
@@ -129,21 +127,30 @@ AT_LINES = """
             sys.settrace(None)
             with_interrupt_at.count = next(lines) - 1
 
-    assert with_interrupt_at(0).x.tobytes() == whole.x.tobytes()
-    moments = np.linspace(1, with_interrupt_at.count, 60).astype(int)
-    print(*(outcome(lambda line=line: with_interrupt_at(line)) for line in moments))
-    assert run(0).x.tobytes() == whole.x.tobytes()
+    for kind, run in KINDS.items():
+        whole = run(0)
+        assert with_interrupt_at(0).x.tobytes() == whole.x.tobytes(), kind
+        moments = np.linspace(1, with_interrupt_at.count, 60).astype(int)
+        print(*(outcome(lambda line=line: with_interrupt_at(line)) for line in moments))
+        assert run(0).x.tobytes() == whole.x.tobytes(), kind
 """
 
 KINDS = ["compiled", "interpreted", "batch", "threads", "one by one", "minibatch", "interpreted minibatch"]
 
 
+@pytest.fixture(scope="module")
+def outcomes():
+    """What came of the interrupts at evaluations and at lines, for each kind."""
+    evaluations = [1, 2, 3, 5, 8, 13, 17, 18, 19, 20]
+    lines = run_program(RUNS + AT_EVALUATIONS + AT_LINES, *evaluations, NUMBA_NUM_THREADS="2").splitlines()
+    assert len(lines) == 2 * len(KINDS)
+    return dict(zip(KINDS, zip(lines[: len(KINDS)], lines[len(KINDS) :], strict=True), strict=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_interrupt_at_any_time(kind):
-    evaluations = [1, 2, 3, 5, 8, 13, 17, 18, 19, 20]
-    printed = run_program(RUNS + AT_EVALUATIONS + AT_LINES, kind, *evaluations, NUMBA_NUM_THREADS="2")
-    at_evaluations, at_lines = map(str.split, printed.splitlines())
+def test_interrupt_at_any_time(kind, outcomes):
+    at_evaluations, at_lines = map(str.split, outcomes[kind])
     if kind == "interpreted":
         assert at_evaluations.pop(0) == "raised"  # there was no point yet
     if kind == "threads":
@@ -158,15 +165,15 @@ def test_interrupt_at_any_time(kind):
 
 # Runs that would last for hours.
 ENDLESS = """
-    for at in (3, 1000, 10_000):
-        result = single({"compiled": compiled, "interpreted": valley}[kind], at, 10**12)
-        assert check(result)
-        assert not result.success
-        assert result.fun < compiled(start, np.zeros(2, np.int64))[0]
-        print(result.nfev >= at - 1)
+    for kind, fun in {"compiled": compiled, "interpreted": valley}.items():
+        for at in (3, 1000, 10_000):
+            result = single(fun, at, 10**12)
+            assert check(result), kind
+            assert not result.success, kind
+            assert result.fun < compiled(start, np.zeros(2, np.int64))[0]
+            print(result.nfev >= at - 1)
 """
 
 
-@pytest.mark.parametrize("kind", ["compiled", "interpreted"])
-def test_ctrl_c_returns_the_best_point(kind):
-    assert run_program(RUNS + ENDLESS, kind).split() == ["True"] * 3
+def test_ctrl_c_returns_the_best_point():
+    assert run_program(RUNS + ENDLESS).split() == ["True"] * 6
