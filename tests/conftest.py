@@ -49,6 +49,20 @@ settings.register_profile("nightly", settings.get_profile("ci"), derandomize=Fal
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+@pytest.fixture
+def others_stay():
+    """What is there already is not looked at by ``gc.collect()``: it takes a second over those of Numba."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def pytest_sessionfinish():
+    """Collect what is left once, for the plugins that warn of what went wrong meanwhile: they do it several times."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_ignore_collect(collection_path):
     """Look for tests where they are, not for doctests in what they share, which cannot be imported everywhere."""
     if collection_path.suffix != ".py" or collection_path.name.startswith("test_"):

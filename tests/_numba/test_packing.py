@@ -86,6 +86,7 @@ def allocating_grad(x, rows, pair):
     return 2.0 * (x - rows.sum(axis=0))
 
 
+@pytest.mark.usefixtures("others_stay")
 def test_repeated_calls_leave_nothing_behind():
     rng = np.random.default_rng(0)
 
@@ -121,6 +122,7 @@ class Weak(np.ndarray):
     """An array that can be watched."""
 
 
+@pytest.mark.usefixtures("others_stay")
 def test_args_live_as_long_as_the_objective_and_no_longer():
     arrays = [np.zeros(1000), np.arange(1000.0)]
     # the memory belongs to the bases: what must be kept is whatever keeps these alive
@@ -134,6 +136,7 @@ def test_args_live_as_long_as_the_objective_and_no_longer():
     assert [w() is not None for w in watchers] == [False, False]
 
 
+@pytest.mark.usefixtures("others_stay")
 def test_temporary_args_survive_the_run():
     n = 1000
     junk = []

@@ -117,6 +117,7 @@ def test_complex_steps_need_a_function_that_takes_complex_x():
         minimize(real, [1.0], jac="cs")
 
 
+@pytest.mark.usefixtures("others_stay")
 def test_forgotten_adapters_are_made_again(monkeypatch):
     one = functools.lru_cache(maxsize=1)(_objective._compile_adapter.__wrapped__)
     monkeypatch.setattr(_objective, "_compile_adapter", one)
@@ -140,6 +141,7 @@ def test_forgotten_adapters_are_made_again(monkeypatch):
     assert rest.x == minimize(objectives[0], [9.0], jac="inplace").x
 
 
+@pytest.mark.usefixtures("others_stay")
 def test_objective_goes_on_working_when_its_adapter_is_forgotten_meanwhile(monkeypatch):
     one = functools.lru_cache(maxsize=1)(_objective._compile_adapter.__wrapped__)
     monkeypatch.setattr(_objective, "_compile_adapter", one)
