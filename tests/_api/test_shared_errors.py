@@ -32,9 +32,18 @@ FUNCTIONS = [lame, compiled_lame]
 ENGINES = [1, 2, map]
 
 
-@pytest.mark.parametrize("count", [1, 5, 3 * WITNESSES])
-@pytest.mark.parametrize("workers", ENGINES)
-@pytest.mark.parametrize("fun", FUNCTIONS, ids=["python", "compiled"])
+def engines(numbers):
+    """Every engine for every function and number; for processes, which take long to start, only the last number."""
+    ids = {lame: "python", compiled_lame: "compiled"}
+    return [
+        pytest.param(fun, workers, number, id=f"{ids[fun]}-{workers}-{number}")
+        for fun in FUNCTIONS
+        for workers in ENGINES
+        for number in (numbers[-1:] if (fun, workers) == (lame, 2) else numbers)
+    ]
+
+
+@pytest.mark.parametrize(("fun", "workers", "count"), engines([1, 5, 3 * WITNESSES]))
 def test_what_all_problems_raise_is_raised(fun, workers, count, tmp_path):
     path = tmp_path / "batch.npz"
     with pytest.raises(ValueError, match="no data") as caught:
@@ -46,10 +55,8 @@ def test_what_all_problems_raise_is_raised(fun, workers, count, tmp_path):
     assert (load(path).status == Status.INTERRUPTED).all()  # so that it can go on when the function is mended
 
 
-@pytest.mark.parametrize("workers", ENGINES)
-@pytest.mark.parametrize("fun", FUNCTIONS, ids=["python", "compiled"])
-@pytest.mark.parametrize("good", [0, 7, WITNESSES - 1])
-def test_what_all_but_one_raise_stays_with_these(good, fun, workers):
+@pytest.mark.parametrize(("fun", "workers", "good"), engines([0, 7, WITNESSES - 1]))
+def test_what_all_but_one_raise_stays_with_these(fun, workers, good):
     targets = -np.ones(WITNESSES)
     targets[good] = 1.0
     found = minimize_batch(fun, np.zeros((WITNESSES, 2)), batch_args=(targets,), jac="inplace", workers=workers)
