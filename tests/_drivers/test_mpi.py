@@ -26,7 +26,7 @@ def start(ranks, *command):
     return run_command([MPIEXEC, "-n", str(ranks), sys.executable, "-m", *map(str, command)])
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, 3])  # two are in the tests below
 def test_checks_pass_on_every_rank(ranks):
     done = start(ranks, "mpi4py", CHECKS)
     assert done.returncode == 0, done.stdout + done.stderr

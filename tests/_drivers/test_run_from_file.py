@@ -165,7 +165,7 @@ KILLED = """
 def test_killed_again_and_again_it_goes_on_from_its_file(tmp_path, kind):
     path = tmp_path / "run.npz"
     step = 0
-    for delay in np.random.default_rng(1).uniform(0.0, 0.1, 5):
+    for delay in np.random.default_rng(1).uniform(0.0, 0.1, 3):
         command = command_of(KILLED, path, kind)
         with subprocess.Popen(command, env=variables(), stdout=subprocess.PIPE, text=True) as process:
             try:

@@ -295,9 +295,13 @@ def loaded_chain(x, grad, stiffness):
     return f
 
 
-@pytest.mark.parametrize("n", [10**5, pytest.param(10**6, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+MANY = [(method, dtype, 10**5) for method in ("rmsprop", "rmsprop-lbfgs") for dtype in (np.float32, np.float64)]
+MANY += [
+    pytest.param(*of, 10**6, marks=pytest.mark.slow) for of in (("rmsprop", np.float64), ("rmsprop-lbfgs", np.float32))
+]
+
+
+@pytest.mark.parametrize(("method", "dtype", "n"), MANY)
 def test_many_variables(method, dtype, n):
     x0 = np.random.default_rng(5).normal(size=n).astype(dtype)
     grad, stiffness = np.empty(n, dtype), 10.0 ** (4.0 * (np.arange(n) % 1000) / 1000.0)  # over four decades

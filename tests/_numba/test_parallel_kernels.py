@@ -126,7 +126,7 @@ SPAWN = """
     np.testing.assert_array_equal(*fits)
 """
 PROGRAMS = {  # a process that forks ends with that
-    "kernels": THREADS + NESTED + SPAWN + FORK,
+    "kernels": THREADS + NESTED + "{spawn}" + FORK,
     "objectives": OBJECTIVE_THREADS + OBJECTIVE_FORK,
 }
 
@@ -143,5 +143,6 @@ def test_parallel_kernels_bear_threads_and_forks(layer, program):
     if layer == "omp":
         pytest.importorskip("numba.np.ufunc.omppool")
     variables = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2", "LD_LIBRARY_PATH": str(libraries)}
+    program = program.replace("{spawn}", SPAWN if layer == "workqueue" else "")  # new processes know nothing of a layer
     done = run_python("-W", "ignore", "-c", textwrap.dedent(PARALLEL) + textwrap.dedent(program), **variables)
     assert done.returncode == 0, done.stderr
