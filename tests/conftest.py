@@ -39,7 +39,7 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
         BlockThread.is_alive = is_alive
 
 # Numba makes many objects while it compiles, and next to none of them is garbage.
-gc.set_threshold(100_000, 20, 20)
+gc.set_threshold(300_000, 5, 100)
 
 # The first call of an example compiles: neither its time nor the time to draw data says anything.
 settings.register_profile(
