@@ -164,7 +164,7 @@ def _broadcast(bound: Any, shape: tuple[int, ...], name: str) -> NDArray[np.floa
     try:
         if given.dtype.kind not in "fiubO":
             raise TypeError
-        return np.array(np.broadcast_to(given.astype(np.float64), shape))
+        return np.array(np.broadcast_to(given.astype(np.float64), shape), order="C")  # another order, another kernel
     except (TypeError, ValueError):
         forms = _FORMS.format(shape=shape, pairs=(*shape, 2))
         msg = (

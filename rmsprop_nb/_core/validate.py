@@ -281,7 +281,7 @@ def check_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:
             got = f"shape {sizes.shape}" if cast is None else f"{sizes[wrong][0]} at {place_of(wrong)}"
         msg = f"x_scale must be 'auto', a positive number, or positive numbers of {shapes}, got {got}."
         raise ValueError(msg)
-    return np.array(np.broadcast_to(cast, x.shape))
+    return np.array(np.broadcast_to(cast, x.shape), order="C")  # another order, another kernel
 
 
 def check_scipy_only(hess: Any, hessp: Any, constraints: Any) -> None:

@@ -11,6 +11,8 @@ from numba import njit
 from scipy.optimize import Bounds
 
 from rmsprop_nb import Status, load, minimize, minimize_batch
+from rmsprop_nb._core.batch_arguments import as_boxes
+from rmsprop_nb._core.validate import check_sizes
 from rmsprop_nb._numba.decorators import JIT_ENABLED
 
 RNG = np.random.default_rng(3)
@@ -131,6 +133,15 @@ def test_every_form_of_bounds(bounds):
     lower, upper = (bounds.lb, bounds.ub) if isinstance(bounds, Bounds) else (LOWER, UPPER)
     assert ((x >= lower) & (x <= upper)).all()
     assert (x == lower).any()
+
+
+def test_another_order_of_bounds_and_sizes_is_no_other_kernel_to_compile():
+    starts = np.ones((3, 2))
+    for bounds in (np.asfortranarray(LOWER), UPPER), (LOWER.T.copy().T, [5.0, 6.0]):
+        _, boxes = as_boxes(bounds, starts)
+        assert all(a.flags.c_contiguous for a in boxes)
+    for sizes in ([0.5, 2.0], np.asfortranarray(UPPER), 2.0):
+        assert check_sizes(sizes, starts).flags.c_contiguous
 
 
 def test_none_is_no_bound():
