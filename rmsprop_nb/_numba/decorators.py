@@ -20,21 +20,23 @@ JIT_ENABLED = not config.DISABLE_JIT
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "forceinline": True}
 
 
-class _Inlined(CPUDispatcher):
-    """A function that is compiled for compiled code alone; a call from Python runs it as Python.
+# To make entry points that nobody uses took two fifths of the time until a first result.
+_WITHOUT_ENTRY = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-    It has no entry point for Python or C: to make them took two fifths of the time until a first result.
-    """
+
+class _Internal(CPUDispatcher):
+    """A function that is compiled for compiled code alone; a call from Python runs it as Python."""
 
     def __call__(self, *args: Any) -> Any:
         return self.py_func(*args)
 
 
 def _inlined(function: Any, **options: Any) -> Any:
-    if not JIT_ENABLED:
-        return function
-    wrappers = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return _Inlined(py_func=function, targetoptions=_OPTIONS | wrappers | {"_nrt": False} | options)
+    return _internal(function, **_OPTIONS, _nrt=False, **options)
+
+
+def _internal(function: Any, **options: Any) -> Any:
+    return _Internal(py_func=function, targetoptions=_WITHOUT_ENTRY | options) if JIT_ENABLED else function
 
 
 def inline_jit(function: Any) -> Any:
@@ -47,15 +49,16 @@ def reduction_jit(function: Any) -> Any:
     return _inlined(function, fastmath={"reassoc"})
 
 
-user_jit = njit(error_model="numpy", nogil=True)
-"""Decorator for functions around a user's objective: compiled for each objective, not cached."""
+def user_jit(function: Any) -> Any:
+    """Compile a function around a user's objective, for each objective anew, for compiled code alone."""
+    return _internal(function, error_model="numpy", nogil=True)
 
 
 def kernel_jit(*key: Any, parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Compile a kernel and keep it on disk under `key`, which must contain everything its closure depends on."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = njit(**_OPTIONS, parallel=parallel, _nrt=parallel)(function)
+        dispatcher = njit(**_OPTIONS, parallel=parallel, _nrt=parallel, no_cfunc_wrapper=True)(function)
         if JIT_ENABLED:
             _enable_cache(dispatcher, key)
         return dispatcher
@@ -82,8 +85,15 @@ def _warn_without_cache() -> None:
 
 
 def adapter_jit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile the adapter around a user's objective, eagerly and for one signature.
+    """Compile the adapter around a user's objective, eagerly and for one signature; it is called by its native entry.
 
     It is not cached: an entry would be written for every objective and never be found again.
     """
-    return njit(signature, error_model="numpy", nogil=True)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        adapter = _internal(function, error_model="numpy", nogil=True)
+        adapter.compile(signature)
+        adapter.disable_compile()
+        return adapter
+
+    return decorate
