@@ -54,6 +54,10 @@ def user_jit(function: Any) -> Any:
     return _internal(function, error_model="numpy", nogil=True)
 
 
+shared_jit = njit(error_model="numpy", nogil=True)
+"""Decorator for functions around a user's that Python calls, too: compiled for each of them anew."""
+
+
 def kernel_jit(*key: Any, parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Compile a kernel and keep it on disk under `key`, which must contain everything its closure depends on."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.fit_arguments import Boxes, Curves
 from rmsprop_nb._numba.autodiff.normal_equations import Task, curve_function, point_normal, residuals_and_jacobian
-from rmsprop_nb._numba.decorators import JIT_ENABLED, user_jit
+from rmsprop_nb._numba.decorators import JIT_ENABLED, shared_jit
 from rmsprop_nb._objectives.fit_objective import (
     VECTOR,
     Arranged,
@@ -166,4 +166,4 @@ def point_loop(f: Any, n: int, predictors: int, *, takes_complex: bool) -> Any:
             values[m] = model(x, t[:, m] if predictors else t[m])
         return values
 
-    return user_jit(loop)
+    return shared_jit(loop)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._numba.autodiff.normal_equations import residuals_and_jacobian
-from rmsprop_nb._numba.decorators import user_jit
+from rmsprop_nb._numba.decorators import shared_jit, user_jit
 from rmsprop_nb._objectives.losses import loss_function
 
 
@@ -71,8 +71,8 @@ def compiled_fill(function: Any, jac: Any, n: int) -> Any:
     """Return `fill`, compiled, for ``function(x, *args)`` of n variables."""
     if isinstance(jac, str) and jac == "autodiff":
         exact = residuals_and_jacobian(function, n)
-        return user_jit(lambda x, _box, *args: exact(x, *args))
-    return user_jit(_fill(function, jac))
+        return shared_jit(lambda x, _box, *args: exact(x, *args))
+    return shared_jit(_fill(function, jac))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -163,7 +163,7 @@ def make_sum(terms: Terms) -> Any:
                         out[n + i * (i + 1) // 2 + j] += bend * jacobian[m, i] * jacobian[m, j]
         return f
 
-    return user_jit(add)
+    return shared_jit(add)
 
 
 def _objective(fill: Any, add: Any, places: Places) -> Any:

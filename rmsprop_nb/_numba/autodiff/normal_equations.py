@@ -21,7 +21,7 @@ from numba.np import arrayobj
 from rmsprop_nb._numba.autodiff.access import check_vector, partial_of, stack_array, value_of, variable
 from rmsprop_nb._numba.autodiff.dual import is_dual
 from rmsprop_nb._numba.autodiff.gradients import LARGEST_WIDTH, Derivatives, differentiated, width_for
-from rmsprop_nb._numba.decorators import user_jit
+from rmsprop_nb._numba.decorators import shared_jit
 
 
 @functools.cache
@@ -78,8 +78,8 @@ def curve_function(f: Any, n: int, predictors: int) -> Any:
     spread = as_tuple(n)
     if predictors:
         point = as_tuple(predictors)
-        return user_jit(lambda x, t: f(point(t), *spread(x)))
-    return user_jit(lambda x, t: f(t, *spread(x)))
+        return shared_jit(lambda x, t: f(point(t), *spread(x)))
+    return shared_jit(lambda x, t: f(t, *spread(x)))
 
 
 @functools.cache
