@@ -16,7 +16,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from rmsprop_nb._api.fit import fit
-from rmsprop_nb._numba.decorators import user_jit
+from rmsprop_nb._numba.decorators import shared_jit
 
 SIZE, QUICK_SIZE = 128, 40  # pixels along each side
 ECHO_TIMES = 1e-3 * np.arange(3.0, 48.0, 4.0)
@@ -72,7 +72,7 @@ class Maps(NamedTuple):
     t2star_error: NDArray[np.float64]
 
 
-@user_jit
+@shared_jit
 def decay(te, s0, t2star):
     """Return the magnitude at an echo time: the model, as a user would write it."""
     return s0 * np.exp(-te / t2star)
