@@ -87,7 +87,7 @@ def curve_fit(
     ...     return slope * x + height
     >>> popt, pcov = curve_fit(line, [0.0, 1.0, 2.0, 3.0], [1.0, 3.1, 4.9, 7.0])
     >>> popt.round(2).tolist(), np.sqrt(np.diag(pcov)).round(3).tolist()
-    ([1.98, 1.03], [0.037, 0.069])
+    ([1.98, 1.03], [0.042, 0.079])
     """
     limits, others = _scipys_keywords(kwargs)
     checked = nan_policy is None if check_finite is None else check_finite

@@ -65,7 +65,7 @@ class HostMemory:
 
     @classmethod
     def results(cls, starts):
-        return BatchResults(*map(cls.columns, BatchResults.empty(starts.T.copy())))
+        return BatchResults(*map(cls.columns, BatchResults.empty(starts.T.copy(), starts.shape[0])))
 
 
 def planned(job, threads, form=None):

@@ -60,7 +60,7 @@ def test_sizes_and_results_are_filled_in(dtype):
     shared[1] = 7.0
     run(text, 1, _BLOCK, (shared, starts, sizes))
     np.testing.assert_array_equal(sizes, np.array([[2.0, 1.0, 3.0], [7.0, 7.0, 7.0]], dtype))
-    expected = [np.moveaxis(a, 0, -1).copy() for a in BatchResults.empty(starts.T.copy())]
+    expected = [np.moveaxis(a, 0, -1).copy() for a in BatchResults.empty(starts.T.copy(), starts.shape[0])]
     results = BatchResults(*map(np.ones_like, expected))
     run(ptx(fill_results, (typeof(results),)), 1, _BLOCK, (results,))
     for name, a, b in zip(results._fields, results, expected, strict=True):

@@ -53,7 +53,7 @@ def test_address_is_that_of_the_documented_signature():
 
     @njit(OBJECTIVE_SIGNATURE)
     def adapter(x_address, g_address, size, data):
-        x, g = load_vectors(x_address, g_address, size, vector)
+        x, g = load_vectors(x_address, g_address, size, size, vector)
         g[0] = 2.0 * x[-1]
         return x.sum() + data + 100.0 * size
 
