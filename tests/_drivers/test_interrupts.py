@@ -64,11 +64,13 @@ RUNS = """
         counts[7, 1] = at
         return minimize_batch(fun, starts[:size], batch_args=(counts,), **options(maxiter), **kwargs)
 
+    iterations = 3000  # of a problem of a batch: so many that other threads still run when one is told
+
     KINDS = {
         "compiled": lambda at: single(compiled, at, 300),
         "interpreted": lambda at: single(valley, at, 300),
-        "batch": lambda at: batch(compiled, at, 3000),
-        "threads": lambda at: batch(compiled, at, 3000, workers=2),
+        "batch": lambda at: batch(compiled, at, iterations),
+        "threads": lambda at: batch(compiled, at, iterations, workers=2),
         "one by one": lambda at: batch(valley, at, 20, size=20),
         "minibatch": lambda at: minimize_minibatch(compiled_loss, start, rows, (np.array([0, at]),), **minibatch),
         "interpreted minibatch": lambda at: minimize_minibatch(loss, start, rows, (np.array([0, at]),), **minibatch),
@@ -108,6 +110,7 @@ AT_EVALUATIONS = """
 AT_LINES = """
     for module in (loop, minibatch_loop):
         module.next_budget = lambda budget, *_: min(2 * budget, 32)  # for as many lines in every run
+    iterations = 300  # the lines are the same
     package = os.path.dirname(os.path.dirname(loop.__file__))
 
     def with_interrupt_at(line):
