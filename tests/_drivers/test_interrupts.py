@@ -64,7 +64,7 @@ RUNS = """
         counts[7, 1] = at
         return minimize_batch(fun, starts[:size], batch_args=(counts,), **options(maxiter), **kwargs)
 
-    iterations = 3000  # of a problem of a batch: so many that other threads still run when one is told
+    iterations = 3000  # of a problem of a batch: enough that other threads are still running when one is told
 
     KINDS = {
         "compiled": lambda at: single(compiled, at, 300),
