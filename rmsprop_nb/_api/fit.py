@@ -183,8 +183,10 @@ def fit(
     engine = workers if callable(workers) else as_workers(workers)
     company = Company(progress, checkpoint, as_checkpoint_seconds(checkpoint_every, checkpoint), state)
 
+    jac = check_jacobian(jac)
+
     def objective_for(options: Options, terms: Terms, starts: NDArray[np.float64]) -> tuple[FitObjective, Job]:
-        objective = curve_objective(f, check_jacobian(jac), curves, starts, boxes, terms, scale)
+        objective = curve_objective(f, jac, curves, starts, boxes, terms, scale)
         own = boxes if boxes.lower.ndim > 1 else None
         return objective, Job(objective.problem, starts, objective.rows, options, own)
 

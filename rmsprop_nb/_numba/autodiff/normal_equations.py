@@ -21,7 +21,7 @@ from numba.np import arrayobj
 from rmsprop_nb._numba.autodiff.access import check_vector, partial_of, stack_array, value_of, variable
 from rmsprop_nb._numba.autodiff.dual import is_dual
 from rmsprop_nb._numba.autodiff.gradients import LARGEST_WIDTH, Derivatives, differentiated, width_for
-from rmsprop_nb._numba.decorators import shared_jit
+from rmsprop_nb._numba.decorators import inline_jit, shared_jit
 
 
 @functools.cache
@@ -145,6 +145,15 @@ class Task(NamedTuple):
         return self.n * (self.n + 3) // 2 if self.matrix else self.n
 
 
+@inline_jit
+def _check_lengths(x, out, y, sigma, t, n, length):
+    """Raise unless everything is as long as the passes take it to be: compiled code checks no index."""
+    if x.size != n or out.size != length:
+        raise ValueError("x or out has another length than this function was made for.")
+    if t.shape[t.ndim - 1] != y.size or (sigma.size > 0 and sigma.size != y.size):
+        raise ValueError("xdata and sigma must have as many points as ydata.")
+
+
 def single_pass(setting: Any, function: Any, width: int, is_single: bool, task: Task) -> Any:
     """Build ``normal(x, out, *args) -> f`` for ``function(x, t)`` of one point, for derivatives that fit in registers.
 
@@ -158,10 +167,7 @@ def single_pass(setting: Any, function: Any, width: int, is_single: bool, task: 
     def normal(x, out, *args):
         y, sigma, scale, t = args[y_at], args[sigma_at], args[scale_at], args[points_at]
         check_vector(out)
-        if x.size != n or out.size != length:
-            raise ValueError("x or out has another length than this function was made for.")
-        if t.shape[t.ndim - 1] != y.size or (sigma.size > 0 and sigma.size != y.size):
-            raise ValueError("xdata and sigma must have as many points as ydata.")
+        _check_lengths(x, out, y, sigma, t, n, length)
         variables = stack_array(n, dtype)
         for i in range(n):
             variables[i] = variable(x[i], i, dtype)
@@ -193,10 +199,7 @@ def several_passes(setting: Any, function: Any, width: int, is_single: bool, tas
     def normal(x, out, *args):
         y, sigma, scale, t = args[y_at], args[sigma_at], args[scale_at], args[points_at]
         check_vector(out)
-        if x.size != n or out.size != length:
-            raise ValueError("x or out has another length than this function was made for.")
-        if t.shape[t.ndim - 1] != y.size or (sigma.size > 0 and sigma.size != y.size):
-            raise ValueError("xdata and sigma must have as many points as ydata.")
+        _check_lengths(x, out, y, sigma, t, n, length)
         variables = np.empty((passes, n), dtype)
         for k in range(passes):
             for i in range(n):
