@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import config, njit
+from numba.core.compiler import Compiler
 from numba.core.registry import CPUDispatcher
 
 from rmsprop_nb._numba.disk_cache import PackageCache
+from rmsprop_nb._numba.linked_code import LinkedCompiler, ReductionCompiler
 
 JIT_ENABLED = not config.DISABLE_JIT
 
@@ -31,12 +33,14 @@ class _Internal(CPUDispatcher):
         return self.py_func(*args)
 
 
-def _inlined(function: Any, **options: Any) -> Any:
-    return _internal(function, **_OPTIONS, _nrt=False, **options)
+def _inlined(function: Any, pipeline: type[Compiler] = LinkedCompiler, **options: Any) -> Any:
+    return _internal(function, pipeline, **_OPTIONS, _nrt=False, **options)
 
 
-def _internal(function: Any, **options: Any) -> Any:
-    return _Internal(py_func=function, targetoptions=_WITHOUT_ENTRY | options) if JIT_ENABLED else function
+def _internal(function: Any, pipeline: type[Compiler], **options: Any) -> Any:
+    if not JIT_ENABLED:
+        return function
+    return _Internal(py_func=function, targetoptions=_WITHOUT_ENTRY | options, pipeline_class=pipeline)
 
 
 def inline_jit(function: Any) -> Any:
@@ -46,12 +50,12 @@ def inline_jit(function: Any) -> Any:
 
 def reduction_jit(function: Any) -> Any:
     """Compile a function with sums: they vectorise only if the additions may be reordered."""
-    return _inlined(function, fastmath={"reassoc"})
+    return _inlined(function, ReductionCompiler, fastmath={"reassoc"})
 
 
 def user_jit(function: Any) -> Any:
     """Compile a function around a user's objective, for each objective anew, for compiled code alone."""
-    return _internal(function, error_model="numpy", nogil=True)
+    return _internal(function, LinkedCompiler, error_model="numpy", nogil=True)
 
 
 shared_jit = njit(error_model="numpy", nogil=True)
@@ -95,7 +99,7 @@ def adapter_jit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        adapter = _internal(function, error_model="numpy", nogil=True)
+        adapter = _internal(function, Compiler, error_model="numpy", nogil=True)
         adapter.compile(signature)
         adapter.disable_compile()
         return adapter

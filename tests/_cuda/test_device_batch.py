@@ -22,7 +22,7 @@ from batch_jobs import (
 )
 from numba import njit, typeof
 from objectives import decay
-from offline_compiler import ARCHITECTURES, machine_code
+from offline_compiler import machine_code
 from ptx_interpreter import run
 from ptx_text import PTXError
 
@@ -63,8 +63,7 @@ def test_batch_finds_what_the_cpu_finds(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["textbook", "auto"])
+@pytest.mark.parametrize(("name", "form"), [("textbook", "local"), ("auto", "columns")])
 def test_each_problem_stays_in_its_own_box(name, form):
     job = boxed(make_job(OPTIONS[name], count=20))
     lower, upper = job.boxes
@@ -85,11 +84,9 @@ def test_each_problem_stays_in_its_own_box(name, form):
     assert ((found.x == lower) | (found.x == upper))[5:].any()
 
 
-@pytest.mark.parametrize("name", ["textbook", "auto"])
-def test_vectors_in_a_workspace_have_the_bits_of_local_ones(name):
+def test_vectors_in_a_workspace_have_the_bits_of_local_ones():
     """Also when threads take one problem after another. The kernels are those of other tests here."""
-    job = make_job(dataclasses.replace(OPTIONS[name], maxiter=6), count=5)
-    job = boxed(job) if name == "auto" else job
+    job = make_job(dataclasses.replace(TEXTBOOK, maxiter=6), count=5)
     text, local = compiled(job, 8, "local")
     run(text, 1, 8, local)
     text, columns = compiled(job, 3, "columns")
@@ -252,7 +249,7 @@ def test_team_in_which_one_raises_ends():
 # -- machine code -----------------------------------------------------------------------------------------------------
 
 
-BOXED = [("textbook", 8, np.float64), ("auto", 8, np.float64), ("auto", 16, np.float64), ("lbfgs", 33, np.float32)]
+BOXED = [("auto", 16, np.float64), ("lbfgs", 33, np.float32)]
 
 
 @pytest.mark.parametrize("of", BOXED, ids=str)
@@ -264,18 +261,17 @@ def test_no_kernel_with_a_box_for_each_problem_spills(of):
 
 # For sm_100 the linker takes 20 s over a search whose vectors are local, but not over one whose vectors are columns.
 KERNELS = [
-    ("textbook", 16, np.float32),
-    ("textbook", 32, np.float64),
-    ("textbook", 33, np.float32),
-    ("lbfgs", 32, np.float64),
-    ("auto", 32, np.float32),
-    ("auto", 33, np.float64),
-    ("textbook", 10, np.float64),
-    ("textbook", 14, np.float64),
+    ((7, 5), ("textbook", 16, np.float32)),
+    ((8, 6), ("textbook", 33, np.float32)),
+    ((8, 9), ("textbook", 32, np.float64)),
+    ((8, 0), ("lbfgs", 32, np.float64)),
+    ((9, 0), ("auto", 32, np.float32)),
+    ((10, 0), ("auto", 33, np.float64)),
+    ((12, 0), ("textbook", 10, np.float64)),
 ]
 
 
-@pytest.mark.parametrize(("capability", "of"), list(zip((*ARCHITECTURES, (9, 0)), KERNELS, strict=True)), ids=str)
+@pytest.mark.parametrize(("capability", "of"), KERNELS, ids=str)
 def test_no_kernel_spills(capability, of):
     """At the sizes where the form of the vectors changes."""
     name, n, dtype = of
