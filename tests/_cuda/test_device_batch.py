@@ -249,7 +249,7 @@ def test_team_in_which_one_raises_ends():
 # -- machine code -----------------------------------------------------------------------------------------------------
 
 
-BOXED = [("auto", 16, np.float64), ("lbfgs", 33, np.float32)]
+BOXED = [("auto", 16, np.float64), ("textbook", 33, np.float32)]
 
 
 @pytest.mark.parametrize("of", BOXED, ids=str)
