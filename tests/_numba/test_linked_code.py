@@ -39,7 +39,7 @@ def test_constants_text_and_exceptions_of_what_is_linked_are_there(capfd):
 
     @user_jit
     def speaks(x):
-        print("got", x)
+        print("got", x)  # noqa: T201
         if x < 0.0:
             raise ValueError("must not be negative", x)
         return x
