@@ -16,7 +16,6 @@ from rmsprop_nb._core import archive as _archive
 from rmsprop_nb._core.archive import write
 from rmsprop_nb._drivers import loop as _loop
 
-
 TEXTBOOK = {"learning_rate": 0.05, "momentum": 0.5, "bias_correction": True}
 KINDS = {  # files do not depend on the method, each of which is compiled for float32, too
     "auto": ({}, np.float64),
