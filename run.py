@@ -293,8 +293,7 @@ def made_by_another_tool(env: Path) -> bool:
 
 
 def install(python: Path, what: list, groups: list[str]) -> None:
-    # errors only; what is imported is compiled then, and most of what is installed never is
-    pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-compile"]
+    pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]  # errors only
     options = [option for group in groups for option in ("--group", group)]
     steps = [[*pip, "pip>=25.1"]] if groups else []  # the first that knows --group
     for step in [*steps, [*pip, *what, *options]]:

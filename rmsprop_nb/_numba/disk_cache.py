@@ -5,16 +5,21 @@ Numba's own key covers only the file in which a function is defined. This module
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import logging
+import pickle
+import uuid
 from pathlib import Path
 from typing import Any
 
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+import numba
+from numba.core.caching import FunctionCache
+from numba.core.serialize import dumps
 
 logger = logging.getLogger("rmsprop_nb")
+
+DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 @functools.cache
@@ -32,14 +37,50 @@ def digest_of(package: Path) -> str:
     return digest.hexdigest()
 
 
+class _KernelFile:
+    """A kernel on disk: a digest of what follows, and the pickled key and code.
+
+    Machine code that a disk has damaged would be run as it is, so nothing is unpickled that the digest does not match.
+    Each kernel has a file of its own, which is written under another name: processes may write at the same time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self, key: Any) -> Any:
+        """Return the code that was kept under a key, or None; raise ValueError if the file is not as it was written."""
+        try:
+            content = self.path.read_bytes()
+        except OSError:
+            return None
+        digest, kept = content[:DIGEST_SIZE], content[DIGEST_SIZE:]
+        if hashlib.sha256(kept).digest() != digest:
+            msg = f"{self.path} is damaged."
+            raise ValueError(msg)
+        found, code = pickle.loads(kept)
+        if found != key:
+            msg = f"{self.path} has the code of another kernel."
+            raise ValueError(msg)
+        return code
+
+    def save(self, key: Any, code: Any) -> None:
+        """Keep code under a key."""
+        kept = dumps((key, code))
+        new = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:16]}")
+        try:
+            new.write_bytes(hashlib.sha256(kept).digest() + kept)
+            new.replace(self.path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
+
+
 class PackageCache(FunctionCache):
     """Numba's disk cache with our own keys and files.
 
     Numba keys a closure by the pickled contents of its cells. For a compiled function they differ between processes, so
-    the cache never hits. It also does not notice a change in another file of the package. All closures of a function
-    share an index that numbers their files, and two processes that write at once can take the same number; here every
-    kernel has its own files. A kernel that cannot be read is compiled again, and one that cannot be written is not
-    kept.
+    the cache never hits. It also does not notice a change in another file of the package. A kernel that cannot be read
+    is compiled again, and one that cannot be written is not kept.
     """
 
     def __init__(self, py_func: Any, key: tuple[Any, ...]) -> None:
@@ -50,8 +91,8 @@ class PackageCache(FunctionCache):
         """Return the kernel from disk, or None."""
         try:
             return super().load_overload(sig, target_context)
-        except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
-            logger.warning("a file in the cache of compiled code is damaged and will be written again: %r", error)
+        except Exception as error:  # noqa: BLE001 - what another version wrote can raise anything
+            logger.warning("a file in the cache of compiled code cannot be used and will be written again: %s", error)
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -67,17 +108,11 @@ class PackageCache(FunctionCache):
 
     def _save_overload(self, sig: Any, data: Any) -> None:
         self._choose_file(sig, data.codegen)
-        with contextlib.suppress(OSError):
-            Path(self._cache_file._index_path).unlink()  # a damaged index would be read before it is written
         super()._save_overload(sig, data)
 
     def _choose_file(self, sig: Any, codegen: Any) -> None:
         name = hashlib.sha256(repr(self._index_key(sig, codegen)).encode()).hexdigest()[:16]
-        self._cache_file = IndexDataCacheFile(
-            cache_path=self._cache_path,
-            filename_base=f"{self._impl.filename_base}-{name}",
-            source_stamp=package_digest(),
-        )
+        self._cache_file = _KernelFile(Path(self._cache_path, f"{self._impl.filename_base}-{name}.nbc"))
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return sig, codegen.magic_tuple(), self._key
+        return sig, codegen.magic_tuple(), self._key, package_digest(), numba.__version__
