@@ -6,6 +6,7 @@ An error names the argument, the rule, the value and the remedy.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import operator
 import os
@@ -22,6 +23,8 @@ CHECKPOINT_SECONDS = 60.0
 """The seconds between two checkpoints, by default."""
 
 MANY = 32
+
+_LARGEST = np.iinfo(np.int64).max
 
 GRADIENT_FORMS = ("2-point", "3-point", "cs", "inplace", "autodiff")
 """What `jac` may be besides a callable, True and None."""
@@ -218,7 +221,7 @@ def as_count(name: str, value: Any, default: int, least: int = 0) -> int:
     if count < least:
         msg = f"{name} must be an integer of at least {least}, or None, got {value!r}."
         raise ValueError(msg)
-    return min(count, np.iinfo(np.int64).max)
+    return min(count, _LARGEST)
 
 
 def as_rel_steps(value: Any, n: int) -> NDArray[np.float64]:
@@ -307,14 +310,19 @@ def as_workers(value: Any) -> int:
 
 def check_switches_of(options: Any) -> None:
     """Raise for a switch among the fields of a dataclass that is neither on nor off."""
-    names = [field.name for field in dataclasses.fields(options) if field.type == "bool"]
-    check_switches(**{name: getattr(options, name) for name in names})
+    dataclass: Any = type(options)
+    check_switches(**{name: getattr(options, name) for name in _switches_of(dataclass)})
+
+
+@functools.cache
+def _switches_of(dataclass: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(dataclass) if field.type == "bool")
 
 
 def check_switches(**switches: Any) -> None:
     """Raise for what is neither on nor off: an array, text."""
     for name, value in switches.items():
-        if isinstance(value, str) or np.ndim(value):
+        if not isinstance(value, bool) and (isinstance(value, str) or np.ndim(value)):
             msg = f"{name} must be True or False, got {value!r}."
             raise ValueError(msg)
 

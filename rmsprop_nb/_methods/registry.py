@@ -17,7 +17,9 @@ _METHODS: tuple[Method, ...] = (conjugate_gradient.METHOD, textbook.METHOD, lbfg
 
 _FOR_FITS: tuple[Method, ...] = (levenberg_marquardt.METHOD,)
 
-_KINDS: dict[str, Kind] = {kind.name: kind for kind in (*_METHODS, *_FOR_FITS, minibatch.KIND)}
+_BY_NAME: dict[str, Method] = {method.name: method for method in (*_METHODS, *_FOR_FITS)}
+
+_KINDS: dict[str, Kind] = {**_BY_NAME, minibatch.KIND.name: minibatch.KIND}
 
 OPTIONS: dict[str, type[Options]] = {method.method: method.options for method in _METHODS}
 """The methods that users can name, each with the class of its options."""
@@ -78,7 +80,7 @@ def option_names(method: str) -> tuple[str, ...]:
 
 def method_of(options: Options) -> Method:
     """Return the method that these options ask for."""
-    return next(method for method in (*_METHODS, *_FOR_FITS) if method.name == options.kind[0])
+    return _BY_NAME[options.kind[0]]
 
 
 def message_of(status: Status, options: Options, *, is_long: bool = False) -> str:

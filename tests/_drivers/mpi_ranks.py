@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from minibatch_runs import python_ridge, ridge_inplace
 from mpi4py import MPI
+from numba import njit
 
 from rmsprop_nb import RankError, Status, minimize, minimize_minibatch, schedules
 
@@ -33,6 +34,12 @@ B = A @ np.array([1.0, -2.0, 3.0]) + 0.1 * _rng.normal(size=N_ROWS)
 
 def value(x, a, b, l2):
     return python_ridge(x, a, b, l2)[0]
+
+
+@njit
+def compiled_value(x, a, b, l2):
+    r = a @ x - b
+    return 0.5 * np.mean(r**2) + 0.5 * l2 * np.sum(x**2)
 
 
 def same_everywhere(result):
@@ -69,10 +76,23 @@ def check_minimize_is_that_of_one_process():
 
 def check_every_form_of_the_objective():
     expected = shared().x
-    for fun, jac in ((python_ridge, True), (value, "3-point"), (ridge_inplace, "inplace")):
+    for fun, jac, gradient in (
+        (python_ridge, True, "given"),
+        (value, "3-point", "differences"),
+        (ridge_inplace, "inplace", "given"),
+        (compiled_value, "autodiff", "autodiff"),
+        (compiled_value, None, "autodiff"),
+    ):
         found = shared(fun, jac=jac)
         same_everywhere(found)
+        assert found.gradient == gradient
         np.testing.assert_allclose(found.x, expected, atol=1e-4)
+
+
+def check_batches_with_exact_derivatives():
+    found = batches(compiled_value, "autodiff")
+    same_everywhere(found)
+    np.testing.assert_allclose(found.x, batches().x, rtol=1e-9, atol=1e-12)
 
 
 def check_float32():

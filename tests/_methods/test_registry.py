@@ -57,7 +57,7 @@ def steepest(monkeypatch):
     method = search_method(
         "steepest", tell=make_tell("steepest", choose_direction), options=SteepestOptions, curvature=0.5
     )
-    monkeypatch.setattr(registry, "_METHODS", (*registry._METHODS, method))
+    monkeypatch.setitem(registry._BY_NAME, method.name, method)
     monkeypatch.setitem(registry._KINDS, method.name, method)
     monkeypatch.setitem(registry.OPTIONS, method.method, method.options)
     return method
