@@ -12,7 +12,7 @@ from numba.core.compiler import Compiler
 from numba.core.registry import CPUDispatcher
 
 from rmsprop_nb._numba.disk_cache import PackageCache
-from rmsprop_nb._numba.linked_code import LinkedCompiler, ReductionCompiler
+from rmsprop_nb._numba.linked_code import WITHOUT_ENTRY, LinkedCompiler, ReductionCompiler
 
 JIT_ENABLED = not config.DISABLE_JIT
 
@@ -20,10 +20,6 @@ JIT_ENABLED = not config.DISABLE_JIT
 # the middle of an update. No fastmath: results are IEEE except where a sum may be reordered. No reference counts
 # (_nrt): kernels allocate and keep nothing, and counting twelve arrays at every call costs more than a small update.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "forceinline": True}
-
-
-# To make entry points that nobody uses took two fifths of the time until a first result.
-_WITHOUT_ENTRY = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 class _Internal(CPUDispatcher):
@@ -40,7 +36,7 @@ def _inlined(function: Any, pipeline: type[Compiler] = LinkedCompiler, **options
 def _internal(function: Any, pipeline: type[Compiler], **options: Any) -> Any:
     if not JIT_ENABLED:
         return function
-    return _Internal(py_func=function, targetoptions=_WITHOUT_ENTRY | options, pipeline_class=pipeline)
+    return _Internal(py_func=function, targetoptions=WITHOUT_ENTRY | options, pipeline_class=pipeline)
 
 
 def inline_jit(function: Any) -> Any:

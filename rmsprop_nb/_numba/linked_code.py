@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core.codegen import JITCodeLibrary
+from numba.core.codegen import JITCodeLibrary, RuntimeLinker
 from numba.core.compiler import Compiler
 
 _ENVIRONMENT = "_ZN08NumbaEnv"  # how the names begin of the symbols that hold the address of a function's environment
+
+_LINKED: weakref.WeakValueDictionary[str, _OptimizedCode] = weakref.WeakValueDictionary()
+"""Code that was compiled, by the names of its functions."""
+
+_CALLED_BY_ADDRESS: set[str] = set()
+"""Names of functions that recursions call."""
 
 
 class _OptimizedCode(JITCodeLibrary):
     """Optimised as it stands, so that its sums are added up in the same order whatever calls it."""
 
+    _is_emitted = False
+
     def _finalize_final_module(self) -> None:
+        if self._is_called_by_address():
+            self._emit()
+            return
         self._finalize_dynamic_globals()
         self._verify_declare_only_symbols()
         self._define_environments()
         self._finalized = True
+
+    def _is_called_by_address(self) -> bool:
+        """Find out whether this is part of a recursion: Numba calls a function by address that is still compiled."""
+        prefix = RuntimeLinker.PREFIX
+        calls = {v.name.removeprefix(prefix) for v in self._final_module.global_variables if v.name.startswith(prefix)}
+        for name in calls.intersection(_LINKED.keys()):
+            _LINKED[name]._emit()
+        _CALLED_BY_ADDRESS.update(calls)
+        defined = [function.name for function in self.get_defined_functions()]
+        for name in defined:
+            _LINKED.setdefault(name, self)
+        return bool(calls) or not _CALLED_BY_ADDRESS.isdisjoint(defined)
+
+    def _emit(self) -> None:
+        """Make machine code."""
+        if not self._is_emitted:
+            self._is_emitted = True
+            super()._finalize_final_module()
 
     def _define_environments(self) -> None:
         """Make room for the environments' addresses: Numba writes them after each compilation."""
@@ -43,6 +73,10 @@ class _PlainCode(_OptimizedCode):
 
     def _optimize_final_module(self) -> None:
         pass
+
+
+WITHOUT_ENTRY = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Options of what only compiled code calls: to make entry points that nobody uses takes as long as the code itself."""
 
 
 class LinkedCompiler(Compiler):

@@ -72,9 +72,9 @@ def _may_be_tried(problem: Problem) -> bool:
 @functools.lru_cache(maxsize=256)
 def _gradient_function(fun: Any, n: int) -> Any:
     """Return the function that fills the gradient; the same one for the same objective, so that it is compiled once."""
-    from rmsprop_nb._numba.autodiff.gradients import forward_gradient, reverse_gradient
+    from rmsprop_nb._numba.autodiff.gradients import linked_gradient
 
-    return forward_gradient(fun, n) if n <= MOST_FORWARD else reverse_gradient(fun)
+    return linked_gradient(fun, n, reverse=n > MOST_FORWARD)
 
 
 def _type_of(argument: Any) -> Any:

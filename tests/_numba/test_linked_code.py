@@ -78,3 +78,21 @@ def test_sums_have_the_same_bits_in_every_caller():
     alone = shared_jit(lambda a: total(a))
     np.testing.assert_array_equal(sums, [alone(a[: n + 1]) for n in range(a.size)])
     assert of_three(a) == alone(a[:3]) + alone(a[3:6])
+
+
+def test_functions_that_call_each_other_and_themselves():
+    @user_jit
+    def is_even(n):
+        return True if n == 0 else is_odd(n - 1)
+
+    @user_jit
+    def is_odd(n):
+        return False if n == 0 else is_even(n - 1)
+
+    @user_jit
+    def power(x, n):
+        return 1.0 if n == 0 else x * power(x, n - 1)
+
+    assert shared_jit(lambda n: is_even(n))(7) is False
+    assert shared_jit(lambda n: is_odd(n))(7) is True
+    assert shared_jit(lambda x: power(x, 3) + power(x, int(x)))(2.0) == 12.0

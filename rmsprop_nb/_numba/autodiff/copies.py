@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import types
 from numba.core import cgutils, ir, postproc
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.dispatcher import Dispatcher
 from numba.core.ir_utils import build_definitions
@@ -23,6 +23,7 @@ from numba.extending import intrinsic
 
 from rmsprop_nb._numba.autodiff import making, operations, products, reductions, selection, stand_ins
 from rmsprop_nb._numba.autodiff.dual import Dual, DualDType
+from rmsprop_nb._numba.linked_code import WITHOUT_ENTRY, LinkedCompiler
 
 _REGISTERED = (reductions, selection)
 """Modules that are imported for the stand-ins that they register."""
@@ -30,8 +31,6 @@ _REGISTERED = (reductions, selection)
 _DROPPED_OPTIONS = ("parallel", "inline", "cache")
 """Options of a function that its copy does not have: parallel loops cannot add up dual numbers."""
 
-
-_OPTIONS = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # Python has no dual numbers
 
 _ARRAY_EXPRESSION = "rmsprop_nb_arrayexpr"
 
@@ -59,7 +58,7 @@ class Setting:
         self._copies: dict[Any, Any] = {}
         setting = self
 
-        class Pipeline(CompilerBase):
+        class Pipeline(LinkedCompiler):
             def define_pipelines(self) -> Any:
                 self.state["differentiation"] = setting
                 passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
@@ -77,7 +76,10 @@ class Setting:
         if found is None:
             options = {name: value for name, value in dispatcher.targetoptions.items() if name not in _DROPPED_OPTIONS}
             found = CPUDispatcher(
-                dispatcher.py_func, dict(dispatcher._compiler.locals), options | _OPTIONS, pipeline_class=self._pipeline
+                dispatcher.py_func,
+                dict(dispatcher._compiler.locals),
+                options | WITHOUT_ENTRY,
+                pipeline_class=self._pipeline,
             )
             self._copies[dispatcher] = found
             self._copies[found] = found

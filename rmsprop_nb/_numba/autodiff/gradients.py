@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import types
+from numba.core.compiler import Compiler
 from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
 from numba.core.errors import NumbaExperimentalFeatureWarning
 from numba.core.registry import CPUDispatcher
@@ -26,6 +28,7 @@ from rmsprop_nb._numba.autodiff.tape import (
     on_tape,
     store_word,
 )
+from rmsprop_nb._numba.linked_code import WITHOUT_ENTRY, LinkedCompiler
 
 FIRST_RECORDS = 1 << 10
 MOST_RECORDS = 1 << 22
@@ -34,7 +37,7 @@ MOST_RECORDS = 1 << 22
 LARGEST_WIDTH = 8
 """Variables in one pass, at most: more partial derivatives than this do not stay in registers."""
 
-OPTIONS = {"nopython": True, "error_model": "numpy", "nogil": True}
+OPTIONS: dict[str, Any] = {"nopython": True, "error_model": "numpy", "nogil": True}
 
 
 def width_for(n: int) -> int:
@@ -91,13 +94,16 @@ class Derivatives(CPUDispatcher):
         What the code that was compiled depends on.
     """
 
+    _options = OPTIONS
+    _pipeline = Compiler
+
     def __init__(self, passes: Callable[..., Any], fun: Any, width: int, is_single: bool) -> None:
         self.passes = passes
         self.fun = fun
         self.width = width
         self.is_single = is_single
         self.settings: list[Setting] = []
-        super().__init__(passes(None, fun, width, is_single), {}, dict(OPTIONS))
+        super().__init__(passes(None, fun, width, is_single), {}, dict(self._options), self._pipeline)
         self._compiler = _Compiler(self, self._compiler)  # type: ignore[has-type]
 
     def prepare(self, arg_types: tuple[Any, ...]) -> None:
@@ -105,7 +111,21 @@ class Derivatives(CPUDispatcher):
         self.get_call_template(arg_types, {})
 
     def __reduce__(self) -> Any:
-        return Derivatives, (self.passes, self.fun, self.width, self.is_single)
+        return type(self), (self.passes, self.fun, self.width, self.is_single)
+
+
+class LinkedDerivatives(Derivatives):
+    """The same for compiled callers, without an entry for Python: a call from there compiles one that has it."""
+
+    _options = OPTIONS | WITHOUT_ENTRY
+    _pipeline = LinkedCompiler
+
+    def __call__(self, *args: Any) -> Any:
+        return self._with_entry(*args)
+
+    @functools.cached_property
+    def _with_entry(self) -> Derivatives:
+        return Derivatives(self.passes, self.fun, self.width, self.is_single)
 
 
 def differentiated(setting: Setting | None, function: Any) -> tuple[Any, Any, Any]:
@@ -148,7 +168,7 @@ def taped_passes(setting: Setting | None, function: Any, width: int, is_single: 
     fun, dtype, with_copies = differentiated(setting, function)
     length = np.array([FIRST_RECORDS])  # what the last evaluations needed; threads may write it at once
     length_address = length.ctypes.data
-    forward = Derivatives(gradient_passes, function, LARGEST_WIDTH, False)
+    forward = LinkedDerivatives(gradient_passes, function, LARGEST_WIDTH, False)
     most = MOST_RECORDS
 
     def value_and_grad(x, grad, *args):
@@ -180,16 +200,21 @@ def taped_passes(setting: Setting | None, function: Any, width: int, is_single: 
     return value_and_grad
 
 
-def forward_gradient(fun: Any, n: int | None = None, width: int = LARGEST_WIDTH) -> Derivatives:
-    """Return the function that fills a gradient in forward mode: for n variables, or for any number, `width` a pass."""
-    if n is None:
-        return Derivatives(gradient_passes, fun, width, False)
-    return Derivatives(gradient_passes, fun, width_for(n), n <= LARGEST_WIDTH)
+def forward_gradient(fun: Any, width: int = LARGEST_WIDTH) -> Derivatives:
+    """Return the function that fills a gradient in forward mode, `width` variables a pass."""
+    return Derivatives(gradient_passes, fun, width, False)
 
 
 def reverse_gradient(fun: Any) -> Derivatives:
     """Return the function that fills a gradient in reverse mode."""
     return Derivatives(taped_passes, fun, ON_TAPE, False)
+
+
+def linked_gradient(fun: Any, n: int, *, reverse: bool) -> Derivatives:
+    """Return the function that fills a gradient by n variables, for compiled callers."""
+    if reverse:
+        return LinkedDerivatives(taped_passes, fun, ON_TAPE, False)
+    return LinkedDerivatives(gradient_passes, fun, width_for(n), n <= LARGEST_WIDTH)
 
 
 def jacobian(fun: Any, width: int) -> Derivatives:

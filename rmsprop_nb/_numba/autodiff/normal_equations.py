@@ -20,7 +20,13 @@ from numba.np import arrayobj
 
 from rmsprop_nb._numba.autodiff.access import check_vector, partial_of, stack_array, value_of, variable
 from rmsprop_nb._numba.autodiff.dual import is_dual
-from rmsprop_nb._numba.autodiff.gradients import LARGEST_WIDTH, Derivatives, differentiated, width_for
+from rmsprop_nb._numba.autodiff.gradients import (
+    LARGEST_WIDTH,
+    Derivatives,
+    LinkedDerivatives,
+    differentiated,
+    width_for,
+)
 from rmsprop_nb._numba.decorators import inline_jit, shared_jit
 
 
@@ -261,10 +267,10 @@ def point_normal(f: Any, task: Task) -> Derivatives:
     n = task.n
     is_single = n <= LARGEST_WIDTH
     passes = functools.partial(single_pass if is_single else several_passes, task=task)
-    return Derivatives(passes, curve_function(f, n, task.predictors), width_for(n), is_single)
+    return LinkedDerivatives(passes, curve_function(f, n, task.predictors), width_for(n), is_single)
 
 
 @functools.lru_cache(maxsize=256)
 def residuals_and_jacobian(fun: Any, n: int) -> Derivatives:
     """Return the function of `residual_passes`."""
-    return Derivatives(residual_passes, fun, width_for(n), False)
+    return LinkedDerivatives(residual_passes, fun, width_for(n), False)
