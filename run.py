@@ -63,7 +63,14 @@ class Job(NamedTuple):
 
 JOBS = {
     "demo": Job("minimize on real data, compared with certified values and SciPy", [], ["python -m rmsprop_nb $@"]),
-    "test": Job("run all tests, those of style, types and documentation too", ["test"], [f"{PYTEST} $@"]),
+    "test": Job(
+        "run the tests, those of style, types and documentation too", ["test"], [f"{PYTEST} -m 'not thorough' $@"]
+    ),
+    "thorough": Job(
+        "run the tests that take long: MPI, threads and forks, the benchmarks, device kernels without a device",
+        ["test"],
+        [f"{PYTEST} -m thorough $@"],
+    ),
     "lint": Job("check style, types and imports", ["unit", "style"], ["python -m pytest tests/house/test_style.py $@"]),
     "docs": Job(
         "build the documentation in docs/_build/html; a warning is an error",
@@ -137,15 +144,15 @@ def oldest(work: Path, arguments: list[str]) -> None:
     shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     variables = without_leftovers() | {"NUMBA_CACHE_DIR": str(work / "cache"), "NUMBA_BOUNDSCHECK": "1"}
-    quick = ["-m", "not house and not slow", "tests", "--pyargs", "rmsprop_nb"]
+    quick = ["-m", "not house and not slow and not thorough", "tests", "--pyargs", "rmsprop_nb"]
     call([python, *shlex.split(PYTEST)[1:], *quick, *arguments], quiet=True, cwd=copy, env=variables)
 
 
 def ci(work: Path, arguments: list[str]) -> None:
-    """run all that a change must pass: test, wheel and oldest, with nothing that earlier runs left behind"""
+    """run all that a change must pass: test, thorough, wheel and oldest, with nothing that earlier runs left behind"""
     began = time.monotonic()
     fresh = {"RMSPROP_NB_VENV": str(work / "env"), "NUMBA_CACHE_DIR": str(work / "cache")}
-    for job in ("test", "wheel", "oldest"):
+    for job in ("test", "thorough", "wheel", "oldest"):
         say(f"\n== {job}: {described()[job]} (after {time.monotonic() - began:.0f} s)")
         call([sys.executable, ROOT / "run.py", job, *arguments], env=without_leftovers() | fresh)
     say(f"\n== all passed (after {time.monotonic() - began:.0f} s)")

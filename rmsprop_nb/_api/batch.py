@@ -139,8 +139,9 @@ def minimize_batch(
     ``if __name__ == "__main__":``, and each process compiles the objective again: threads are far quicker where they
     can be used. A map-like is given at most 256 parts of the batch, each with a copy of `args`.
 
-    A NaN, an exception or slow convergence of one problem does not affect the others. Ctrl-C ends the run; problems
-    that had not begun have status 98 and NaN for x.
+    A NaN, an exception or slow convergence of one problem does not affect the others. Ctrl-C ends the run, also in the
+    middle of a problem, and the run in whose objective this one may be; problems that had not ended have status 98 and
+    NaN for x.
 
     Missing data are for the objective to leave out: a NaN in `batch_args` ends that problem with status NONFINITE.
 

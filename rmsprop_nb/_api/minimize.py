@@ -145,7 +145,7 @@ def minimize(
     plain ``python``, an exception outside of `minimize` leaves the other ranks waiting.
 
     Exceptions of `fun`, `jac` and `callback` are passed on. Ctrl-C ends the run with status 98 and the best point so
-    far.
+    far; a run inside the objective of another one leaves it to that one.
 
     Examples
     --------

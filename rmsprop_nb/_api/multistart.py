@@ -16,6 +16,7 @@ from rmsprop_nb._api.batch import BATCH_OPTION_NAMES, minimize_batch
 from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.result import Result
+from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import as_bounds, as_count, as_number
 from rmsprop_nb._drivers.batch_processes import Engine
 
@@ -101,6 +102,10 @@ def multistart(
     )  # fmt: skip
     kept = _distinct(batch, np.where(sides > 0.0, sides, 1.0), least)
     best = batch.best
+    status = Status(int(batch.status[best]))
+    message = batch.message[best]
+    if (batch.status == Status.INTERRUPTED).any():
+        status, message = Status.INTERRUPTED, MESSAGES[Status.INTERRUPTED]
     return Result(
         x=batch.x[best],
         fun=float(batch.fun[best]),
@@ -108,9 +113,9 @@ def multistart(
         nit=int(batch.nit.sum()),
         nfev=int(batch.nfev.sum()),
         njev=int(batch.njev.sum()),
-        status=int(batch.status[best]),
-        success=bool(batch.success[best]),
-        message=batch.message[best],
+        status=int(status),
+        success=status.success,
+        message=message,
         gradient=batch.gradient,
         minima=batch.x[kept],
         minima_fun=batch.fun[kept],

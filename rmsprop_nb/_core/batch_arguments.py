@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.validate import as_bounds, as_start, checked_bounds, is_unbounded
+from rmsprop_nb._core.validate import as_bounds, as_start, checked_bounds, is_unbounded, refuse_mask
 
 Box = tuple[NDArray[Any], NDArray[Any]]
 
@@ -35,6 +35,7 @@ def as_rows(batch_args: Any) -> tuple[NDArray[Any], ...]:
 
 
 def _as_array(k: int, rows: Any) -> NDArray[Any]:
+    refuse_mask(f"batch_args[{k}]", rows, "fill it, and pass weights that are 0 where it is masked as one more array")
     try:
         return np.asarray(rows)
     except ValueError:
@@ -55,7 +56,8 @@ def check_rows(rows: tuple[NDArray[Any], ...], count: int) -> None:
 
 def as_starts(X0: Any, rows: tuple[NDArray[Any], ...], bounds: Any) -> NDArray[Any]:
     """Return a fresh copy of the starts, shape (B, n); one start of shape (n,) is that of all problems."""
-    array = X0 if isinstance(X0, np.ma.MaskedArray) else np.asarray(X0)
+    refuse_mask("X0", X0, "pass X0.filled(...)")
+    array = np.asarray(X0)
     if array.ndim == 1:
         return np.tile(as_start(array), (_count(array.shape, rows, bounds), 1))
     if array.ndim != 2 or array.shape[0] == 0:
@@ -154,9 +156,7 @@ def _check_clear(bounds: Any) -> None:
 
 def _broadcast(bound: Any, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
     """Return bounds of shape (B, n), as an array of its own."""
-    if isinstance(bound, np.ma.MaskedArray):
-        msg = f"bounds must not be masked arrays, got one for {name}; use bounds.filled(...) with -inf or inf."
-        raise TypeError(msg)
+    refuse_mask(f"bounds ({name})", bound, "use .filled(...) with -inf or inf")
     given = np.asarray(bound)
     if given.dtype == object:
         absent = [item is None for item in given.ravel()]

@@ -35,10 +35,7 @@ def as_start(x0: Any, name: str = "x0") -> NDArray[Any]:
     if hasattr(x0, "__cuda_array_interface__"):
         msg = f"{name} must be a host array, got a CUDA array; copy it to the host first."
         raise TypeError(msg)
-    if isinstance(x0, np.ma.MaskedArray):
-        remedy = f"pass {name}.compressed() or {name}.filled(...)"
-        msg = f"{name} must not be a masked array, because the mask would be lost; {remedy}."
-        raise TypeError(msg)
+    refuse_mask(name, x0, f"pass {name}.compressed() or {name}.filled(...)")
     array = np.asarray(x0)
     if array.dtype.kind not in "fiub":
         remedy = "split it into real and imaginary parts" if array.dtype.kind == "c" else "pass numbers"
@@ -69,6 +66,13 @@ def check_callable(name: str, value: Any, optional: str = "") -> None:
         raise TypeError(msg)
 
 
+def refuse_mask(name: str, array: Any, remedy: str) -> None:
+    """Raise for a masked array, of which NumPy would silently take what is behind the mask."""
+    if isinstance(array, np.ma.MaskedArray):
+        msg = f"{name} must not be a masked array, because the mask would be lost; {remedy}."
+        raise TypeError(msg)
+
+
 def as_args(args: Any) -> tuple[Any, ...]:
     """Return args as a tuple; a single argument need not be wrapped."""
     return args if isinstance(args, tuple) else (args,)
@@ -77,6 +81,8 @@ def as_args(args: Any) -> tuple[Any, ...]:
 def as_data(name: str, data: Any) -> tuple[Any, ...]:
     """Return the arrays, checked and without copies of what is an array already."""
     parts = data if isinstance(data, tuple) else (data,)
+    for part in parts:
+        refuse_mask(name, part, "leave out the rows that are masked, or pass their weights as one more array")
     arrays = tuple(part.tocsr() if scipy.sparse.issparse(part) else np.asarray(part) for part in parts)
     lengths = [a.shape[0] if a.ndim else None for a in arrays]
     if not arrays or None in lengths or len(set(lengths)) != 1 or lengths[0] == 0:
@@ -168,6 +174,7 @@ def place_of(wrong: NDArray[np.bool_]) -> str:
 
 
 def _broadcast_bound(bound: Any, x: NDArray[Any], name: str) -> NDArray[np.float64]:
+    refuse_mask(f"bounds.{name}", bound, "use .filled(...) with -inf or inf")
     try:
         return np.array(np.broadcast_to(np.asarray(bound, dtype=np.float64), x.shape))
     except (TypeError, ValueError):
@@ -176,6 +183,7 @@ def _broadcast_bound(bound: Any, x: NDArray[Any], name: str) -> NDArray[np.float
 
 
 def _from_pairs(bounds: Any, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    refuse_mask("bounds", bounds, "use bounds.filled(...) with -inf or inf")
     pairs = list(bounds)
     if len(pairs) != n or any(np.ndim(pair) != 1 or len(pair) != 2 for pair in pairs):
         msg = f"bounds must be {n} pairs (lower, upper), one for each variable, got {len(pairs)} items."

@@ -8,7 +8,6 @@ the vectors of its problem, which are rows of a workspace: element i belongs to 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._kernels.thread_team import Team
 from rmsprop_nb._methods.method import Algorithm, Layout
 from rmsprop_nb._methods.points import start_run, store_point
+from rmsprop_nb._numba.code_cache import cached_by_code
 
 BLOCK = 8 if SIMULATED else 128
 """Threads in a block; the simulator starts a thread of Python for each."""
@@ -92,7 +92,7 @@ class Numbers(NamedTuple):
     first_square_avg: Any
 
 
-@functools.lru_cache(maxsize=256)
+@cached_by_code
 def make_local_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...], boxed: bool) -> Any:
     """Make the kernel whose threads each work on problems with vectors that are local arrays.
 
@@ -126,7 +126,7 @@ def _bounds_of(shape: Shape, boxed: bool) -> dict[str, Any]:
     return {"launch_bounds": (BLOCK, BLOCKS_AT_WORK)} if crowded and not SIMULATED else {}
 
 
-@functools.lru_cache(maxsize=256)
+@cached_by_code
 def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...], boxed: bool) -> Any:
     """Make the kernel whose threads each work on problems with vectors that are columns of a workspace.
 
@@ -147,7 +147,7 @@ def make_column_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tupl
     return cuda.jit(column_kernel)
 
 
-@functools.lru_cache(maxsize=256)
+@cached_by_code
 def make_block_kernel(fun: Any, algorithm: Algorithm, shape: Shape, ndims: tuple[int, ...], boxed: bool) -> Any:
     """Make the kernel whose blocks take one problem after another, with vectors that are rows of a workspace.
 

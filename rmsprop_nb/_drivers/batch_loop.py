@@ -96,32 +96,42 @@ class Worker(NamedTuple):
 
 @functools.cache
 def make_batch_loop(algorithm: Algorithm) -> Any:
-    """Compile ``run(batch, worker, begin, end)``, which runs the problems from `begin` up to `end`."""
+    """Compile ``run(batch, worker, begin, end, budget, inside) -> problem``: the problems from `begin` up to `end`.
+
+    After `budget` evaluations it returns the problem that it is at; called again with that one as `begin` and with
+    `inside`, it goes on there. In between, Python can answer Ctrl-C.
+    """
     ask, tell = algorithm.ask, algorithm.tell
 
     @kernel_jit("batch loop", *algorithm.name)
-    def run(batch, worker, begin, end):
+    def run(batch, worker, begin, end, budget, inside):
         arrays, record, settings = worker.arrays, worker.record, batch.settings
         own_boxes = batch.lower.size > 0
         p = record[0]
         for problem in range(begin, end):
             if batch.results.status[problem] != _INTERRUPTED:
                 continue  # it has a result from an earlier run
-            record[0] = batch.new_record[0]
-            p.status = _RUNNING
-            copy(batch.x_scale[problem], arrays.x_scale)
             if own_boxes:
                 arrays = _with_box(worker.arrays, batch.lower[problem], batch.upper[problem])
-            start_run(arrays, batch.starts[problem], batch.first_square_avg)
-            _set_row(worker.words, batch.rows, problem)
-            while p.status == _RUNNING:
+            if not inside:
+                record[0] = batch.new_record[0]
+                p.status = _RUNNING
+                copy(batch.x_scale[problem], arrays.x_scale)
+                start_run(arrays, batch.starts[problem], batch.first_square_avg)
+                _set_row(worker.words, batch.rows, problem)
+            inside = False
+            while p.status == _RUNNING and budget > 0:
+                budget -= 1
                 ask(arrays, record, settings)
                 raised, f = try_objective(batch.address, arrays.x_eval, arrays.g_eval, worker.data)
                 if raised:
                     p.status = _EXCEPTION
                 else:
                     tell(arrays, record, f, settings)
+            if p.status == _RUNNING:
+                return problem
             _store_result(batch.results, problem, p, arrays)
+        return end
 
     return run
 

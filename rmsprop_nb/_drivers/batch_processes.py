@@ -16,6 +16,7 @@ from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_result import as_text
 from rmsprop_nb._drivers.batch_threads import KEPT_EXCEPTIONS, Job, run_here
+from rmsprop_nb._drivers.inner_runs import is_inner_run
 from rmsprop_nb._objectives.problem import Problem
 
 Engine = Callable[[Callable[[Job], Any], Iterable[Job]], Iterable[Any]]
@@ -71,8 +72,12 @@ def run_elsewhere(
                 failure = failure or outcome
                 continue
             _merge(which, outcome, results, exceptions)
+            if (outcome[0].status == Status.INTERRUPTED).any():  # Ctrl-C was answered there
+                raise KeyboardInterrupt
             on_done(len(which))
     except KeyboardInterrupt:
+        if is_inner_run():
+            raise
         return None
     except Exception as error:  # noqa: BLE001 - an engine may raise anything, and what it has finished is kept
         return error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
@@ -15,7 +16,8 @@ from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import MANY, check_sizes, is_unbounded, typical_sizes
 from rmsprop_nb._drivers.batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
-from rmsprop_nb._drivers.loop import StopRun, record_argument
+from rmsprop_nb._drivers.inner_runs import answers_interrupts, is_inner_run
+from rmsprop_nb._drivers.loop import LARGEST_CHUNK, StopRun, next_budget, record_argument
 from rmsprop_nb._drivers.solve import algorithm_of, batch_settings, outcome, run, starting_state
 from rmsprop_nb._methods.method import Layout
 from rmsprop_nb._methods.registry import method_of
@@ -24,6 +26,9 @@ from rmsprop_nb._objectives.compiled import CompiledObjective, compile_objective
 from rmsprop_nb._objectives.problem import Problem
 
 KEPT_EXCEPTIONS = 10
+
+FIRST_BUDGET = 16
+"""Evaluations before the time that one takes is known."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,15 +163,22 @@ def _run_compiled(
         own = new.copy()
         words = objective.words_for(own.arrays, own.record)
         worker = Worker(own.arrays, record_argument(own), words, int(words.ctypes.data))
+        budget = FIRST_BUDGET
         for begin, end in ranges:
-            with objective.in_turn():
-                loop(batch, worker, begin, end)
+            at, inside = begin, False
+            while at < end and not ranges.stopped:
+                began = time.perf_counter()
+                with objective.in_turn():
+                    at = loop(batch, worker, at, end, budget, inside)
+                inside = True
+                budget = next_budget(budget, time.perf_counter() - began, LARGEST_CHUNK)
 
     _on_threads(work, workers, ranges)
 
 
+@answers_interrupts
 def _on_threads(work: Callable[[], None], workers: int, ranges: _Ranges) -> None:
-    """Run `work` on `workers` threads; on Ctrl-C let each finish its range."""
+    """Run `work` on `workers` threads; Ctrl-C ends it soon, and what had ended by then is kept."""
     try:
         if workers == 1:
             work()
@@ -181,6 +193,8 @@ def _on_threads(work: Callable[[], None], workers: int, ranges: _Ranges) -> None
                 raise
     except KeyboardInterrupt:
         ranges.stop()
+        if is_inner_run():
+            raise
 
 
 class _Ranges:
@@ -192,6 +206,7 @@ class _Ranges:
         self._size = max(1, min(256, count // (16 * workers)))
         self._next = 0
         self._lock = threading.Lock()
+        self.stopped = False
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         while True:
@@ -201,11 +216,14 @@ class _Ranges:
                 return
             end = min(begin + self._size, self._count)
             yield begin, end
+            if self.stopped:
+                return
             with self._lock:
                 self._on_done(end - begin)
 
     def stop(self) -> None:
         """Hand out no more ranges."""
+        self.stopped = True
         with self._lock:
             self._next = self._count
 
@@ -269,7 +287,8 @@ def _run_one_by_one(
             if status is Status.INTERRUPTED:
                 break
     except KeyboardInterrupt:
-        pass
+        if is_inner_run():
+            raise
 
 
 class _Catching:

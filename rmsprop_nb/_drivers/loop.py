@@ -19,6 +19,7 @@ from rmsprop_nb._core.callbacks import Observe
 from rmsprop_nb._core.rates import Schedule, scheduled_rates
 from rmsprop_nb._core.settings import Settings
 from rmsprop_nb._core.status import Status
+from rmsprop_nb._drivers.inner_runs import answers_interrupts, is_inner_run
 from rmsprop_nb._methods.method import Algorithm
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._numba.calls import call_objective
@@ -68,6 +69,7 @@ class StopRun(Exception):
 Advance = Callable[[Any, int, bool, NDArray[np.float64], int], int]
 
 
+@answers_interrupts
 def drive(
     algorithm: Algorithm,
     state: RunState,
@@ -91,8 +93,8 @@ def drive(
     except StopRun as stop:
         p["status"] = int(stop.status)
     except KeyboardInterrupt:
-        if not math.isfinite(p["f_best"]):
-            raise  # nothing to return yet
+        if is_inner_run() or not math.isfinite(p["f_best"]):  # the latter: there is nothing to return yet
+            raise
         p["status"] = int(Status.INTERRUPTED)
     return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
 

@@ -11,6 +11,7 @@ from rmsprop_nb._core.callbacks import Report, asks_to_stop
 from rmsprop_nb._core.progress import checkpoints_and_progress
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.status import MESSAGES, Status
+from rmsprop_nb._drivers.inner_runs import answers_interrupts, is_inner_run
 from rmsprop_nb._drivers.loop import TRACE_COLUMNS, Monitor, StopRun, as_history, run_chunks, taking_turns
 from rmsprop_nb._drivers.minibatch_loop import Target, make_advance, make_target
 from rmsprop_nb._drivers.minibatch_options import MinibatchOptions, new_state, resumed_state
@@ -83,6 +84,7 @@ def first_state(
     return fresh if state is None else resumed_state(state, fresh)
 
 
+@answers_interrupts
 def run(options: MinibatchOptions, state: RunState, targets: Targets, report: Report | None) -> NDArray[np.float64]:
     """Run until there is a status, which is left in the state; return the recorded rows."""
     target = targets.training
@@ -99,6 +101,8 @@ def run(options: MinibatchOptions, state: RunState, targets: Targets, report: Re
         except StopRun as stop:
             state.progress.status = int(stop.status)
         except KeyboardInterrupt:
+            if is_inner_run():
+                raise
             state.progress.status = int(Status.INTERRUPTED)
     return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
 
@@ -155,13 +159,23 @@ def make_result(
     if ranks is not None:
         p.status = int(ranks.end(Status(int(p.status))))
     status = Status(int(p.status))
+    message = MESSAGES[status]
     x = arrays.x_best if np.isfinite(p.f_best) else arrays.x_avg if options.averages else arrays.x
     result = Result(x=x.copy(), fun=float(p.f), nit=int(p.nit))
     if final_evaluation and status is not Status.INTERRUPTED:
-        result["fun"], result["jac"] = _mean_everywhere(targets.training, x, status)
-        if not np.isfinite(result.fun):
-            status = Status.NONFINITE
-    result.update(nfev=int(p.nfev), status=int(status), success=status.success, message=MESSAGES[status])
+        try:
+            result["fun"], result["jac"] = _mean_everywhere(targets.training, x, status)
+            if not (np.isfinite(result.fun) and np.isfinite(result.jac).all()):
+                status, message = Status.NONFINITE, MESSAGES[Status.NONFINITE]
+        except KeyboardInterrupt:
+            if ranks is not None or is_inner_run():  # the other ranks must know
+                raise
+            status, message = Status.INTERRUPTED, MESSAGES[Status.INTERRUPTED]
+    if status.success and targets.validation is not None and p.nit:
+        held_out = p.f_best if options.patience is not None else arrays.validation_fun[p.nit - 1]
+        if not np.isfinite(held_out):
+            status, message = Status.NONFINITE, "The objective is NaN or infinite on the validation data."
+    result.update(nfev=int(p.nfev), status=int(status), success=status.success, message=message)
     result["epoch_fun"] = arrays.epoch_fun[: p.nit].copy()
     if targets.validation is not None:
         result["validation_fun"] = arrays.validation_fun[: p.nit].copy()

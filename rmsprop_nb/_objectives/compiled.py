@@ -6,7 +6,6 @@ The evaluation is a small compiled adapter around the user's functions, which fi
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -27,6 +26,7 @@ from rmsprop_nb._numba.calls import (
     load_vectors,
     return_type,
 )
+from rmsprop_nb._numba.code_cache import cached_by_code
 from rmsprop_nb._numba.decorators import adapter_jit, inline_jit, kernel_jit, user_jit
 from rmsprop_nb._numba.packing import Unpackable, load_args, pack, word_offsets
 from rmsprop_nb._numba.thread_safety import objective_in_turn
@@ -142,7 +142,7 @@ def _offsets(problem: Problem, args_type: Any) -> list[int]:
     return word_offsets(args_type)
 
 
-@functools.lru_cache(maxsize=256)
+@cached_by_code
 def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> _Adapter:
     """Compile the adapter and find its address; cached, so that a second run of the same objective compiles nothing."""
     if jac == "cs":

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.fit_arguments import Boxes, Curves
 from rmsprop_nb._numba.autodiff.normal_equations import Task, curve_function, point_normal, residuals_and_jacobian
+from rmsprop_nb._numba.code_cache import cached_by_code
 from rmsprop_nb._numba.decorators import JIT_ENABLED, shared_jit
 from rmsprop_nb._objectives.fit_objective import (
     VECTOR,
@@ -155,7 +156,7 @@ def _single(points: NDArray[Any], k: int) -> Any:
     return float(points[k]) if points.ndim == 1 else tuple(float(value) for value in points[:, k])
 
 
-@functools.lru_cache(maxsize=256)
+@cached_by_code
 def point_loop(f: Any, n: int, predictors: int, *, takes_complex: bool) -> Any:
     """Return ``model(x, t)``, compiled, that calls ``f(t, *parameters)`` for each point."""
     model, width = curve_function(f, n, predictors), max(predictors, 1)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from typing import Any
 
 from numba import float32, float64, typeof, types
 from numba.extending import is_jitted
 
+from rmsprop_nb._numba.code_cache import cached_by_code
 from rmsprop_nb._objectives.problem import Problem
 
 AUTODIFF = "autodiff"
@@ -69,7 +69,7 @@ def _may_be_tried(problem: Problem) -> bool:
     return is_jitted(fun) and not problem.own_steps.size and not fun.targetoptions.get("parallel", False)
 
 
-@functools.lru_cache(maxsize=256)
+@cached_by_code
 def _gradient_function(fun: Any, n: int) -> Any:
     """Return the function that fills the gradient; the same one for the same objective, so that it is compiled once."""
     from rmsprop_nb._numba.autodiff.gradients import linked_gradient

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._numba.autodiff.normal_equations import residuals_and_jacobian
+from rmsprop_nb._numba.code_cache import cached_by_code
 from rmsprop_nb._numba.decorators import shared_jit, user_jit
 from rmsprop_nb._objectives.losses import loss_function
 
@@ -60,13 +61,13 @@ class Places(NamedTuple):
         return args[slice(*self.first)] + args[slice(*self.last)]
 
 
-@functools.lru_cache(maxsize=256)
+@cached_by_code
 def compiled_residuals(function: Any, jac: Any, n: int, terms: Terms, places: Places) -> Any:
     """Return the objective for a compiled ``function(x, *args) -> values``, and a compiled or named `jac`."""
     return user_jit(_objective(compiled_fill(function, jac, n), make_sum(terms), places))
 
 
-@functools.lru_cache(maxsize=256)
+@cached_by_code
 def compiled_fill(function: Any, jac: Any, n: int) -> Any:
     """Return `fill`, compiled, for ``function(x, *args)`` of n variables."""
     if isinstance(jac, str) and jac == "autodiff":

@@ -287,12 +287,6 @@ def test_errors_say_what_is_wrong_and_nothing_is_run(change, message):
     assert not calls
 
 
-def test_masked_bounds_are_refused():
-    masked = np.ma.masked_less(LOWER, 1.0)
-    with pytest.raises(TypeError, match=r"must not be masked arrays, got one for lower; use bounds.filled"):
-        minimize_batch(quartic, np.ones((3, 2)), bounds=(masked, UPPER), batch_args=(LOWER,), jac="inplace")
-
-
 @pytest.mark.parametrize(
     "bounds", [[LOWER[:2], UPPER[:2]], (LOWER[:2].tolist(), UPPER[:2].tolist())], ids=["list", "tuple"]
 )

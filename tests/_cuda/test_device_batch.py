@@ -34,6 +34,8 @@ from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb.cuda import Team, team_sum
 
+pytestmark = pytest.mark.thorough
+
 METHODS = {
     "textbook": ("rmsprop", {"learning_rate": 0.05, "maxiter": 20}),
     "auto": ("rmsprop", {}),

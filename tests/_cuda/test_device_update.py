@@ -62,6 +62,8 @@ def test_clipped_update_has_the_bits_of_the_cpu(real):
     compare(arrays.found(), arrays.expected(Variant(), hyper_of(real), scale=-0.5, limit=0.7), "clipped")
 
 
+pytestmark = pytest.mark.thorough
+
 # Where nothing cancels and steps are short beside x, rounding once or twice shows in the last place alone.
 MOST_ULPS = {"bias": 8, "everything": 8, "momentum": 4, "nesterov": 4}  # of the larger of x and the step; 2 for others
 

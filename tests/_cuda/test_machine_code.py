@@ -12,6 +12,8 @@ from rmsprop_nb._cuda.reduce import make_add, make_largest, make_sum_of_squares
 from rmsprop_nb._cuda.update import Formats, make_table_update, make_update
 from rmsprop_nb.cuda import device_rule
 
+pytestmark = pytest.mark.thorough
+
 KERNELS = {  # most instructions an element, on sm_90, of those that compute in float32
     ("plain", "float32", False): 42,
     ("plain", "float64", False): None,

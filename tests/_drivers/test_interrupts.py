@@ -175,8 +175,66 @@ ENDLESS = """
             assert not result.success, kind
             assert result.fun < compiled(start, np.zeros(2, np.int64))[0]
             print(result.nfev >= at - 1)
+    for workers in (1, 2, map):
+        counts = np.array([[0, 10**12], [0, 10**5], [0, 10**12]])
+        counts[0, 1] = 0 if workers == 2 else 10**5
+        endless = {"learning_rate": 1e-12, "gtol": 0.0, "maxiter": 10**12}
+        result = minimize_batch(compiled, starts[:3], batch_args=(counts,), workers=workers, jac=True, options=endless)
+        assert (result.status == Status.INTERRUPTED).all()
+        print(workers is map or 10**5 <= counts[:, 0].max() < 10**10)  # a map is given copies
+"""
+
+# The third evaluation of an outer run is interrupted inside an inner one.
+NESTED = """
+    def is_seen_by_the_outer_run(inner):
+        calls = []
+
+        def outer(z):
+            calls.append(inner(0 if len(calls) != 2 else 8))
+            return float((z[0] - 1.0) ** 2)
+
+        result = minimize(outer, [3.0], jac="2-point", options={"learning_rate": 0.01, "maxiter": 30})
+        return result.status == Status.INTERRUPTED and len(calls) == 2
+
+    for name, inner in KINDS.items():
+        if name not in ("batch", "threads"):
+            print(is_seen_by_the_outer_run(inner))
+    for workers in (1, 2, map):
+        print(is_seen_by_the_outer_run(lambda at: batch(compiled, at, 20, size=20, workers=workers)))
+"""
+
+# What had ended when Ctrl-C came is kept, and what had not is no success.
+KEPT = """
+    from rmsprop_nb import multistart
+
+    calls = itertools.count(1)
+
+    def told(x):
+        if next(calls) == 200:
+            signal.raise_signal(signal.SIGINT)
+        return float(np.sum((x - 1.0) ** 2))
+
+    result = multistart(told, [(-1.0, 3.0)] * 3, 256, rng=0)
+    ended = result.batch.status != Status.INTERRUPTED
+    print(result.status == Status.INTERRUPTED, not result.success, 0 < ended.sum() < 256)
+
+    whole = minimize_minibatch(compiled_loss, start, rows, (np.zeros(2, np.int64),), **minibatch)
+    for fun in (loss, compiled_loss):
+        counts = np.array([0, whole.nfev + 1])  # in the last pass over the rows
+        found = minimize_minibatch(fun, start, rows, (counts,), **minibatch)
+        assert counts[0] >= counts[1]
+        resumed = minimize_minibatch(fun, start, rows, (np.zeros(2, np.int64),), state=found.state, **minibatch)
+        print(found.nit == 6, found.status == Status.INTERRUPTED, resumed.x.tobytes() == whole.x.tobytes())
 """
 
 
 def test_ctrl_c_returns_the_best_point():
-    assert run_program(RUNS + ENDLESS).split() == ["True"] * 6
+    assert run_program(RUNS + ENDLESS, NUMBA_NUM_THREADS="2").split() == ["True"] * 9
+
+
+def test_ctrl_c_in_an_inner_run_ends_the_outer_one():
+    assert run_program(RUNS + NESTED, NUMBA_NUM_THREADS="2").split() == ["True"] * 8
+
+
+def test_ctrl_c_loses_nothing_that_had_ended():
+    assert run_program(RUNS + KEPT).split() == ["True"] * 9

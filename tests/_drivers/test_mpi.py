@@ -11,7 +11,7 @@ import pytest
 from processes import run_command
 
 pytest.importorskip("mpi4py")
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.thorough]
 
 HERE = Path(__file__).parent
 CHECKS = HERE / "mpi_ranks.py"

@@ -11,6 +11,8 @@ import pytest
 from marks import needs_jit
 from processes import run_python
 
+pytestmark = pytest.mark.thorough
+
 PARALLEL = """
     import os, threading
     import numpy as np

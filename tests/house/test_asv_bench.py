@@ -26,7 +26,7 @@ LARGE_SIZES = ("n", "in_memory", "many")  # attributes of benchmarks
 # The setup of the first takes long, the next two solve many problems, and the others need a peer or a CUDA device.
 LEFT_OUT = ("FirstResult", "MoreWild", "Solved", "RunOverQuantecon", "UpdateOnDevice", "ManyArraysOnDevice")
 
-pytestmark = pytest.mark.house
+pytestmark = [pytest.mark.house, pytest.mark.thorough]
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ from rmsprop_nb._numba.autodiff.gradients import (
     differentiated,
     width_for,
 )
+from rmsprop_nb._numba.code_cache import cached_by_code
 from rmsprop_nb._numba.decorators import inline_jit, shared_jit
 
 
@@ -75,7 +76,7 @@ def _stack_vector(size: int) -> Any:
     return make
 
 
-@functools.lru_cache(maxsize=256)
+@cached_by_code
 def curve_function(f: Any, n: int, predictors: int) -> Any:
     """Return ``model(x, t)``, compiled, for a model ``f(t, *parameters)`` of n parameters.
 
@@ -261,7 +262,7 @@ def residual_passes(setting: Any, function: Any, width: int, is_single: bool) ->
     return fill
 
 
-@functools.lru_cache(maxsize=256)
+@cached_by_code
 def point_normal(f: Any, task: Task) -> Derivatives:
     """Return the function ``normal(x, out, *args) -> f`` for a model ``f(t, *parameters)``."""
     n = task.n
@@ -270,7 +271,7 @@ def point_normal(f: Any, task: Task) -> Derivatives:
     return LinkedDerivatives(passes, curve_function(f, n, task.predictors), width_for(n), is_single)
 
 
-@functools.lru_cache(maxsize=256)
+@cached_by_code
 def residuals_and_jacobian(fun: Any, n: int) -> Derivatives:
     """Return the function of `residual_passes`."""
     return LinkedDerivatives(residual_passes, fun, width_for(n), False)
