@@ -44,7 +44,7 @@ def test_jobs_that_are_named_exist() -> None:
 
 def test_workflows_run_what_a_change_must_pass() -> None:
     assert "run.py ci" in (ROOT / ".ci" / "run").read_text()
-    assert flow_list("tests.yml", "job") == ["wheel", "oldest"]
+    assert flow_list("tests.yml", "job") == ["thorough", "wheel", "oldest"]
     assert "python run.py test" in (ROOT / ".github/workflows/tests.yml").read_text()
 
 
