@@ -104,6 +104,7 @@ def test_argument_of_minimize_minibatch(name, tmp_path):
     check(name, MINIBATCH[name], run_minibatch, "", tmp_path)
 
 
+@pytest.mark.slow  # most options are kernels to compile
 @pytest.mark.parametrize(("kind", "name"), rows({(kind,): table for kind, table in MINIBATCH_OPTIONS.items()}))
 def test_option_of_minimize_minibatch(kind, name, tmp_path):
     def run(**chosen):
