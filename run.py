@@ -67,7 +67,7 @@ JOBS = {
         "run the tests, those of style, types and documentation too", ["test"], [f"{PYTEST} -m 'not thorough' $@"]
     ),
     "thorough": Job(
-        "run the tests that take long: MPI, threads and forks, the benchmarks, device kernels without a device",
+        "run the tests that take long: MPI, threads and forks, the benchmarks, CUDA without a device",
         ["test"],
         [f"{PYTEST} -m thorough $@"],
     ),

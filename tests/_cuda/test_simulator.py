@@ -18,7 +18,7 @@ TESTS.append(str(Path(__file__).parents[1] / "_training" / "test_step_on_host_an
 
 
 @pytest.mark.house
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_everything_in_the_simulator():
     plain = ["-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", "--strict-markers", "-q", *TESTS]
     done = run_python("-m", "pytest", *plain, NUMBA_ENABLE_CUDASIM="1", NUMBA_DISABLE_JIT="1")
