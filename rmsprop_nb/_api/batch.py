@@ -141,7 +141,7 @@ def minimize_batch(
 
     A NaN, an exception or slow convergence of one problem does not affect the others. Ctrl-C ends the run, also in the
     middle of a problem, and the run in whose objective this one may be; problems that had not ended have status 98 and
-    NaN for x.
+    NaN for x, but for the best point of the one under way if `fun` is called from Python.
 
     Missing data are for the objective to leave out: a NaN in `batch_args` ends that problem with status NONFINITE.
 

@@ -26,7 +26,7 @@ def cached_by_code(function: F) -> F:
 
     @functools.wraps(function)
     def found(*args: Any, **kwargs: Any) -> Any:
-        generations = tuple([_generation(arg) for arg in args if isinstance(arg, Dispatcher)])
+        generations = tuple([_generation(arg) for arg in (*args, *kwargs.values()) if isinstance(arg, Dispatcher)])
         return made(generations, args, tuple(kwargs.items()))
 
     found.cache_info = made.cache_info  # type: ignore[attr-defined]

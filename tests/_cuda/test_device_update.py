@@ -30,6 +30,8 @@ from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._cuda.memory import ITEMSIZE, element_access, real_of, several_access
 from rmsprop_nb._cuda.update import Formats, make_update
 
+pytestmark = pytest.mark.thorough
+
 
 def compiled_single(variant, formats, *, adjusts=False, deterministic=True):
     real = str(real_of(formats[0]))
@@ -61,8 +63,6 @@ def test_clipped_update_has_the_bits_of_the_cpu(real):
     run_single(text, arrays, -0.5, 0.7)
     compare(arrays.found(), arrays.expected(Variant(), hyper_of(real), scale=-0.5, limit=0.7), "clipped")
 
-
-pytestmark = pytest.mark.thorough
 
 # Where nothing cancels and steps are short beside x, rounding once or twice shows in the last place alone.
 MOST_ULPS = {"bias": 8, "everything": 8, "momentum": 4, "nesterov": 4}  # of the larger of x and the step; 2 for others

@@ -21,7 +21,7 @@ RUNS = """
     import numpy as np
     from numba import njit
     from rmsprop_nb import Status, minimize, minimize_batch, minimize_minibatch
-    from rmsprop_nb._drivers import loop, minibatch_loop
+    from rmsprop_nb._drivers import batch_threads, loop, minibatch_loop
 
     PROCESS, SIGINT = os.getpid(), int(signal.SIGINT)
     kill = ctypes.CDLL(None).kill
@@ -110,6 +110,7 @@ AT_EVALUATIONS = """
 AT_LINES = """
     for module in (loop, minibatch_loop):
         module.next_budget = lambda budget, *_: min(2 * budget, 32)  # for as many lines in every run
+    batch_threads.next_budget = lambda budget, *_: min(2 * budget, 1024)
     iterations = 300  # the lines are the same
     package = os.path.dirname(os.path.dirname(loop.__file__))
 
