@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.validate import checked_bounds, is_unbounded
+from rmsprop_nb._core.validate import checked_bounds, is_unbounded, refuse_mask
 
 Lead = tuple[int, ...]
 
@@ -236,6 +236,8 @@ def _bounds(bounds: Any, lead: Lead, n: int) -> tuple[NDArray[np.float64], NDArr
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         msg = "bounds must be a pair (lower, upper) of numbers or arrays, or a scipy.optimize.Bounds."
         raise ValueError(msg)
+    for bound in bounds:
+        refuse_mask("bounds", bound, "use .filled(...) with -inf or inf")
     try:
         given = [np.asarray(bound, np.float64) for bound in bounds]
         own = bool(lead) and max(bound.ndim for bound in given) > 1

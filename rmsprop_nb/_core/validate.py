@@ -236,6 +236,7 @@ def as_rel_steps(value: Any, n: int) -> NDArray[np.float64]:
     """Return the relative steps of difference gradients for each variable; None, for automatic ones, has size 0."""
     if value is None:
         return np.empty(0)
+    refuse_mask("finite_diff_rel_step", value, "pass finite_diff_rel_step.filled(...)")
     steps = np.asarray(value)
     if steps.dtype.kind not in "fiu" or steps.ndim > 1 or steps.size not in (1, n):
         shape = f"dtype {steps.dtype} and shape {steps.shape}"
@@ -275,6 +276,7 @@ def _room(lower: NDArray[Any], upper: NDArray[Any]) -> NDArray[Any]:
 
 def check_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:
     """Return the user's typical sizes in the dtype and shape of x; each problem may have its own, as x has."""
+    refuse_mask("x_scale", x_scale, "pass x_scale.filled(...)")
     try:
         sizes = np.asarray(x_scale)
     except ValueError:  # rows of unequal lengths

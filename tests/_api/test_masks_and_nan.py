@@ -7,13 +7,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rmsprop_nb import Status, minimize, minimize_batch, minimize_minibatch, multistart
+from rmsprop_nb import Status, fit, minimize, minimize_batch, minimize_minibatch, multistart
 
 MASKED = np.ma.MaskedArray([1.0, 2.0, 3.0, 1e9], [0, 0, 0, 1])
 LIMITS = np.ma.MaskedArray([0.0, 1.0], [0, 1])
 
 
+T = np.arange(4.0)
+
+
 def never(*_):
+    raise AssertionError
+
+
+def never_a_model(t, a, b):
     raise AssertionError
 
 
@@ -27,6 +34,9 @@ REFUSED = {
     "X0": lambda: minimize_batch(never, MASKED.reshape(2, 2)),
     "batch_args[1]": lambda: minimize_batch(never, np.zeros((4, 1)), batch_args=(np.ones(4), MASKED)),
     "bounds (upper)": lambda: minimize_batch(never, np.zeros((4, 1)), bounds=(np.zeros((4, 1)), MASKED.reshape(4, 1))),
+    "x_scale": lambda: minimize(never, np.zeros(2), options={"x_scale": LIMITS}),
+    "finite_diff_rel_step": lambda: minimize(never, np.zeros(2), options={"finite_diff_rel_step": LIMITS}),
+    "bounds of fits": lambda: fit(never_a_model, T, T, np.ones(2), bounds=(LIMITS, np.inf)),
     "bounds of starts": lambda: multistart(never, np.ma.stack([LIMITS, LIMITS]), 4),
 }
 
