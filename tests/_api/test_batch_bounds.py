@@ -15,6 +15,8 @@ from rmsprop_nb._core.batch_arguments import as_boxes
 from rmsprop_nb._core.validate import check_sizes
 from rmsprop_nb._numba.decorators import JIT_ENABLED
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(3)
 
 
@@ -94,7 +96,7 @@ def every_engine(fun, starts, **run):
             yield minimize_batch(fun, starts, workers=workers, **run)
 
 
-@pytest.mark.parametrize("python", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("python", [False, True])
 def test_every_engine_passes_bounds_and_sizes_on(python):
     fun = python_quartic if python else quartic
     lower, upper = boxes(10, 3)

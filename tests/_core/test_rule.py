@@ -112,6 +112,7 @@ def test_zero_gradient_without_eps_is_ieee_and_not_an_exception():
 
 
 @needs_jit
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_kernel_is_vectorised_in_its_own_precision(options, dtype):

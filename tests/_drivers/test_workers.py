@@ -16,6 +16,8 @@ from sendable import bowl, sometimes_dies, sometimes_raises
 
 from rmsprop_nb import IncompleteBatchError, Status, minimize_batch, multistart
 
+pytestmark = pytest.mark.thorough
+
 STARTS = np.random.default_rng(0).normal(size=(40, 3))
 TARGETS = np.random.default_rng(1).normal(size=(40, 3))
 

@@ -13,6 +13,8 @@ from rmsprop_nb._cli.models import nist_model
 from rmsprop_nb._numba.decorators import JIT_ENABLED
 from rmsprop_nb.datasets import NIST_NAMES, load_nist
 
+pytestmark = pytest.mark.slow
+
 CASES = [(name, start) for name in NIST_NAMES for start in ("start1", "start2")]
 # BoxBOD's start 1 leads to a plateau, where chi2 depends on b1 alone; MGH10's to a valley that takes 6000 evaluations.
 UNSOLVED = {("BoxBOD", "start1"): Status.PRECISION_LOSS, ("MGH10", "start1"): Status.MAXFEV}
