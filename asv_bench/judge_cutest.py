@@ -137,7 +137,7 @@ def improved(end, problem):
         found = scipy.optimize.minimize(
             problem.with_gradient, end.x, jac=True, bounds=problem.bounds, method="L-BFGS-B", options=options
         )
-    return min(float(found.fun), end.f)
+    return float(np.fmin(found.fun, end.f))  # the search itself may have met NaN
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------

@@ -26,7 +26,10 @@ TEMPLATE = HERE / "benchmarks_page.md"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 PICTURES = PAGE.parent / "pictures"
 
-VERSIONS = ("numpy", "scipy", "numba", "torch", "jax", "optax", "ndoptimize", "quantecon", "optimagic")
+VERSIONS = (
+    *("numpy", "scipy", "numba", "torch", "jax", "optax"),
+    *("ndoptimize", "lumafit", "optimistix", "quantecon", "optimagic"),
+)
 
 TABLES = {  # benchmark: heading of its table
     "ratios.UpdateOverFloor.track_in_cache": "Update time relative to the arithmetic floor (in cache)",
@@ -45,8 +48,12 @@ TABLES = {  # benchmark: heading of its table
     "startup.FirstResultOverPeer.track_time": "First result in a new process relative to two steps of another library",
     "ratios.RunOverQuantecon.track_time": "Runs on Rosenbrock's function relative to QuantEcon's Nelder-Mead",
     "ratios.Differences.track_over_scipy": "Gradients by differences relative to SciPy's",
+    "gradients.GradientOverValue.track_ratio": "f and its exact gradient relative to f alone",
+    "gradients.GradientOverJax.track_ratio": "f and its exact gradient relative to JAX's, jitted",
     "fits.Fits.track_over_evaluations": "A batch of 20,000 decay fits relative to its evaluations alone",
     "fits.FitsOverPeers.track_ratio": "Decay fits in a batch relative to other libraries, per fit",
+    "curve_fits.CurveFits.track_over_evaluations": "`fit` of 20,000 decay curves relative to its evaluations alone",
+    "curve_fits.CurveFitsOverPeers.track_ratio": "`fit` of decay curves relative to other libraries, per curve",
 }
 
 HISTORY = {  # heading: benchmark, parameters
@@ -57,6 +64,9 @@ HISTORY = {  # heading: benchmark, parameters
     "start / SciPy's, n=10": ("ratios.OverScipy.track_start", ("'auto'", "10")),
     "unsolved, %": ("convergence.Solved.track_unsolved", ("'rmsprop'",)),
 }
+
+
+MOST_COLUMNS = 6
 
 
 class Row(NamedTuple):
@@ -97,8 +107,10 @@ def rows(results: Results, benchmark: str) -> Iterator[Row]:
 
 
 def table(measured: Iterable[Row]) -> list[str]:
-    """Return a table in Markdown, whose columns are the values of the last parameter."""
+    """Return a table in Markdown, whose columns are the values of the last parameter, or its rows if they are many."""
     cells = {row.params: row.value for row in measured}
+    if all(len(params) == 1 for params in cells) and len(cells) > MOST_COLUMNS:
+        cells = {(*params, ""): value for params, value in cells.items()}
     columns = list(dict.fromkeys(params[-1] for params in cells))
     heads = list(dict.fromkeys(params[:-1] for params in cells))
     lines = [line(["", *map(plain, columns)]), line(["---"] * (len(columns) + 1))]

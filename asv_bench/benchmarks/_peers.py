@@ -6,6 +6,7 @@ All libraries are optional: one that is not installed raises NotImplementedError
 from __future__ import annotations
 
 import importlib
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from numba import njit
 from benchmarks._kernels import BETA, EPS, RATE, Vectors
 from benchmarks._problems import STEEP, rosen, start
 
-__all__ = ["LOOPS", "UPDATES", "quantecon_run"]
+__all__ = ["LOOPS", "UPDATES", "jax_gradients", "quantecon_run"]
 
 
 def optional(name: str) -> Any:
@@ -204,6 +205,29 @@ def _while_loop(n: int, init: Callable[[Any], Any], update: Callable[..., Any]) 
         loop(jnp.array(start(n)), count)[0].block_until_ready()
 
     run(2)
+    return run
+
+
+# -- gradients --------------------------------------------------------------------------------------------------------
+
+
+def jax_gradients(fun: Any, count: int, x: np.ndarray, *args: Any) -> Callable[[], float]:
+    """Evaluate a function and its gradient `count` times in one jitted loop: the same source, with JAX's arrays."""
+    jax = optional("jax")
+    jax.config.update("jax_enable_x64", True)
+    pair = jax.value_and_grad(types.FunctionType(fun.py_func.__code__, {"np": jax.numpy}))
+
+    def body(_: Any, carry: Any) -> Any:
+        total, x = carry
+        f, g = pair(x, *args)
+        return total + f, x + 1e-300 * g  # no evaluation may be left out because it is the same as the last one
+
+    loop = jax.jit(lambda x: jax.lax.fori_loop(0, count, body, (0.0, x))[0])
+
+    def run() -> float:
+        return float(loop(x))
+
+    run()
     return run
 
 

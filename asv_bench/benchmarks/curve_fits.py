@@ -1,7 +1,7 @@
-"""Fits of many curves by `rmsprop_nb.fit`, derivatives included, beside SciPy's curve_fit and ndoptimize.
+"""Fits of many curves by `rmsprop_nb.fit`, derivatives included, beside other libraries.
 
 Curves are those of `fits`: 20 points, 3 parameters, ``a*exp(-k*t) + c``. `fit` is given the model alone; SciPy's loop
-is given the same model and makes differences, ndoptimize is given a Jacobian written by hand.
+and lumafit are given the same model and make differences, ndoptimize is given a Jacobian written by hand.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import scipy.optimize
 from numba import njit
 
 from benchmarks._interleaved import compare
+from benchmarks._peers import optional
 from benchmarks.fits import START, TIMES, by_ndoptimize, make_curves, only_evaluate, ratio
 
 try:
@@ -29,7 +30,43 @@ def loop_of_scipy(curves):
     return lambda: np.array([scipy.optimize.curve_fit(decay.py_func, TIMES, y, START)[0] for y in curves])
 
 
-PEERS = {"scipy": (loop_of_scipy, 200), "ndoptimize": (by_ndoptimize, 20_000)}
+@njit
+def decay_of_vector(p, t):
+    return p[0] * np.exp(-p[1] * t) + p[2]
+
+
+def by_lumafit(curves):
+    """Fit each as a pixel of an image with lumafit, which makes differences."""
+    lumafit = optional("lumafit")
+    image = curves[:, None, :]
+    return lambda: lumafit.levenberg_marquardt_pixelwise(decay_of_vector, START, image, args_for_each_pixel=(TIMES,))[
+        0
+    ][:, 0]
+
+
+def vmapped_optimistix(curves):
+    """Fit all with optimistix' Levenberg-Marquardt under `jax.vmap`."""
+    jax, optimistix = optional("jax"), optional("optimistix")
+    jax.config.update("jax_enable_x64", True)
+    t, start, data = (jax.numpy.array(a) for a in (TIMES, START, curves))
+    solver = optimistix.LevenbergMarquardt(rtol=1e-8, atol=1e-8)
+
+    def fit_one(y):
+        def residuals(p, _):
+            return p[0] * jax.numpy.exp(-p[1] * t) + p[2] - y
+
+        return optimistix.least_squares(residuals, solver, start, throw=False).value
+
+    fit_each = jax.jit(jax.vmap(fit_one))
+    return lambda: np.asarray(fit_each(data))
+
+
+PEERS = {
+    "scipy": (loop_of_scipy, 200),
+    "ndoptimize": (by_ndoptimize, 20_000),
+    "lumafit": (by_lumafit, 20_000),
+    "vmap of optimistix": (vmapped_optimistix, 20_000),
+}
 
 
 class CurveFits:
@@ -65,7 +102,7 @@ class CurveFits:
 class CurveFitsOverPeers:
     """Time per fit relative to other libraries, each given enough curves to reach its full speed.
 
-    SciPy's loop has one thread, because it holds the interpreter; ndoptimize uses all cores it finds. Floor: see
+    SciPy's loop has one thread, because it holds the interpreter; the others use all cores they find. Floor: see
     CurveFits. Aims, on two threads: 1/150 of SciPy's time, 0.6 of ndoptimize's.
     """
 

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from benchmarks._interleaved import compare
+from benchmarks._peers import jax_gradients
 
 EVALUATIONS = 100_000  # times the number of variables; a call from Python takes longer than some evaluations
 
@@ -139,6 +140,34 @@ class GradientOverValue:
         return compare(self.both, self.alone)
 
     track_ratio.unit = "ratio"
+
+
+ARRAY_FORMS = {decay: decay_array, rosenbrock: rosenbrock_array, logistic: logistic_array}
+
+
+class GradientOverJax:
+    """f and its exact gradient over `jax.value_and_grad`, jitted, both in compiled loops. Floor: see GradientOverValue.
+
+    JAX is given the array expression, also where ours is a loop.
+    """
+
+    params = (tuple(CASES),)
+    param_names = ("objective",)
+    timeout = 300
+
+    def setup(self, name):
+        fun, n, args = CASES[name]
+        x = np.linspace(0.5, 1.5, n)
+        grad, both = np.empty(n), exact(fun, n)
+        count = max(20, EVALUATIONS // n)
+        self.ours = lambda: gradients(both, count, x, grad, *args)
+        self.jax = jax_gradients(ARRAY_FORMS.get(fun, fun), count, x, *args)
+        np.testing.assert_allclose(self.jax(), self.ours(), rtol=1e-9)
+
+    def track_ratio(self, name):
+        return compare(self.ours, self.jax)
+
+    track_ratio.unit = "of JAX's time"
 
 
 class GradientOverHand:
