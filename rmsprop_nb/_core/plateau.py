@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 
 def check_positive(**arguments: float) -> None:
     """Raise unless every argument is positive and finite."""
@@ -43,6 +46,9 @@ class ReduceOnPlateau:
         Lowest loss so far.
     waiting, cooling : int
         Number of updates without improvement, and number of updates left in the cooldown.
+    state : ndarray, shape (4,)
+        These four as numbers, which the states and checkpoints of runs keep: a run that is resumed sets them. Any
+        schedule that has such a vector of numbers is treated in this way.
 
     Raises
     ------
@@ -52,8 +58,7 @@ class ReduceOnPlateau:
     Notes
     -----
     The rule is that of PyTorch's ReduceLROnPlateau in its default mode, except for a negative best loss: there,
-    repeating it would count as an improvement. A checkpoint does not contain the state of this object: save its
-    attributes along with it.
+    repeating it would count as an improvement.
 
     Examples
     --------
@@ -101,6 +106,20 @@ class ReduceOnPlateau:
         self.best = math.inf
         self.waiting = 0
         self.cooling = 0
+
+    @property
+    def state(self) -> NDArray[np.float64]:
+        """What the schedule remembers."""
+        return np.array([self.rate, self.best, self.waiting, self.cooling], dtype=np.float64)
+
+    @state.setter
+    def state(self, numbers: ArrayLike) -> None:
+        remembered = np.array(numbers, dtype=np.float64)
+        if remembered.shape != (4,) or not (0.0 <= remembered[0] < math.inf and (remembered[2:] >= 0.0).all()):
+            msg = f"state must be what a ReduceOnPlateau had in its attribute of this name, got {numbers!r}."
+            raise ValueError(msg)
+        self.rate, self.best = float(remembered[0]), float(remembered[1])
+        self.waiting, self.cooling = int(remembered[2]), int(remembered[3])
 
     def __call__(self, step: int) -> float:  # noqa: ARG002 - it is a schedule
         """Return the current rate."""

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from rmsprop_nb._core import archive
+from rmsprop_nb._core.rates import memory_of, remind
 from rmsprop_nb._core.validate import CHECKPOINT_SECONDS, as_checkpoint_seconds, as_count, as_number
 
 
@@ -107,19 +108,43 @@ class CheckpointWriter:
 
 
 @contextlib.contextmanager
+def schedule_remembered(state: Any, schedule: Any) -> Iterator[Callable[[], Any]]:
+    """Give a schedule the memory that the state has of it; yield the function that returns the state as it is now."""
+    remind(schedule, state.schedule)
+    _ = memory_of(schedule)  # raises now if it cannot be kept
+
+    def current() -> Any:
+        state.schedule = memory_of(schedule)
+        return state
+
+    try:
+        yield current
+    finally:
+        current()
+
+
+@contextlib.contextmanager
 def checkpoints_and_progress(
-    state: Any, options: RunOptions, *, total: int | None, unit: str
+    state: Any, options: RunOptions, schedule: Any, *, total: int | None, unit: str
 ) -> Iterator[Callable[[], None] | None]:
     """Yield the function to call between chunks, or None if there is nothing to do.
 
-    The state is saved at the start, every `checkpoint_every` seconds, and at the end, whatever ends the run.
+    The state is saved at the start, every `checkpoint_every` seconds, and at the end, whatever ends the run. It has the
+    memory of the schedule in it.
     """
-    every = options.checkpoint_seconds
-    if not options.progress and options.checkpoint is None:
-        yield None
-        return
+    with schedule_remembered(state, schedule) as current:
+        if not options.progress and options.checkpoint is None:
+            _ = options.checkpoint_seconds
+            yield None
+        else:
+            yield from _saved_and_shown(state, options, current, total, unit)
+
+
+def _saved_and_shown(
+    state: Any, options: RunOptions, current: Callable[[], Any], total: int | None, unit: str
+) -> Iterator[Callable[[], None]]:
     p = state.progress
-    writer = CheckpointWriter(options.checkpoint, every, lambda: archive.as_tree(state))
+    writer = CheckpointWriter(options.checkpoint, options.checkpoint_seconds, lambda: archive.as_tree(current()))
     bar = progress_bar(total, unit) if options.progress else None
 
     def on_chunk() -> None:
@@ -131,7 +156,12 @@ def checkpoints_and_progress(
     try:
         yield on_chunk
     finally:
-        writer.write()
-        if bar is not None:
-            bar.update(int(p.nit) - bar.n)
-            bar.close()
+        try:
+            writer.write()
+        except KeyboardInterrupt:
+            writer.write()  # once more, from the beginning: what has been computed is not lost
+            raise
+        finally:
+            if bar is not None:
+                bar.update(int(p.nit) - bar.n)
+                bar.close()

@@ -27,6 +27,28 @@ def scheduled_rates(schedule: Schedule, step: int, count: int, dtype: Any) -> ND
         return rates.astype(dtype)
 
 
+def memory_of(schedule: Any) -> NDArray[np.float64]:
+    """Return what a schedule with memory has in its attribute `state`; nothing, a vector of size 0, of any other."""
+    state = getattr(schedule, "state", ())
+    try:
+        memory = np.array(state, dtype=np.float64)
+    except (TypeError, ValueError):
+        memory = np.empty((0, 0))
+    if memory.ndim != 1:
+        msg = (
+            f"learning_rate.state must be a vector of numbers, which states and checkpoints keep, got {state!r}; "
+            "give what the schedule does not need to remember another name."
+        )
+        raise TypeError(msg)
+    return memory
+
+
+def remind(schedule: Any, memory: NDArray[np.float64]) -> None:
+    """Give a schedule its memory back, if it has one and a run has kept it."""
+    if memory.size and hasattr(schedule, "state"):
+        schedule.state = memory.copy()
+
+
 def _checked(values: Sequence[Any], first: int) -> NDArray[np.float64]:
     rates = _as_numbers(values)
     valid = np.isfinite(rates) & (rates >= 0.0)

@@ -133,6 +133,7 @@ MINIBATCH_DTYPE = np.dtype(
             "weight",
             "rows",
             "since_best",
+            "observed",  # epochs that validation and the schedule know of
         ]
     ]
     + [

@@ -94,4 +94,5 @@ class MinibatchSettings(NamedTuple):
     epochs: int
     horizon: int  # steps over which an automatic rate falls to 0, or 0 if it does not
     averaging: bool
+    keeps_lowest: bool  # whether x_best is where the epoch of the lowest mean ended, not where validation was best
     pieces: int  # of a vector, updated at the same time

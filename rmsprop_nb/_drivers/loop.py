@@ -6,10 +6,11 @@ callbacks take effect at once. Chunks do not change the results: the whole state
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,9 @@ from rmsprop_nb._numba.thread_safety import in_turn
 from rmsprop_nb._objectives.compiled import CompiledObjective
 
 _RUNNING = int(Status.RUNNING)
+
+SAME_VALUE = 1e-6
+"""How far f may be from what a state has of it, relative to what is known of its size."""
 
 CHUNK_SECONDS = 0.02
 """Time after which compiled code returns to Python."""
@@ -89,6 +93,8 @@ def drive(
     )
     rows: list[NDArray[np.float64]] = []
     try:
+        if math.isfinite(p["f_best"]):  # it is resumed
+            _check_objective(objective, state)
         run_chunks(taking_turns(advance, objective, settings), state, settings, monitor, rows)
     except StopRun as stop:
         p["status"] = int(stop.status)
@@ -97,6 +103,41 @@ def drive(
             raise
         p["status"] = int(Status.INTERRUPTED)
     return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
+
+
+def _check_objective(objective: Evaluate, state: RunState) -> None:
+    """Raise unless the objective has, at the best point of a state, the value that the state has of it.
+
+    An objective whose values differ from call to call cannot be recognized, and is not looked at.
+    """
+    record, arrays = state.record.copy(), state.arrays
+
+    def value() -> float:
+        return objective(arrays.x_best.copy(), np.empty_like(arrays.g_eval))
+
+    known, start = float(record[0]["f_best"]), float(record[0]["f_start"])
+    scale = max(abs(known), abs(start - known) if math.isfinite(start) else 0.0)
+    f = value()
+    is_known = abs(f - known) <= SAME_VALUE * scale or (math.isfinite(f) and f != value())
+    state.record[:] = record  # these evaluations are none of the run
+    if not is_known:
+        msg = (
+            f"state is of another objective, or of other args: at its best point fun is {f!r}, where it was {known!r}. "
+            "Resume with the fun and args that it began with, or begin anew at x0=state.arrays.x_best."
+        )
+        raise ValueError(msg)
+
+
+@contextlib.contextmanager
+def kept_if_interrupted(state: RunState) -> Iterator[list[NDArray[np.float64]]]:
+    """Yield a list for what a run has recorded; once it is there, Ctrl-C is a status and no longer loses the run."""
+    ended: list[NDArray[np.float64]] = []
+    try:
+        yield ended
+    except KeyboardInterrupt:
+        if not ended or is_inner_run():
+            raise
+        state.record[0]["status"] = int(Status.INTERRUPTED)
 
 
 def run_chunks(

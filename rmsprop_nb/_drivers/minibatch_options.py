@@ -26,9 +26,9 @@ from rmsprop_nb._core.validate import (
 )
 from rmsprop_nb._drivers.minibatch_loop import MinibatchAlgorithm
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE
-from rmsprop_nb._methods import prodigy
+from rmsprop_nb._methods import minibatch, prodigy
 from rmsprop_nb._methods.minibatch import make_tell, make_textbook_step
-from rmsprop_nb._methods.registry import kind_of
+from rmsprop_nb._methods.registry import kind_of, told_apart
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._numba.thread_safety import usable_threads
 
@@ -151,6 +151,7 @@ class MinibatchOptions(RunOptions):
             epochs=self.epochs,
             horizon=steps if self.auto and self.learning_rate == "auto" else 0,
             averaging=self.averages,
+            keeps_lowest=self.patience is None,
             pieces=usable_threads() if self._parallel(x) else 1,
         )
 
@@ -190,7 +191,7 @@ def new_state(
     vectors = kind_of(kind).layout(*kind[1:]).zeros(x.size, x.dtype)
     vectors |= {"x": start, "lower": lower, "upper": upper, "scale": options.scale(x)}
     vectors |= {name: np.full(options.epochs, np.nan) for name in ("epoch_fun", "validation_fun")}
-    copies = {"start": options.auto, "x_avg": options.averages, "x_best": options.patience is not None}
+    copies = {"start": options.auto, "x_avg": options.averages, "x_best": True}
     vectors |= {name: start.copy() for name, used in copies.items() if used}
     if options.accumulate > 1:
         vectors["g"] = np.zeros_like(x)
@@ -206,23 +207,26 @@ def new_state(
     return state
 
 
-def resumed_state(state: Any, fresh: RunState) -> RunState:
+def resumed_state(state: Any, fresh: RunState, accumulate: int) -> RunState:
     """Copy the state of another run, after checking that it is sound and fits these arguments."""
     if not isinstance(state, RunState):
         msg = f"state must be the state of an earlier result, got {type(state).__name__}."
         raise TypeError(msg)
-    if state.kind != fresh.kind:
-        msg = (
-            f"state is of a run of {state.kind}, and these arguments ask for {fresh.kind}; resume with the data and "
-            "arguments that it began with."
-        )
+    if state.kind not in (fresh.kind, minibatch.for_any_data(fresh.kind)):
+        same_rule = state.kind[:2] == fresh.kind[:2]
+        remedy = ", or give state.for_other_data() to go on with others" if same_rule else ""
+        msg = f"{told_apart(state.kind, fresh.kind)}; resume with the data and arguments that it began with{remedy}."
         raise ValueError(msg)
     copied = state.checked_copy()
     _check_arrays(copied.arrays, fresh.arrays)
     p = copied.progress
+    if state.kind != fresh.kind and fresh.kind[1] == "auto":
+        p.step = p.nit * -(-fresh.kind[3] // accumulate)  # the rate falls over the steps of all epochs
+    copied.kind = fresh.kind
     epochs = len(fresh.arrays.epoch_fun)
     p.status = int(Status.RUNNING if p.nit < epochs else Status.EPOCHS)
-    return RunState(copied.kind, copied.arrays._replace(**_of_length(copied.arrays, epochs)), copied.record)
+    copied.arrays = copied.arrays._replace(**_of_length(copied.arrays, epochs))
+    return copied
 
 
 def _check_arrays(found: Any, expected: MinibatchArrays) -> None:

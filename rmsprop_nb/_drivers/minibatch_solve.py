@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,15 @@ from rmsprop_nb._core.progress import checkpoints_and_progress
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._drivers.inner_runs import answers_interrupts, is_inner_run
-from rmsprop_nb._drivers.loop import TRACE_COLUMNS, Monitor, StopRun, as_history, run_chunks, taking_turns
+from rmsprop_nb._drivers.loop import (
+    TRACE_COLUMNS,
+    Monitor,
+    StopRun,
+    as_history,
+    kept_if_interrupted,
+    run_chunks,
+    taking_turns,
+)
 from rmsprop_nb._drivers.minibatch_loop import Target, make_advance, make_target
 from rmsprop_nb._drivers.minibatch_options import MinibatchOptions, new_state, resumed_state
 from rmsprop_nb._drivers.minibatch_shards import Shard, SharedTarget, make_shared_target
@@ -81,29 +90,43 @@ def first_state(
     """Make the state of a new run from x, or copy that of the run to resume."""
     rows = targets.training.rows
     fresh = new_state(options, x, problem.lower, problem.upper, options.kind(rows.n_rows, rows.batches), targets.seed)
-    return fresh if state is None else resumed_state(state, fresh)
+    return fresh if state is None else resumed_state(state, fresh, options.accumulate)
+
+
+def run(options: MinibatchOptions, state: RunState, targets: Targets, report: Report | None) -> NDArray[np.float64]:
+    """Run until there is a status, which is left in the state; return the recorded rows."""
+    accompanied = checkpoints_and_progress(state, options, options.schedule, total=options.epochs, unit="epoch")
+    with kept_if_interrupted(state) as ended, accompanied as on_chunk:
+        ended.append(_run_epochs(options, state, targets, report, on_chunk))
+    return ended[0]
 
 
 @answers_interrupts
-def run(options: MinibatchOptions, state: RunState, targets: Targets, report: Report | None) -> NDArray[np.float64]:
-    """Run until there is a status, which is left in the state; return the recorded rows."""
-    target = targets.training
+def _run_epochs(
+    options: MinibatchOptions,
+    state: RunState,
+    targets: Targets,
+    report: Report | None,
+    on_chunk: Callable[[], None] | None,
+) -> NDArray[np.float64]:
+    target, p = targets.training, state.progress
     observer = _EpochObserver(state, options, targets.validation, report)
     settings = options.settings(state.arrays.x, target.rows.batches)
     algorithm = options.algorithm(state.arrays.x)
     rows: list[NDArray[np.float64]] = []
-    with checkpoints_and_progress(state, options, total=options.epochs, unit="epoch") as on_chunk:
-        observe = observer.observe if observer.needed else None
-        monitor = Monitor(observe, options.schedule, options.seconds, options.stride, on_chunk)
-        try:
-            advance = make_advance(algorithm, state, target)
-            run_chunks(taking_turns(advance, target.objective, settings), state, settings, monitor, rows)
-        except StopRun as stop:
-            state.progress.status = int(stop.status)
-        except KeyboardInterrupt:
-            if is_inner_run():
-                raise
-            state.progress.status = int(Status.INTERRUPTED)
+    monitor = Monitor(
+        observer.observe if observer.needed else None, options.schedule, options.seconds, options.stride, on_chunk
+    )
+    try:
+        observer.catch_up()
+        advance = make_advance(algorithm, state, target)
+        run_chunks(taking_turns(advance, target.objective, settings), state, settings, monitor, rows)
+    except StopRun as stop:
+        p.status = int(stop.status)
+    except KeyboardInterrupt:
+        if is_inner_run():
+            raise
+        p.status = int(Status.INTERRUPTED)
     return np.concatenate(rows) if rows else np.empty((0, len(TRACE_COLUMNS)))
 
 
@@ -122,7 +145,18 @@ class _EpochObserver:
     @property
     def needed(self) -> bool:
         """Whether there is anything to do."""
-        return any(part is not None for part in (self._validation, self._report, self._update_schedule))
+        return self._learns or self._report is not None
+
+    @property
+    def _learns(self) -> bool:
+        """Whether the rest of the run depends on what is observed."""
+        return self._validation is not None or self._update_schedule is not None
+
+    def catch_up(self) -> None:
+        """Take in the last epoch, if the run that is resumed was interrupted before it had done so."""
+        p = self._state.progress
+        if self._learns and p.observed < p.nit and self.observe(self._state.arrays.x.copy(), float(p.f)):
+            p.status = int(Status.CALLBACK_STOP)
 
     def observe(self, x: NDArray[Any], f: float) -> bool:
         """Take in an epoch, and return whether the run is to end."""
@@ -131,11 +165,12 @@ class _EpochObserver:
             x = arrays.x_avg.copy()
         loss, more = f, dict[str, Any](nit=int(p.nit))
         if self._validation is not None:
-            loss, _ = self._validation.mean(x, with_gradient=False)
+            loss, _ = self._validation.mean(x, with_gradient=False)  # may take long, and be interrupted
             arrays.validation_fun[p.nit - 1] = more["validation_fun"] = loss
             self._keep_best(x, loss)
         if self._update_schedule is not None:
             self._update_schedule(loss)
+        p.observed = p.nit
         return asks_to_stop(self._report, x, f, **more)
 
     def _keep_best(self, x: NDArray[Any], loss: float) -> None:
@@ -160,17 +195,19 @@ def make_result(
         p.status = int(ranks.end(Status(int(p.status))))
     status = Status(int(p.status))
     message = MESSAGES[status]
-    x = arrays.x_best if np.isfinite(p.f_best) else arrays.x_avg if options.averages else arrays.x
-    result = Result(x=x.copy(), fun=float(p.f), nit=int(p.nit))
+    points = _points_found(options, state, status)
+    x, f = points[0]
+    result = Result(x=x, fun=f, nit=int(p.nit))
     if final_evaluation and status is not Status.INTERRUPTED:
         try:
-            result["fun"], result["jac"] = _mean_everywhere(targets.training, x, status)
-            if not (np.isfinite(result.fun) and np.isfinite(result.jac).all()):
+            result["x"], result["fun"], result["jac"] = _first_finite(targets.training, points, status)
+            if result.x is not x or not _is_finite(result.fun, result.jac):
                 status, message = Status.NONFINITE, MESSAGES[Status.NONFINITE]
         except KeyboardInterrupt:
             if ranks is not None or is_inner_run():  # the other ranks must know
                 raise
             status, message = Status.INTERRUPTED, MESSAGES[Status.INTERRUPTED]
+    result["x"] = result.x.copy()
     if status.success and targets.validation is not None and p.nit:
         held_out = p.f_best if options.patience is not None else arrays.validation_fun[p.nit - 1]
         if not np.isfinite(held_out):
@@ -183,6 +220,32 @@ def make_result(
         result["history"] = as_history(trace)
     result["state"] = state
     return result
+
+
+def _points_found(options: MinibatchOptions, state: RunState, status: Status) -> list[tuple[NDArray[Any], float]]:
+    """Return the points that may be returned, the best one first, each with the mean of f that is known for it."""
+    p, arrays = state.progress, state.arrays
+    last = arrays.x_avg if options.averages else arrays.x, float(p.f)
+    if options.patience is not None:
+        best = arrays.x_best, float(p.f)
+        return [best, last] if np.isfinite(p.f_best) or status is Status.NONFINITE else [last, best]
+    best = arrays.x_best, float(p.f_best if np.isfinite(p.f_best) else p.f)
+    return [best, last] if status is Status.NONFINITE else [last, best]
+
+
+def _first_finite(
+    target: AnyTarget, points: list[tuple[NDArray[Any], float]], status: Status
+) -> tuple[NDArray[Any], float, NDArray[Any]]:
+    """Evaluate the points on all rows, up to the first with finite values; return it, or else the last one."""
+    for x, _ in points:
+        f, gradient = _mean_everywhere(target, x, status)
+        if _is_finite(f, gradient):
+            break
+    return x, f, gradient
+
+
+def _is_finite(f: float, gradient: NDArray[Any]) -> bool:
+    return bool(np.isfinite(f) and np.isfinite(gradient).all())
 
 
 def _mean_everywhere(target: AnyTarget, x: NDArray[Any], status: Status) -> tuple[float, NDArray[Any]]:

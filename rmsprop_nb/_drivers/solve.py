@@ -17,11 +17,11 @@ from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.settings import EXACT, Sampling, Settings
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import check_sizes, typical_sizes
-from rmsprop_nb._drivers.loop import Monitor, drive
+from rmsprop_nb._drivers.loop import Monitor, drive, kept_if_interrupted
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE
 from rmsprop_nb._methods.method import Algorithm
 from rmsprop_nb._methods.points import point_found
-from rmsprop_nb._methods.registry import method_of
+from rmsprop_nb._methods.registry import method_of, told_apart
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._numba.thread_safety import usable_threads
 from rmsprop_nb._objectives.compiled import compile_objective
@@ -51,9 +51,11 @@ def run(
         return compile_objective(problem, x.dtype) or PythonObjective(problem, x.dtype)
 
     objective = make(problem) if bind is None else bind(make)
-    with checkpoints_and_progress(state, options, total=_total(options.maxiter), unit="it") as on_chunk:
+    accompanied = checkpoints_and_progress(state, options, options.schedule, total=_total(options.maxiter), unit="it")
+    with kept_if_interrupted(state) as ended, accompanied as on_chunk:
         monitor = Monitor(observe, options.schedule, options.seconds, options.stride, on_chunk)
-        return state, drive(algorithm, state, objective, settings, monitor)
+        ended.append(drive(algorithm, state, objective, settings, monitor))
+    return state, ended[0]
 
 
 def starting_state(problem: Problem, x: NDArray[Any], options: Options) -> RunState:
@@ -132,7 +134,7 @@ def _resumed(state: Any, problem: Problem, x: NDArray[Any], options: Options) ->
         msg = f"state must be the state of an earlier result, got {type(state).__name__}."
         raise TypeError(msg)
     if state.kind != kind:
-        msg = f"state is of a run of {state.kind}, these options ask for {kind}; resume with the options it began with."
+        msg = f"{told_apart(state.kind, kind)}; resume with the options it began with."
         raise ValueError(msg)
     copied = state.checked_copy()
     old = copied.arrays

@@ -12,7 +12,7 @@ from rmsprop_nb._core.records import MINIBATCH_DTYPE, MinibatchArrays
 from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.update import bias, make_parallel_update, make_update
-from rmsprop_nb._kernels.vectors import clip, max_abs
+from rmsprop_nb._kernels.vectors import clip, copy, max_abs
 from rmsprop_nb._methods.method import Kind, Layout, is_count, is_variant
 from rmsprop_nb._methods.stopping import usable
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
@@ -54,6 +54,9 @@ def make_tell(name: tuple[Any, ...], step: Any) -> Any:
         if not usable(f, p.gnorm, settings.largest_gradient):
             p.status = _NONFINITE
             return
+        if settings.keeps_lowest and p.batch == 0 and p.f < p.f_best:  # f, of the last epoch, is finite here too
+            p.f_best = p.f
+            copy(arrays.x, arrays.x_best)
         p.f_sum += f * count
         p.rows += count
         p.batch += 1
@@ -137,21 +140,30 @@ def _scaled_sum_of_squares(g, largest):
 def _layout(rule: Any, *_: int) -> Layout:
     """Return the vectors of a run with this variant of the rule, or with rule "auto"."""
     auto = rule == "auto"
-    vectors = ["x", "x_eval", "g_eval", "square_avg"]
+    vectors = ["x", "x_eval", "g_eval", "x_best", "square_avg"]
     if auto:
         vectors += ["start", "inner_avg", "own_distance"]
     if auto or rule.centered:
         vectors += ["grad_avg"]
     if not auto and rule.momentum:
         vectors += ["momentum_buffer"]
-    return Layout(MinibatchArrays, tuple(vectors), optional=("lower", "upper", "g", "x_avg", "x_best", "scale"))
+    return Layout(MinibatchArrays, tuple(vectors), optional=("lower", "upper", "g", "x_avg", "scale"))
+
+
+def _is_count_or_none(value: Any) -> bool:
+    return value is None or is_count(value)
 
 
 KIND = Kind(
     name="minibatch",
-    parameters=(lambda rule: rule == "auto" or is_variant(rule), is_count, is_count),
+    parameters=(lambda rule: rule == "auto" or is_variant(rule), _is_count_or_none, _is_count_or_none),
     layout=_layout,
-    ranges=lambda _rule, _rows, batches: {"status": {int(status) for status in Status}, "batch": range(batches)},
+    ranges=lambda _rule, _rows, batches: {"status": {int(status) for status in Status}, "batch": range(batches or 1)},
     record=MINIBATCH_DTYPE,
 )
-"""The states of runs over mini-batches: the rule, the rows of the data, and the batches in an epoch."""
+"""The states of runs over mini-batches: the rule, the rows of the data, and the batches in an epoch, or None."""
+
+
+def for_any_data(kind: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the kind of states that go on with any data."""
+    return (*kind[:2], None, None)

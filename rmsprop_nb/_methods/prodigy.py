@@ -31,7 +31,7 @@ LARGEST_GROWTH = 2.0
 @inline_jit
 def step(arrays, p, settings):
     """Update x and the estimates."""
-    decay = 1.0 - p.step / settings.horizon if settings.horizon > 0 else 1.0
+    decay = max(1.0 - p.step / settings.horizon, 0.0) if settings.horizon > 0 else 1.0
     p.step += 1
     p.rate = decay * p.distance
     shrinkage = p.distance_before / p.distance

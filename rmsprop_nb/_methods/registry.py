@@ -99,3 +99,32 @@ def kind_of(kind: Any) -> Kind:
         msg = f"state.kind must be that of a run of this version of rmsprop_nb, got {str(kind)[:200]}."
         raise ValueError(msg)
     return found
+
+
+_RUNS = {
+    "rmsprop": "method='rmsprop' with learning_rate='auto'",
+    "textbook": "method='rmsprop' with a learning rate",
+    "minibatch": "minimize_minibatch",
+}
+_PARAMETERS = {"rmsprop-lbfgs": ("memory",), "minibatch": ("", "rows of data", "batches in an epoch")}
+
+
+def told_apart(kind: tuple[Any, ...], wanted: tuple[Any, ...]) -> str:
+    """Say in words what a state is of, and what is wanted instead of it."""
+    if kind[0] != wanted[0]:
+        here, there = (_RUNS.get(name, f"method={name!r}") for name in (kind[0], wanted[0]))
+        return f"state is of a run of {here}, and this is one of {there}"
+    labels = _PARAMETERS.get(kind[0], ("",))
+    parts = [
+        f"{old} {label} then, {new} now" if label else f"{_rule(old)} then, {_rule(new)} now"
+        for label, old, new in zip(labels, kind[1:], wanted[1:], strict=True)
+        if old != new
+    ]
+    return f"state is of a run that differs: {' and '.join(parts)}"
+
+
+def _rule(rule: Any) -> str:
+    if isinstance(rule, str):
+        return f"learning_rate={rule!r}"
+    switches = [name for name, is_on in rule._asdict().items() if is_on]
+    return f"the textbook rule with {', '.join(switches) or 'no options'}"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.records import PROGRESS_DTYPE, apart
 from rmsprop_nb._core.settings import Variant
+from rmsprop_nb._methods import minibatch
 from rmsprop_nb._methods.method import LARGEST_COUNT, dtype_of
 from rmsprop_nb._methods.registry import kind_of
 
@@ -32,14 +33,23 @@ class RunState:
         The method and its parameters; a run can only be resumed by the same.
     arrays : Arrays or MinibatchArrays
         The vectors: the current point, its gradient, the averages, the best point so far.
+    schedule : ndarray, float64
+        The numbers that a schedule with memory had in its attribute `state`; of size 0 without one.
     step : int
         Number of updates made since the first start, over all resumed runs.
     """
 
-    def __init__(self, kind: tuple[Any, ...], arrays: Any, record: NDArray[Any] | None = None) -> None:
+    def __init__(
+        self,
+        kind: tuple[Any, ...],
+        arrays: Any,
+        record: NDArray[Any] | None = None,
+        schedule: NDArray[np.float64] | None = None,
+    ) -> None:
         self.kind = kind
         self.arrays = arrays
         self.record = np.zeros(1, PROGRESS_DTYPE) if record is None else record
+        self.schedule = np.empty(0) if schedule is None else schedule
 
     @property
     def progress(self) -> Any:
@@ -53,7 +63,9 @@ class RunState:
 
     def copy(self) -> RunState:
         """Return an independent copy."""
-        return RunState(self.kind, type(self.arrays)(*map(apart, self.arrays)), self.record.copy())
+        return RunState(
+            self.kind, type(self.arrays)(*map(apart, self.arrays)), self.record.copy(), self.schedule.copy()
+        )
 
     def checked_copy(self) -> RunState:
         """Return an independent copy that compiled code may rely on; a ValueError if no run could have left it."""
@@ -66,16 +78,43 @@ class RunState:
         if self.record.dtype != dtype or self.record.shape != (1,):
             msg = "state.record is not as the run left it; resume with an unchanged state."
             raise ValueError(msg)
-        copied = RunState(self.kind, form(*map(apart, vectors)), np.array(self.record))
+        schedule = np.array(self.schedule)
+        if schedule.ndim != 1 or schedule.dtype != np.float64:
+            msg = f"state.schedule must be a vector of float64, got shape {schedule.shape} and dtype {schedule.dtype}."
+            raise ValueError(msg)
+        copied = RunState(self.kind, form(*map(apart, vectors)), np.array(self.record), schedule)
         _check_vectors(self.kind, copied.arrays)
         _check_counters(copied)
+        return copied
+
+    def for_other_data(self) -> RunState:
+        """Return a copy of the state of a run over mini-batches that goes on with other data, or other batches.
+
+        The batches of an epoch that has not ended are forgotten, and so is the lowest loss so far; what the rule knows
+        of the gradients is kept. `minimize_minibatch` counts the epochs on.
+
+        Raises
+        ------
+        ValueError
+            If it is the state of another run.
+        """
+        if self.kind[0] != minibatch.KIND.name:
+            msg = f"for_other_data is for states of minimize_minibatch; this is {self!r}: begin anew at result.x."
+            raise ValueError(msg)
+        copied = self.checked_copy()
+        copied.kind = minibatch.for_any_data(self.kind)
+        p, arrays = copied.progress, copied.arrays
+        p.batch = p.rows = p.accumulated = p.weight = p.since_best = 0
+        p.f_sum, p.f_best = 0.0, np.inf
+        arrays.g[:] = 0.0
+        arrays.x_best[:] = arrays.x
         return copied
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything as plain arrays, which are not copied.
 
         "algorithm" is JSON: the kind of the state, and the names of the numbers in the record, which has an array for
-        each of their types. The other arrays are the vectors.
+        each of their types. "schedule" is what a schedule remembers. The other arrays are the vectors.
         """
         numbers = {
             _type_name(t): [n for n in self.record.dtype.names or () if self.record.dtype[n] == t]
@@ -83,6 +122,7 @@ class RunState:
         }
         kind = [item._asdict() if isinstance(item, Variant) else item for item in self.kind]
         arrays = dict(zip(self.arrays._fields, self.arrays, strict=True))
+        arrays["schedule"] = self.schedule
         arrays["algorithm"] = np.array(json.dumps({"kind": kind, "record": numbers}, default=operator.index))
         for t in _RECORD_TYPES:
             names = numbers[_type_name(t)]
@@ -96,7 +136,7 @@ class RunState:
         described = kind_of(kind)
         form, dtype = described.layout(*kind[1:]).form, described.record
         types = [_type_name(t) for t in _RECORD_TYPES]
-        unknown = set(arrays) ^ {"algorithm", *types, *form._fields}
+        unknown = set(arrays) ^ {"algorithm", "schedule", *types, *form._fields}
         if unknown:
             msg = f"a state of {kind[0]!r} has other arrays: {min(unknown)!r} is missing or unknown."
             raise ValueError(msg)
@@ -109,14 +149,15 @@ class RunState:
                 raise ValueError(msg)
             for field, value in zip(expected, values, strict=True):
                 record[field] = value
-        return cls(kind, form(**{name: np.asarray(arrays[name]) for name in form._fields}), record).checked_copy()
+        vectors = form(**{name: np.asarray(arrays[name]) for name in form._fields})
+        return cls(kind, vectors, record, np.asarray(arrays["schedule"])).checked_copy()
 
     def __repr__(self) -> str:
         x = self.arrays.x
         return f"<RunState: {self.kind[0]}, n={x.size}, {x.dtype}, step {self.step}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RunState, (self.kind, self.arrays, self.record)
+        return RunState, (self.kind, self.arrays, self.record, self.schedule)
 
 
 def _type_name(dtype: Any) -> str:
@@ -190,8 +231,3 @@ def _check_counters(state: RunState) -> None:
                 "state."
             )
             raise ValueError(msg)
-    if np.isfinite(state.progress.f_best) and not state.arrays.x_best.size:  # the result would have size 0
-        msg = (
-            "state.record is not as the run left it: f_best must be inf without x_best; resume with an unchanged state."
-        )
-        raise ValueError(msg)

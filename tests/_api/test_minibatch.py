@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from minibatch_runs import N_ROWS, N, make_data, ridge, ridge_grad, ridge_inplace, run, same
 from numba import njit
 from objectives import as_python
 
-from rmsprop_nb import Status, minimize_minibatch, schedules
+from rmsprop_nb import Status, load, minimize, minimize_minibatch, schedules
 from rmsprop_nb._methods.minibatch import AVERAGING_POWER
 
 
@@ -129,6 +131,115 @@ def test_maxtime():
     assert not result.success
 
 
+# -- going on ---------------------------------------------------------------------------------------------------------
+
+
+ROWS = np.random.default_rng(0).normal(size=(512, 2)) + 3.0
+
+
+class SlowerAndSlower:
+    """Halve the rate after every epoch, and remember it."""
+
+    def __init__(self):
+        self.state = np.array([0.1])
+
+    def __call__(self, _):
+        return self.state[0]
+
+    def update(self, _):
+        self.state = self.state / 2.0
+
+
+SCHEDULES = {
+    "plateau": lambda: schedules.ReduceOnPlateau(0.1, factor=0.5, patience=0, threshold=0.01),
+    "of a user": SlowerAndSlower,
+}
+
+
+@pytest.mark.parametrize("validation", [None, (ROWS[::7] - 0.1,)])
+@pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
+def test_schedules_with_memory_go_on_from_states_and_checkpoints(make, validation, tmp_path):
+    def go(schedule, **kwargs):
+        return minimize_minibatch(
+            to_the_mean, np.zeros(2), (ROWS,), jac=True, rng=0, batch_size=32, learning_rate=schedule,
+            validation=validation, **kwargs,
+        )  # fmt: skip
+
+    whole = go(end := make(), epochs=12)
+    first = go(make(), epochs=5, checkpoint=tmp_path / "run.npz")
+    for state in (first.state, load(tmp_path / "run.npz")):
+        again = go(schedule := make(), epochs=12, state=state)
+        np.testing.assert_array_equal(again.x, whole.x)
+        np.testing.assert_array_equal(schedule.state, end.state)
+
+
+def test_a_schedule_whose_state_cannot_be_kept_is_refused():
+    schedule = SlowerAndSlower()
+    schedule.state = {"rate": 0.1}
+    with pytest.raises(TypeError, match=r"learning_rate\.state must be a vector of numbers"):
+        minimize_minibatch(to_the_mean, np.zeros(2), (ROWS,), jac=True, rng=0, learning_rate=schedule)
+    with pytest.raises(ValueError, match="state must be what a ReduceOnPlateau had"):
+        schedules.ReduceOnPlateau(0.1).state = [1.0]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("hit", [1, 2, 3, 4])
+def test_a_run_stopped_in_a_validation_goes_on_as_if_it_had_not_been(hit, error, tmp_path):
+    def go(hit=0, **kwargs):
+        validations = itertools.count(1)
+
+        def loss(x, rows):
+            if rows.size == 5 and next(validations) == hit:
+                raise error
+            d = x[0] - rows
+            return float(np.mean(d * d)), np.array([2 * np.mean(d)])
+
+        return minimize_minibatch(
+            loss, [0.0], np.linspace(0, 1, 64), jac=True, validation=(np.linspace(0, 2, 5),), patience=2, epochs=6,
+            rng=0, batch_size=8, **kwargs,
+        )  # fmt: skip
+
+    whole, path = go(), tmp_path / "run.npz"
+    try:
+        stopped = go(hit, checkpoint=path)
+        assert stopped.status == Status.INTERRUPTED
+    except RuntimeError:
+        pass
+    again = go(state=load(path))
+    same(again, whole)
+    np.testing.assert_array_equal(again.validation_fun, whole.validation_fun)
+
+
+@pytest.mark.parametrize("rate", ["auto", 0.1])
+def test_going_on_with_other_data(rate):
+    def go(rows, epochs, **kwargs):
+        return minimize_minibatch(
+            to_the_mean, np.zeros(2), (rows,), jac=True, rng=0, epochs=epochs, learning_rate=rate, **kwargs
+        )
+
+    first = go(ROWS, 3)
+    with pytest.raises(ValueError, match=r"512 rows of data then, 200 now .* give state\.for_other_data\(\)"):
+        go(ROWS[:200], 9, state=first.state)
+    with pytest.raises(ValueError, match="4 batches in an epoch then, 16 now"):
+        go(ROWS, 9, state=first.state, batch_size=32)
+    state = first.state.for_other_data()
+    other = go(ROWS[:200] + 1.0, 60, state=state)
+    assert other.nit == 60
+    np.testing.assert_allclose(other.x, (ROWS[:200] + 1.0).mean(axis=0), atol=0.05)
+    assert first.state.kind != state.kind
+    np.testing.assert_array_equal(go(ROWS, 9, state=state).x, go(ROWS, 9, state=first.state).x)
+
+
+def test_only_states_of_mini_batches_go_on_with_other_data():
+    state = minimize(lambda x: x @ x, [1.0], options={"maxiter": 1}).state
+    with pytest.raises(ValueError, match=r"begin anew at result\.x"):
+        state.for_other_data()
+    with pytest.raises(ValueError, match=r"the textbook rule with momentum then, learning_rate='auto' now"):
+        run(state=run(learning_rate=0.1, options={"momentum": 0.5}).state)
+    with pytest.raises(ValueError, match=r"state is of a run of method='rmsprop' with .* this is one of minimize_mini"):
+        run(state=state)
+
+
 # -- faults -----------------------------------------------------------------------------------------------------------
 
 
@@ -140,6 +251,32 @@ def test_nan_is_a_status_and_the_last_good_point_is_returned(python):
     assert (result.status, result.success, result.nfev) == (Status.NONFINITE, False, 8)
     assert np.isfinite(result.x).all()
     assert result.x.any()
+
+
+def to_the_mean(x, A):
+    return float(np.mean((x - A) ** 2)), 2.0 * np.mean(x - A, axis=0)
+
+
+def least_negative_log(x, A):
+    """Have no value where x is negative."""
+    with np.errstate(invalid="ignore"):
+        return float(np.mean(A * x[0] - np.log(A * x[0]))), np.array([np.mean(A) - 1.0 / x[0]])
+
+
+@pytest.mark.parametrize("patience", [None, 2])
+@pytest.mark.parametrize("batch_size", [32, 512])
+def test_steps_to_where_f_is_nan_lead_back_to_the_best_point_with_a_value(batch_size, patience):
+    A = np.full(512, 0.5)
+    for start, rate in ((3.0, 1.0), (2.6, 1.0), (3.0, lambda step: 0.05 if step < 4 else 50.0)):
+        result = minimize_minibatch(
+            least_negative_log, [start], (A,), jac=True, rng=0, learning_rate=rate, averaging=False,
+            batch_size=batch_size, epochs=60, patience=patience, validation=None if patience is None else (A,),
+        )  # fmt: skip
+        assert (result.status, result.success) == (Status.NONFINITE, False)
+        f, jac = least_negative_log(result.x, A)
+        assert result.fun == pytest.approx(f, rel=1e-12)
+        np.testing.assert_allclose(result.jac, jac, rtol=1e-9)
+        assert f <= least_negative_log([start], A)[0]
 
 
 @pytest.mark.parametrize("python", [False, True])

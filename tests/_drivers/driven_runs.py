@@ -27,9 +27,11 @@ def same(a, b):
         np.testing.assert_array_equal(left, right)
 
 
-def run(form="callable", python=False, dtype=np.float64, bounds=None, callback=None, method="rmsprop", **options):
+def run(
+    form="callable", python=False, dtype=np.float64, bounds=None, callback=None, method="rmsprop", args=ARGS, **options
+):
     function, gradient = FORMS[form]
     if python:
         function, gradient = as_python(function), as_python(gradient)
     options = {"maxiter": 200, **options}
-    return minimize(function, np.array(X0, dtype), ARGS, method, gradient, bounds, None, callback, options)
+    return minimize(function, np.array(X0, dtype), args, method, gradient, bounds, None, callback, options)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from driven_runs import CONTROLS, run
 from objectives import ARGS, FORMS, X0, as_python
 
-from rmsprop_nb import Status, minimize
+from rmsprop_nb import Status, load, minimize
+from rmsprop_nb._core import archive
 from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._methods.run_state import RunState
 
@@ -35,6 +38,46 @@ def test_resume_refuses_what_does_not_fit():
         run(state=state, bounds=[(0, 1)] * 3)
     with pytest.raises(TypeError, match="state must be"):
         run(state={"x": 1})
+
+
+@pytest.mark.parametrize("options", CONTROLS.values(), ids=CONTROLS)
+def test_resume_refuses_another_objective(options):
+    first = run(maxiter=3, **options)
+    with pytest.raises(ValueError, match=r"of another objective, or of other args: .* begin anew at x0=state"):
+        run(state=first.state, args=(10.5, *ARGS[1:]), **options)
+
+
+def test_an_objective_that_changes_from_call_to_call_can_be_resumed():
+    rng = np.random.default_rng(0)
+
+    def noisy(x):
+        r = x - rng.normal(size=2)
+        return r @ r, 2.0 * r
+
+    state = minimize(noisy, [3.0, 4.0], jac=True, options={"learning_rate": 0.1, "maxiter": 5}).state
+    assert minimize(noisy, [3.0, 4.0], jac=True, options={"learning_rate": 0.1, "maxiter": 5, "state": state}).nit == 5
+
+
+@pytest.mark.parametrize("write", [1, 2])
+def test_interrupt_while_a_checkpoint_is_written_loses_nothing(write, tmp_path, monkeypatch):
+    path, count, written = tmp_path / "run.npz", itertools.count(), archive.write
+
+    def interrupted(*arguments):
+        if next(count) == write:
+            raise KeyboardInterrupt
+        written(*arguments)
+
+    whole = run()
+    monkeypatch.setattr(archive, "write", interrupted)
+    options = {"checkpoint": path, "checkpoint_every": 1e9 if write == 1 else 0.0}
+    result = run(**options)
+    assert result.status == Status.INTERRUPTED
+    monkeypatch.undo()
+    if write == 1:  # the last one
+        np.testing.assert_array_equal(result.x, whole.x)
+        np.testing.assert_array_equal(load(path).arrays.x_best, whole.state.arrays.x_best)
+    else:
+        np.testing.assert_array_equal(run(state=load(path)).x, whole.x)
 
 
 def test_resume_refuses_other_sizes():
