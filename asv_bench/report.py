@@ -108,7 +108,7 @@ def rows(results: Results, benchmark: str) -> Iterator[Row]:
 
 def table(measured: Iterable[Row]) -> list[str]:
     """Return a table in Markdown, whose columns are the values of the last parameter, or its rows if they are many."""
-    cells = {row.params: row.value for row in measured}
+    cells = {row.params or ("",): row.value for row in measured}
     if all(len(params) == 1 for params in cells) and len(cells) > MOST_COLUMNS:
         cells = {(*params, ""): value for params, value in cells.items()}
     columns = list(dict.fromkeys(params[-1] for params in cells))

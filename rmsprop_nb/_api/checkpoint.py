@@ -179,6 +179,17 @@ def _check_result(result: OptimizeResult) -> None:
         _check_shapes(name, vectors, x.shape)
     columns = list(result.get("history", {}).values())
     _check_shapes("history", columns, np.shape(columns[0]) if columns else ())
+    if "status" in result:
+        is_usable = bool(np.isfinite(x).all() and np.isfinite(result.get("fun", 0.0)))
+        _check_success(np.array([result.get("success")]), [result.status], np.array([is_usable]))
+
+
+def _check_success(success: Any, statuses: Any, is_usable: Any) -> None:
+    """Raise unless success is what the statuses say, and where it is, x and f are finite."""
+    of_status = np.array([Status(int(status)).success for status in statuses])
+    if (success != of_status).any() or (of_status & ~is_usable).any():
+        msg = "success must be that of the status, and x and fun must be finite where it is: no run can have left this."
+        raise ValueError(msg)
 
 
 def _check_batch_result(fields: dict[str, Any]) -> None:
@@ -198,6 +209,8 @@ def _check_batch_result(fields: dict[str, Any]) -> None:
         if fields[name].dtype.kind != kind:
             msg = f"it holds a BatchResult with {name} of dtype {fields[name].dtype}."
             raise ValueError(msg)
+    is_usable = np.isfinite(fields["x"]).all(axis=1) & np.isfinite(fields["fun"])
+    _check_success(fields["success"], fields["status"], is_usable)
 
 
 def _check_shapes(name: str, arrays: list[Any], shape: tuple[int, ...]) -> None:

@@ -42,7 +42,8 @@ class RMSprop(Rule):
     ----------
     learning_rate : float, callable or array_like, default 0.01
         A positive number; a schedule ``step -> rate`` with step counted from 0, see `rmsprop_nb.schedules`; or one rate
-        for each element, an array of the shape of the parameters.
+        for each element, an array of the shape of the parameters. While a number or a schedule is 0, parameters and
+        what is kept for them stay as they are.
     %(rule)s
     maximize : bool, default False
         Maximize the objective instead of minimizing it.
@@ -158,7 +159,8 @@ class RMSprop(Rule):
         for prefix in sorted(self.per_block or {}, key=len):
             if name == prefix or name.startswith(f"{prefix}/"):
                 options |= (self.per_block or {})[prefix]
-        return ArrayOptions(self._rule_with(options), options.get("learning_rate", self.learning_rate))
+        rate = options.get("learning_rate", self.learning_rate)
+        return ArrayOptions(self._rule_with(options), rate, "learning_rate" in options)
 
     @classmethod
     def preset(cls, library: str, **overrides: Any) -> RMSprop:
@@ -238,7 +240,7 @@ class RMSprop(Rule):
         self._prepared(state)  # raises now for what does not fit, such as rates of another shape
         return state
 
-    def step(self, params: Any, grads: Any, state: RMSpropState) -> None:
+    def step(self, params: Any, grads: Any, state: RMSpropState, *, learning_rate: float | None = None) -> None:
         """Update params and state in place, once.
 
         Parameters
@@ -248,9 +250,13 @@ class RMSprop(Rule):
             updated where they are; others go through a copy.
         grads : ndarray, or nested containers of ndarray
             Gradients, nested like params and with the same shapes and dtypes, or float32 for parameters of half
-            precision. They are not changed.
+            precision. They are not changed. None in the place of an array leaves its parameters, and what is kept for
+            them, as they are; it cannot be added up by `accumulate_steps`.
         state : RMSpropState
             From `init` or `RMSpropState.from_arrays`.
+        learning_rate : float, optional
+            The rate of this step, in the place of the optimizer's; arrays with a rate of their own in `per_block` keep
+            that. A rate of 0 leaves parameters, and what is kept for them, as they are.
 
         Raises
         ------
@@ -261,6 +267,7 @@ class RMSprop(Rule):
             If a gradient cannot be used and `check_finite` is set. Nothing has been changed then.
         """
         prepared = self._prepared(state)
+        rate = None if learning_rate is None else self._rate_of_step(learning_rate)
         work = prepared.take(params, grads)
         if self.check_finite:
             prepared.check_gradients(work)
@@ -269,7 +276,7 @@ class RMSprop(Rule):
             prepared.accumulate(work)
             state._accumulated = accumulated
             return
-        rates = prepared.scheduled_rates(state._step)
+        rates = prepared.rates_of_step(state._step, rate)
         accumulates = self._accumulates
         if accumulates:
             work = prepared.accumulate(work)
@@ -279,6 +286,12 @@ class RMSprop(Rule):
             prepared.forget_sums(work)
             state._accumulated = 0
         state._step += 1
+
+    def _rate_of_step(self, rate: Any) -> float:
+        if isinstance(self.learning_rate, np.ndarray):
+            msg = "step takes no learning_rate where the optimizer's is an array of one for each element; leave it out."
+            raise TypeError(msg)
+        return as_number("learning_rate", rate, 0.0, math.inf, open_high=True)
 
     def _scale(self, prepared: OptimizerStep[Work], work: Work, accumulated: int) -> float | None:
         """Return what to multiply the gradients by, or the sums of `accumulated` of them; None if nothing."""
@@ -360,7 +373,7 @@ def _new_leaves(named: list[NamedArray], rules: list[Rule], accumulates: bool) -
 def _as_rate(rate: Any) -> Any:
     """Return a learning rate; an array of rates as a copy that cannot be written."""
     if callable(rate) or np.ndim(rate) == 0:
-        check_learning_rate(rate, auto=False)
+        check_learning_rate(rate, auto=False, zero=True)
         return rate
     rates = np.array(rate, dtype=np.float64)
     if not (np.isfinite(rates).all() and (rates >= 0.0).all()):

@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import struct
 import sys
 import time
@@ -54,11 +55,11 @@ def write(path: str | os.PathLike[str], tree: Any) -> None:
     arrays: dict[str, NDArray[Any]] = {}
     structure = json.dumps({"format": FORMAT, "tree": _encode(tree, "", arrays)})
     arrays[_STRUCTURE] = np.array(structure)
-    target = Path(os.path.realpath(path))  # a symbolic link is kept, and the file it points to is replaced
+    target = Path(os.path.realpath(os.fsdecode(path)))  # a symbolic link is kept, and the file it points to is replaced
     if target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "Not a regular file", str(target))
     _remove_stale(target)
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f"{_temporary_prefix(target)}{secrets.token_hex(4)}.tmp")
     try:
         # Not tempfile: only the owner can read its files, and a checkpoint should be as readable as any other file.
         with temporary.open("xb") as file:
@@ -74,6 +75,11 @@ def write(path: str | os.PathLike[str], tree: Any) -> None:
     _sync_directory(target.parent)
 
 
+def _temporary_prefix(target: Path) -> str:
+    """Return how the names of temporary files for this one begin; file systems limit the bytes of a name to 255."""
+    return f".{os.fsencode(target.name)[:200].decode(errors='ignore')}."
+
+
 def _write_members(file: BinaryIO, arrays: dict[str, NDArray[Any]]) -> None:
     """Write like ``np.savez``, but allow any array name and close the archive properly when the disk is full."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -84,7 +90,7 @@ def _write_members(file: BinaryIO, arrays: dict[str, NDArray[Any]]) -> None:
 
 def _remove_stale(target: Path) -> None:
     """Remove temporary files left by processes that were killed while writing this file."""
-    name = re.compile(re.escape(f".{target.name[:200]}.") + r"[0-9a-f]{8}\.tmp")
+    name = re.compile(re.escape(_temporary_prefix(target)) + r"[0-9a-f]{8}\.tmp")
     with contextlib.suppress(OSError):
         for path in target.parent.iterdir():
             if name.fullmatch(path.name) and time.time() - path.stat().st_mtime > _STALE_SECONDS:
@@ -143,7 +149,7 @@ def read(path: str | os.PathLike[str]) -> Any:
     ValueError
         If it is not such a file, is damaged, or is of a later version.
     """
-    with Path(path).open("rb") as file, damage(path):
+    with _open_regular(os.fsdecode(path)) as file, damage(path):
         arrays = _read_members(file, os.fstat(file.fileno()).st_size)
         structure = json.loads(str(arrays.pop(f"{_STRUCTURE}.npy")))
         version = structure["format"]
@@ -155,6 +161,18 @@ def read(path: str | os.PathLike[str]) -> Any:
             msg = f"it has a member {next(iter(arrays))!r} that its structure does not name."
             raise ValueError(msg)
     return tree
+
+
+def _open_regular(path: str) -> BinaryIO:
+    """Open a file, but no pipe, which might never have anything to read, and no device, which might have no end."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise OSError(errno.EINVAL, "Not a regular file", path)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,12 @@ def as_rows(batch_args: Any) -> tuple[NDArray[Any], ...]:
     """Return the arrays of data, each with an axis for the problems."""
     if batch_args is None:
         return ()
+    if isinstance(batch_args, list):
+        msg = (
+            "batch_args must be a tuple of arrays, got a list, which might be one array or several; give "
+            "tuple(batch_args), or (np.array(batch_args),)."
+        )
+        raise TypeError(msg)
     if not isinstance(batch_args, tuple):
         batch_args = (batch_args,)
     rows = tuple(_as_array(k, a) for k, a in enumerate(batch_args))

@@ -358,15 +358,16 @@ def check_known(
         raise ValueError(msg)
 
 
-def check_learning_rate(value: Any, *, auto: bool = True) -> None:
-    """Raise unless `value` is a positive number, a callable or, if `auto` is set, "auto"."""
+def check_learning_rate(value: Any, *, auto: bool = True, zero: bool = False) -> None:
+    """Raise unless `value` is a positive number, a callable or, if these are allowed, "auto" or 0."""
     if callable(value) or (auto and isinstance(value, str) and value == "auto"):
         return
     try:
         rate = math.nan if isinstance(value, str) or np.ndim(value) else float(value)
     except (TypeError, ValueError, OverflowError):
         rate = math.nan
-    if not (rate > 0.0 and math.isfinite(rate)):
+    if not ((rate > 0.0 or (zero and rate == 0.0)) and math.isfinite(rate)):
         choice = "'auto', " if auto else ""
-        msg = f"learning_rate must be {choice}a positive number or a callable step -> rate, got {value!r}."
+        least = ", 0 (which leaves parameters as they are)" if zero else ""
+        msg = f"learning_rate must be {choice}a positive number{least} or a callable step -> rate, got {value!r}."
         raise ValueError(msg)

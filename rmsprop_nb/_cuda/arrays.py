@@ -90,6 +90,8 @@ def marks_of(arrays: Iterable[Any]) -> list[Any]:
 
 
 def _mark(a: Any) -> Any:
+    if a is None:
+        return None
     if getattr(a, "__cuda_ndarray__", False):  # Numba's stay where they are made
         return id(a), weakref.ref(a), a.stream  # an id may be given again, when the reference is dead
     return getattr(a, "__cuda_array_interface__", None) or object()  # an object is like no other

@@ -38,12 +38,12 @@ from rmsprop_nb._training.state import LeafState, RMSpropState
 from rmsprop_nb._training.step import (
     ArrayOptions,
     OptimizerStep,
-    ask_schedules,
+    Rates,
     check_leaf_state,
+    check_missing,
     is_exact_enough,
     largest_accepted,
     raise_unusable,
-    schedules_of,
     sum_of_parts,
     vectors_needed,
 )
@@ -113,7 +113,7 @@ class DeviceStep(OptimizerStep[DeviceWork]):
             _leaf(path, kept, choose(name), accumulates, clipped_to)
             for name, path, kept in zip(names(self.structure), paths(self.structure), state._leaves, strict=True)
         ]
-        self._schedules = schedules_of(self.leaves)
+        self._rates = Rates(self.leaves)
         self._state_spans = [
             _span_of(vector, f"state of params{leaf.path}")
             for leaf, kept in zip(self.leaves, state._leaves, strict=True)
@@ -150,12 +150,13 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         self._check_memory(xs, gs)
         return self._plan(xs, gs)
 
-    def _check_memory(self, xs: list[DeviceVector], gs: list[DeviceVector]) -> None:
+    def _check_memory(self, xs: list[DeviceVector], gs: list[DeviceVector | None]) -> None:
         """Raise if an array that is written shares memory with another."""
         spans = list(self._state_spans)
         for leaf, x, g in zip(self.leaves, xs, gs, strict=True):
             if x.size:
                 spans.append(x.span(f"params{leaf.path}", is_written=True))
+            if g is not None and g.size:
                 spans.append(g.span(f"grads{leaf.path}", is_written=False))
         check_spans(spans)
 
@@ -168,9 +169,9 @@ class DeviceStep(OptimizerStep[DeviceWork]):
                     found = work.plan.grads[k]._replace(stream=group.stream)
                     raise_unusable(self.leaves[k], host_values(found, work.gradients[k]))
 
-    def scheduled_rates(self, step: int) -> dict[int, float]:
-        """Ask each schedule, once, for the learning rate of this step; return the rates by the schedule's id."""
-        return ask_schedules(self._schedules, step)
+    def rates_of_step(self, step: int, rate: float | None) -> list[float]:
+        """Return the learning rate of each array in this step."""
+        return self._rates.of_step(step, rate)
 
     def accumulate(self, work: DeviceWork) -> DeviceWork:
         """Add the gradients to their sums, and return the work with the sums as the gradients."""
@@ -178,7 +179,7 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         for group in plan.groups:
             group.locate().add(group.formats.grads, group.stream)
         if self._sums is None or self._sums[0] is not plan:
-            sums = [leaf.sums(x) for leaf, x in zip(self.leaves, plan.params, strict=True)]
+            sums: list[DeviceVector | None] = [leaf.sums(x) for leaf, x in zip(self.leaves, plan.params, strict=True)]
             self._sums = plan, self._plan(plan.params, sums)
         return DeviceWork(self._sums[1], [leaf.gradient_sum for leaf in self.leaves])
 
@@ -197,7 +198,7 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         )
 
     def update(
-        self, work: DeviceWork, rates: dict[int, float], count: int, scale: float | None, limit: float | None
+        self, work: DeviceWork, rates: list[float], count: int, scale: float | None, limit: float | None
     ) -> None:
         """Apply the rule to every array; this is update number `count`, counted from 1."""
         numbers = self._numbers(rates, count)
@@ -207,6 +208,8 @@ class DeviceStep(OptimizerStep[DeviceWork]):
                 k = group.positions[0]
                 launch = group.update(self.leaves[k], adjusts, self.deterministic)
                 rate, correction, *_ = numbers[k]
+                if rate == 0.0:
+                    continue
                 launch.set_last(
                     (rate, correction, 1.0 if scale is None else scale, math.inf if limit is None else limit)
                 )
@@ -217,12 +220,13 @@ class DeviceStep(OptimizerStep[DeviceWork]):
             for variant, rows in group.launches:
                 table.update(variant, group.formats, rows, scale, limit, group.stream, deterministic=self.deterministic)
 
-    def _numbers(self, rates: dict[int, float], count: int) -> list[NumberRow]:
+    def _numbers(self, rates: list[float], count: int) -> list[NumberRow]:
         """Return the numbers of every array in update number `count`."""
-        if self._constant_numbers is not None:
+        are_constant = rates is self._rates.constant and all(leaf.beta is None for leaf in self.leaves)
+        if are_constant and self._constant_numbers is not None:
             return self._constant_numbers
-        numbers = [leaf.numbers(rates, count) for leaf in self.leaves]
-        if not rates and all(leaf.beta is None for leaf in self.leaves):
+        numbers = [leaf.numbers(rate, count) for leaf, rate in zip(self.leaves, rates, strict=True)]
+        if are_constant:
             self._constant_numbers = numbers
         return numbers
 
@@ -231,17 +235,18 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         for leaf, x in zip(self.leaves, work.plan.params, strict=True):
             set_zero(leaf.gradient_sum, x.stream)
 
-    def _plan(self, xs: list[DeviceVector], gs: list[DeviceVector]) -> Plan:
+    def _plan(self, xs: list[DeviceVector], gs: list[DeviceVector | None]) -> Plan:
         """Return the plan for these vectors; tables are kept, because arrays come and go but their formats stay."""
         keys = _group_keys(xs, gs)
         if keys not in self._groups:
             by_key: dict[Any, list[int]] = {}
             for k in sorted(range(len(self.leaves)), key=lambda k: self.leaves[k].variant):
-                by_key.setdefault(keys[k], []).append(k)
+                if keys[k] is not None:
+                    by_key.setdefault(keys[k], []).append(k)
             self._groups[keys] = [self._new_group(positions, key.formats) for key, positions in by_key.items()]
         return Plan(xs, gs, [self._group_plan(group, xs, gs) for group in self._groups[keys]])
 
-    def _group_plan(self, group: Group, xs: list[DeviceVector], gs: list[DeviceVector]) -> GroupPlan:
+    def _group_plan(self, group: Group, xs: list[DeviceVector], gs: list[Any]) -> GroupPlan:
         rows = [self.leaves[k].row(xs[k], gs[k]) for k in group.positions]
         return GroupPlan(group, rows, xs[group.positions[0]].stream)
 
@@ -264,28 +269,34 @@ class _GroupKey(NamedTuple):
     stream: int  # its number in the order in which the streams of the params are met
 
 
-def _group_keys(xs: list[DeviceVector], gs: list[DeviceVector]) -> tuple[_GroupKey, ...]:
-    """Return a key for each array. Streams are numbered, because handles change and what is kept for them stays."""
+def _group_keys(xs: list[DeviceVector], gs: list[DeviceVector | None]) -> tuple[_GroupKey | None, ...]:
+    """Return a key for each array, None for one without a gradient.
+
+    Streams are numbered, because handles change and what is kept for them stays.
+    """
     numbers: dict[int, int] = {}
     return tuple(
-        _GroupKey(Formats(x.format, g.format), numbers.setdefault(int(x.stream), len(numbers)))
+        None if g is None else _GroupKey(Formats(x.format, g.format), numbers.setdefault(int(x.stream), len(numbers)))
         for x, g in zip(xs, gs, strict=True)
     )
 
 
-def _checked(leaf: DeviceLeaf, array: Any, gradient: Any) -> tuple[DeviceVector, DeviceVector]:
+def _checked(leaf: DeviceLeaf, array: Any, gradient: Any) -> tuple[DeviceVector, DeviceVector | None]:
     """Return parameters and their gradient as vectors, if they are as they should be."""
     path, gradient_path = f"params{leaf.path}", f"grads{leaf.path}"
-    x, g = device_vector(array, path, writes=True), device_vector(gradient, gradient_path)
-    real = leaf.dtype.name
+    x, real = device_vector(array, path, writes=True), leaf.dtype.name
     fits = real_of(x.format).name == real
     check_vector(x, leaf.shape, x.format if fits else real, path, "the params of init")
+    if gradient is None:
+        check_missing(leaf)
+        return x, None
+    g = device_vector(gradient, gradient_path)
     check_vector(g, leaf.shape, real if g.format == real else x.format, gradient_path, path)
     return x, g
 
 
 def _leaf(path: str, kept: LeafState, options: ArrayOptions, accumulates: bool, clipped_to: float | None) -> DeviceLeaf:
-    rule, rate = options
+    rule, rate, is_own = options
     check_leaf_state(kept, vectors_needed(rule, accumulates), path, _is_contiguous_on_device)
     if isinstance(rate, np.ndarray):
         msg = f"learning_rate must be a number or a schedule on a device, got an array for params{path}; scale grads."
@@ -302,6 +313,7 @@ def _leaf(path: str, kept: LeafState, options: ArrayOptions, accumulates: bool, 
         kept=ArrayRow(0, 0, *addresses),
         gradient_sum=kept.gradient_sum,
         beta=float(hyper.beta) if rule.bias_correction else None,
+        has_own_rate=is_own,
         rate=rate if callable(rate) else float(rate),
         largest_gradient=largest_accepted(dtype, clipped_to),
     )

@@ -36,9 +36,8 @@ class DeviceLeaf(Leaf):
         """Return the sum of gradients as a gradient, on the stream of the parameters."""
         return DeviceVector(self.kept.gradient_sum, self.shape, self.dtype.name, x.stream)
 
-    def numbers(self, rates: dict[int, float], count: int) -> NumberRow:
-        """Return the numbers of update number `count`."""
-        rate = rates.get(id(self.rate), self.rate)
+    def numbers(self, rate: float, count: int) -> NumberRow:
+        """Return the numbers of update number `count`, with this learning rate."""
         return NumberRow(rate, 1.0 if self.beta is None else bias_after(self.beta, count), *self.hyper)
 
 
@@ -100,5 +99,5 @@ class Plan(NamedTuple):
     """What a step does with arrays in the memory that they are in; kept for later steps on the same memory."""
 
     params: list[DeviceVector]
-    grads: list[DeviceVector]
+    grads: list[Any]  # DeviceVectors, or None
     groups: list[GroupPlan]

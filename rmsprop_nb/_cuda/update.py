@@ -158,6 +158,8 @@ def make_table_update(variant: Variant, formats: Formats, adjusts: bool, determi
             addresses[row, ADDRESSES.momentum_buffer],
         )
         rate, correction = numbers[row, NUMBERS.rate], numbers[row, NUMBERS.correction]
+        if rate == 0:  # nothing is done to this array in this step
+            return
         hyper = Hyper(
             numbers[row, NUMBERS.beta],
             numbers[row, NUMBERS.one_minus_beta],

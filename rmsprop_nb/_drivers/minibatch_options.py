@@ -32,6 +32,8 @@ from rmsprop_nb._methods.registry import kind_of, told_apart
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._numba.thread_safety import usable_threads
 
+MOST_EPOCHS = 10**8
+
 AUTO = ("auto", "auto-constant")
 _AUTO_OPTIONS = ("beta", "eps", "finite_diff_rel_step", "first_distance")
 _TEXTBOOK_OPTIONS = (*(field.name for field in dataclasses.fields(Rule)), "finite_diff_rel_step", "parallel")
@@ -64,6 +66,12 @@ class MinibatchOptions(RunOptions):
                 msg = f"{name} must be an integer of at least 1, got {getattr(self, name)!r}."
                 raise ValueError(msg)
             object.__setattr__(self, name, count)
+        if self.epochs > MOST_EPOCHS:
+            msg = (
+                f"epochs must be at most {MOST_EPOCHS}, because a run records two numbers for each, got {self.epochs}; "
+                "maxtime ends a run earlier, and state=result.state goes on."
+            )
+            raise ValueError(msg)
         as_count("patience", self.patience, 0, least=1)
         for name in ("clip_value", "clip_norm"):
             self._limit(name)

@@ -33,11 +33,12 @@ def make_textbook_step(variant: Variant, parallel: bool, scaled: bool) -> Any:
         p.rate = settings.rates[min(p.step - p.first_step, settings.rates.size - 1)]
         p.step += 1
         correction = bias(settings.hyper.beta, p.step) if variant.bias_correction else 1.0
-        update(
-            arrays.x, arrays.g_eval, arrays.square_avg, arrays.grad_avg, arrays.momentum_buffer, p.rate, correction,
-            settings.hyper, settings.pieces, arrays.scale if scaled else None, norm_scale(arrays.g_eval, p, settings),
-            settings.clip_value,
-        )  # fmt: skip
+        if p.rate > 0.0:  # a rate of 0 leaves x and the averages as they are
+            update(
+                arrays.x, arrays.g_eval, arrays.square_avg, arrays.grad_avg, arrays.momentum_buffer, p.rate, correction,
+                settings.hyper, settings.pieces, arrays.scale if scaled else None,
+                norm_scale(arrays.g_eval, p, settings), settings.clip_value,
+            )  # fmt: skip
 
     return step
 

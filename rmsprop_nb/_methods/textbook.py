@@ -40,10 +40,11 @@ def make_ask(variant: Variant, parallel: bool) -> Any:
             measure = settings.tests.xtol >= 0.0
             if measure:
                 copy(arrays.x, arrays.g)  # the gradient is in g_eval, so g can hold the previous point
-            update(
-                arrays.x, arrays.g_eval, arrays.square_avg, arrays.grad_avg, arrays.momentum_buffer,
-                p.rate, correction, settings.hyper, settings.pieces,
-            )  # fmt: skip
+            if p.rate > 0.0:  # a rate of 0 leaves x and the averages as they are
+                update(
+                    arrays.x, arrays.g_eval, arrays.square_avg, arrays.grad_avg, arrays.momentum_buffer,
+                    p.rate, correction, settings.hyper, settings.pieces,
+                )  # fmt: skip
             if arrays.lower.size:
                 clip(arrays.x, arrays.lower, arrays.upper)
             if measure:

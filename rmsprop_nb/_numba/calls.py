@@ -33,9 +33,18 @@ def entry_address(dispatcher: Any) -> int:
 
 def launches_threads(dispatcher: Any) -> bool:
     """Return whether the code for `OBJECTIVE_SIGNATURE`, or a function that it calls, has parallel loops."""
+    return _calls(dispatcher, "numba_parallel_for")
+
+
+def enters_python(dispatcher: Any) -> bool:
+    """Return whether the code for `OBJECTIVE_SIGNATURE`, or a function that it calls, has objmode blocks, or prints."""
+    return _calls(dispatcher, "numba_gil_ensure")
+
+
+def _calls(dispatcher: Any, name: str) -> bool:
     compiled = dispatcher.overloads[OBJECTIVE_SIGNATURE.args]
     with contextlib.suppress(NameError):
-        return compiled.library._final_module.get_function("numba_parallel_for") is not None
+        return compiled.library._final_module.get_function(name) is not None
     return False
 
 

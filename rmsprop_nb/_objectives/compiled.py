@@ -21,6 +21,7 @@ from rmsprop_nb._numba.calls import (
     OBJECTIVE_SIGNATURE,
     call_inlined,
     call_objective,
+    enters_python,
     entry_address,
     launches_threads,
     load_vectors,
@@ -47,6 +48,7 @@ class _Adapter(NamedTuple):
     dispatcher: Any  # keeps the code at `address` in memory
     address: int
     launches_threads: bool
+    enters_python: bool
     eps: float  # of the type of f
 
 
@@ -125,6 +127,9 @@ def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
     except (Unpackable, NumbaError, NotImplementedError, RuntimeError) as error:  # the last: no other types allowed
         logger.debug("the loop runs interpreted, because the objective cannot be compiled into it: %s", error)
         return None
+    if adapter.enters_python:  # and may keep arrays there, which must outlive the run, or launch threads
+        logger.debug("the loop runs interpreted, because the objective has objmode blocks, or prints")
+        return None
     return CompiledObjective(problem, adapter, words, references, _offsets(problem, args_type))
 
 
@@ -157,9 +162,8 @@ def _compile_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> _Ad
             msg = "fun drops the imaginary part"
             raise Unpackable(msg)  # the interpreted evaluation reports it to the user
     adapter = adapter_jit(OBJECTIVE_SIGNATURE)(_make_adapter(fun, jac, args_type, array_type))
-    return _Adapter(
-        adapter, entry_address(adapter), launches_threads(adapter), _eps_of(fun, jac, args_type, array_type)
-    )
+    eps = _eps_of(fun, jac, args_type, array_type)
+    return _Adapter(adapter, entry_address(adapter), launches_threads(adapter), enters_python(adapter), eps)
 
 
 def _signatures(fun: Any) -> str:

@@ -65,9 +65,22 @@ def _check_host_array(array: Any, path: str) -> NDArray[Any]:
         if is_on_device(array):
             msg = f"{path} must be a host array like the others, got a CUDA array; copy it to the host first."
         else:
-            msg = f"{path} must be a NumPy array, got {type(array).__name__}; make one with np.array(...)."
+            msg = f"{path} must be a NumPy array, got {type(array).__name__}; {_remedy(array, path)}."
         raise TypeError(msg)
     return np.asarray(array)
+
+
+def _remedy(value: Any, path: str) -> str:
+    """Say how to make an array of what is none."""
+    if hasattr(value, "toarray"):  # sparse
+        return f"{path}.toarray() makes one"
+    if type(value).__module__.partition(".")[0] == "torch":
+        return f"{path}.detach().numpy() is one, in the memory of the tensor if that is on the CPU"
+    if value is None:
+        return "give one, or leave it out of params"
+    if hasattr(value, "__array__") and not isinstance(value, np.generic):
+        return "np.array(...) makes a copy, and what it is made of does not change with it"
+    return "make one with np.array(...)"
 
 
 def _may_overlap_itself(array: NDArray[Any]) -> bool:

@@ -25,12 +25,12 @@ from rmsprop_nb._training.step import (
     ArrayOptions,
     Leaf,
     OptimizerStep,
-    ask_schedules,
+    Rates,
     check_leaf_state,
+    check_missing,
     is_exact_enough,
     largest_accepted,
     raise_unusable,
-    schedules_of,
     sum_of_parts,
     vectors_needed,
 )
@@ -102,7 +102,7 @@ class HostWork(NamedTuple):
     """What one step works on: for each leaf its parameters and its gradient, as vectors."""
 
     params: list[NDArray[Any]]
-    grads: list[NDArray[Any]]
+    grads: list[NDArray[Any] | None]  # None leaves the parameters as they are
     copies: list[Copied]  # to be written back
 
 
@@ -138,7 +138,7 @@ class HostStep(OptimizerStep[HostWork]):
             _leaf(path, kept, choose(name), workers, accumulates, clipped_to)
             for name, path, kept in zip(names(self.structure), paths(self.structure), state._leaves, strict=True)
         ]
-        self._schedules = schedules_of(self.leaves)
+        self._rates = Rates(self.leaves)
         # The arrays that were last found to share no memory, and what of it is written; None if stretches overlap.
         self._last_params: list[Callable[[], Any]] = [_no_array] * len(self.leaves)
         self._last_grads: list[Callable[[], Any]] = [_no_array] * len(self.leaves)
@@ -149,7 +149,7 @@ class HostStep(OptimizerStep[HostWork]):
         arrays = leaves(self.structure, params, "params")
         gradients = leaves(self.structure, grads, "grads")
         vectors: list[NDArray[Any]] = []
-        gradient_vectors: list[NDArray[Any]] = []
+        gradient_vectors: list[NDArray[Any] | None] = []
         copies: list[Copied] = []
         new_params = new_grads = False
         for leaf, array, gradient, last_array, last_gradient in zip(  # noqa: B905 - strict costs 0.1 us
@@ -169,6 +169,9 @@ class HostStep(OptimizerStep[HostWork]):
                 and gradient.flags.carray
             ):
                 g = gradient if len(shape) == 1 else gradient.ravel()
+            elif gradient is None:
+                check_missing(leaf)
+                g = None
             else:
                 g = gradient_vector(gradient, array, dtype, f"grads{leaf.path}", f"params{leaf.path}")
             vectors.append(x)
@@ -185,17 +188,18 @@ class HostStep(OptimizerStep[HostWork]):
         """Look for common memory; where only grads are new, they are compared with what is written."""
         written = None if new_params else self._written
         if written is None or any(
-            written.overlaps(*_stretch(gradient, g)) for gradient, g in zip(gradients, vectors, strict=True)
+            g is not None and written.overlaps(*_stretch(gradient, g))
+            for gradient, g in zip(gradients, vectors, strict=True)
         ):
             self._check_all_memory(arrays, gradients)
         self._last_params = [weakref.ref(array) for array in arrays]
-        self._last_grads = [weakref.ref(gradient) for gradient in gradients]
+        self._last_grads = [_no_array if gradient is None else weakref.ref(gradient) for gradient in gradients]
 
     def _check_all_memory(self, arrays: list[Any], gradients: list[Any]) -> None:
         written = [NamedArray(f"params{leaf.path}", array) for leaf, array in zip(self.leaves, arrays, strict=True)]
         written += [NamedArray(f"state of params{leaf.path}", v) for leaf in self.leaves for v in leaf.vectors]
         read = [NamedArray(f"grads{leaf.path}", array) for leaf, array in zip(self.leaves, gradients, strict=True)]
-        check_no_overlap(written, read)
+        check_no_overlap(written, [named for named in read if named.array is not None])
         bounds = sorted(np.lib.array_utils.byte_bounds(array) for _, array in written if array.size)
         apart = all(end <= begin for (_, end), (begin, _) in itertools.pairwise(bounds))
         self._written = _Written([begin for begin, _ in bounds], [end for _, end in bounds]) if apart else None
@@ -203,6 +207,8 @@ class HostStep(OptimizerStep[HostWork]):
     def check_gradients(self, work: HostWork) -> None:
         """Raise FloatingPointError for a gradient that is NaN, infinite, or too large to be squared."""
         for leaf, g in zip(self.leaves, work.grads):  # noqa: B905
+            if g is None:
+                continue
             if leaf.threads == 1:
                 size = largest(g)
             else:
@@ -211,30 +217,27 @@ class HostStep(OptimizerStep[HostWork]):
             if not size <= leaf.largest_gradient:
                 raise_unusable(leaf, g)
 
-    def scheduled_rates(self, step: int) -> dict[int, float]:
-        """Ask each schedule, once, for the learning rate of this step; return the rates by the schedule's id."""
-        return ask_schedules(self._schedules, step) if self._schedules else {}
+    def rates_of_step(self, step: int, rate: float | None) -> list[float]:
+        """Return the learning rate of each array in this step."""
+        return self._rates.of_step(step, rate)
 
     def accumulate(self, work: HostWork) -> HostWork:
         """Add the gradients to their sums, and return the work with the sums as the gradients."""
         sums = [leaf.gradient_sum for leaf in self.leaves]
         with np.errstate(over="ignore", invalid="ignore"):  # as in compiled code, without a warning halfway
             for total, g in zip(sums, work.grads, strict=True):
-                np.add(total, g, out=total)
+                np.add(total, g, out=total)  # type: ignore[arg-type]  # none is missing
         return HostWork(work.params, sums, work.copies)
 
     def norm(self, work: HostWork) -> float:
         """Return the Euclidean norm of all gradients together, even where their squares over- or underflow."""
-        return _global_norm(work.grads)
+        return _global_norm([g for g in work.grads if g is not None])
 
-    def update(
-        self, work: HostWork, rates: dict[int, float], count: int, scale: float | None, limit: float | None
-    ) -> None:
+    def update(self, work: HostWork, rates: list[float], count: int, scale: float | None, limit: float | None) -> None:
         """Apply the rule to every array; this is update number `count`, counted from 1."""
-        for leaf, x, g in zip(self.leaves, work.params, work.grads):  # noqa: B905
-            rate: Any = leaf.rate
-            if rates:
-                rate = rates.get(id(rate), rate)
+        for leaf, x, g, rate in zip(self.leaves, work.params, work.grads, rates):  # noqa: B905
+            if g is None or rate == 0.0:
+                continue
             beta, threads = leaf.beta, leaf.threads
             correction = 1.0 if beta is None else bias_after(beta, count)
             if threads == 1:
@@ -248,7 +251,7 @@ class HostStep(OptimizerStep[HostWork]):
     def forget_sums(self, work: HostWork) -> None:
         """Set the sums of gradients, which are the gradients of this work, to zero."""
         for total in work.grads:
-            total.fill(0.0)
+            total.fill(0.0)  # type: ignore[union-attr]  # none is missing
 
 
 def _no_array() -> None:
@@ -258,7 +261,7 @@ def _no_array() -> None:
 def _leaf(
     path: str, kept: LeafState, options: ArrayOptions, workers: int, accumulates: bool, clipped_to: float | None
 ) -> HostLeaf:
-    rule, rate = options
+    rule, rate, is_own = options
     check_leaf_state(kept, vectors_needed(rule, accumulates), path, _is_plain)
     dtype = kept.square_avg.dtype
     threads = min(workers, usable_threads()) if kept.square_avg.size >= PARALLEL_MIN_SIZE else 1
@@ -278,6 +281,7 @@ def _leaf(
         gradient_sum=kept.gradient_sum,
         hyper=np.array(hyper, dtype),
         beta=float(hyper.beta) if rule.bias_correction else None,
+        has_own_rate=is_own,
         rate=rate if callable(rate) else float(rate),  # an int would be another signature, and compile anew
         rates=rates,
         threads=threads,

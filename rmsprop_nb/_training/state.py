@@ -26,6 +26,7 @@ class LeafState(NamedTuple):
 
 VECTORS = LeafState._fields[1:]
 _COUNTERS = ("step", "accumulated")
+_MOST_STEPS = 2**62  # no loop gets there, and int64 has room for more
 
 
 class RMSpropState:
@@ -216,8 +217,8 @@ def _key(vector_name: str, leaf_name: str) -> str:
 
 def _read_counter(name: str, value: Any) -> int:
     array = np.asarray(value)
-    if array.ndim or array.dtype.kind not in "iu" or array < 0:
-        msg = f"{name} must be an integer of at least 0, got {value!r}."
+    if array.ndim or array.dtype.kind not in "iu" or not 0 <= int(array) < _MOST_STEPS:
+        msg = f"{name} must be an integer of at least 0 and below 2**62, got {value!r}."
         raise ValueError(msg)
     return int(array)
 

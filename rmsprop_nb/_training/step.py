@@ -1,7 +1,7 @@
 """What a step of the optimizer is on the host and on a device alike: one protocol, and the checks that both make.
 
 `RMSprop.step` calls the methods of `OptimizerStep` in the order in which they stand there. Whatever can go wrong goes
-wrong in `take`, `check_gradients` and `scheduled_rates`; what comes after them only computes.
+wrong in `take`, `check_gradients` and `rates_of_step`; what comes after them only computes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class ArrayOptions(NamedTuple):
 
     rule: Rule
     rate: Rate
+    is_own: bool  # whether the rate is that of `per_block`, which a rate for one step does not replace
 
 
 class OptimizerStep(Protocol[Work]):
@@ -55,8 +56,11 @@ class OptimizerStep(Protocol[Work]):
         """Raise FloatingPointError for a gradient that is NaN, infinite, or too large to be squared."""
         ...
 
-    def scheduled_rates(self, step: int) -> dict[int, float]:
-        """Ask each schedule, once, for the learning rate of this step; return the rates by the schedule's id."""
+    def rates_of_step(self, step: int, rate: float | None) -> list[float]:
+        """Return the learning rate of each array in this step.
+
+        Each schedule is asked once. `rate`, if given, is that of all arrays without a rate of their own.
+        """
         ...
 
     def accumulate(self, work: Work) -> Work:
@@ -67,7 +71,7 @@ class OptimizerStep(Protocol[Work]):
         """Return the Euclidean norm of all gradients together, even where their squares over- or underflow."""
         ...
 
-    def update(self, work: Work, rates: dict[int, float], count: int, scale: float | None, limit: float | None) -> None:
+    def update(self, work: Work, rates: list[float], count: int, scale: float | None, limit: float | None) -> None:
         """Apply the rule to every array; this is update number `count`, counted from 1.
 
         Gradients are multiplied by `scale` and then clipped to [-limit, limit], where these are not None.
@@ -89,6 +93,7 @@ class Leaf:
     gradient_sum: Any
     beta: float | None  # for bias correction; None without it
     rate: float | Callable[[int], float]
+    has_own_rate: bool
     largest_gradient: float
 
 
@@ -98,17 +103,34 @@ def largest_accepted(dtype: Any, clipped_to: float | None) -> float:
     return usable if clipped_to is None or clipped_to > usable else float(np.finfo(dtype).max)
 
 
-# -- schedules --------------------------------------------------------------------------------------------------------
+# -- rates ------------------------------------------------------------------------------------------------------------
 
 
-def schedules_of(leaves: Sequence[Leaf]) -> list[Callable[[int], float]]:
-    """Return the schedules of these arrays, each of them once."""
-    return list({id(leaf.rate): leaf.rate for leaf in leaves if callable(leaf.rate)}.values())
+class Rates:
+    """The learning rates of some arrays."""
+
+    def __init__(self, leaves: Sequence[Leaf]) -> None:
+        self._leaves = leaves
+        self.constant: list[Any] | None = (
+            None if any(callable(leaf.rate) for leaf in leaves) else [leaf.rate for leaf in leaves]
+        )
+
+    def of_step(self, step: int, rate: float | None) -> list[float]:
+        """Return the rates of a step; see `OptimizerStep.rates_of_step`. Constant ones are always the same list."""
+        if rate is None and self.constant is not None:
+            return self.constant
+        asked: dict[int, float] = {}  # each schedule once
+        return [_rate_of(leaf, step, rate, asked) for leaf in self._leaves]
 
 
-def ask_schedules(schedules: Sequence[Callable[[int], float]], step: int) -> dict[int, float]:
-    """Return the learning rate of this step from each schedule, by the schedule's id."""
-    return {id(schedule): scheduled_rate(schedule, step) for schedule in schedules}
+def _rate_of(leaf: Leaf, step: int, rate: float | None, asked: dict[int, float]) -> float:
+    if rate is not None and not leaf.has_own_rate:
+        return rate
+    if not callable(leaf.rate):
+        return leaf.rate
+    if id(leaf.rate) not in asked:
+        asked[id(leaf.rate)] = scheduled_rate(leaf.rate, step)
+    return asked[id(leaf.rate)]
 
 
 # -- the state --------------------------------------------------------------------------------------------------------
@@ -144,6 +166,13 @@ def check_leaf_state(
 
 
 # -- gradients --------------------------------------------------------------------------------------------------------
+
+
+def check_missing(leaf: Leaf) -> None:
+    """Raise for None in the place of a gradient where gradients are added up."""
+    if leaf.gradient_sum is not None:
+        msg = f"grads{leaf.path} must be an array with accumulate_steps, got None; give zeros, or accumulate_steps=1."
+        raise TypeError(msg)
 
 
 def raise_unusable(leaf: Leaf, g: NDArray[Any]) -> None:

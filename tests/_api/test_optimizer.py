@@ -192,7 +192,7 @@ def test_each_element_may_have_its_rate(dtype):
 
 
 BAD_OPTIONS = {
-    "auto": ({"learning_rate": "auto"}, ValueError, "learning_rate must be a positive number or a callable"),
+    "auto": ({"learning_rate": "auto"}, ValueError, "learning_rate must be a positive number, 0 .* or a callable"),
     "rate": ({"learning_rate": -0.1}, ValueError, "learning_rate must be a positive number"),
     "rates": ({"learning_rate": [0.1, -0.1]}, ValueError, "learning_rate must be finite and not negative"),
     "beta": ({"beta": 1.0}, ValueError, "beta must be a number in"),

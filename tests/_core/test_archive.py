@@ -67,6 +67,30 @@ def test_only_regular_files_are_replaced(tmp_path):
     assert names_in(tmp_path) == ["link"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", "/dev/null"):
+        with pytest.raises(OSError, match="Not a regular file"):
+            read(path)
+    with pytest.raises(IsADirectoryError):
+        read(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are limited in characters there")
+def test_names_may_be_as_long_as_the_file_system_allows(tmp_path):
+    for name in ("字" * 80 + "abc.npz", "字" * 85, "a" * 255):
+        write(tmp_path / name, {"a": np.arange(3)})
+        np.testing.assert_array_equal(read(tmp_path / name)["a"], np.arange(3))
+    assert len(names_in(tmp_path)) == 3
+
+
+def test_paths_may_be_bytes(tmp_path):
+    path = os.fsencode(tmp_path / "名.npz")
+    write(path, {"a": np.arange(3)})
+    np.testing.assert_array_equal(read(path)["a"], read(os.fsdecode(path))["a"])
+
+
 def test_what_a_killed_process_left_is_removed_when_it_is_old(tmp_path):
     left = [tmp_path / name for name in (".a.01234567.tmp", ".a.89abcdef.tmp", ".ab.01234567.tmp", ".a.other.tmp")]
     for path in left:

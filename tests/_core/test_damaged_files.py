@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_runs import single
 
-from rmsprop_nb import load, save
+from rmsprop_nb import load, minimize, minimize_batch, save
 
 
 def good_bytes(tmp_path):
@@ -156,3 +156,29 @@ def test_compressed_members_are_refused(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", structure=np.zeros(10**6))
     with pytest.raises(ValueError, match="is compressed"):
         load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("field", ["fun", "x"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_results_that_claim_success_without_numbers_are_refused(tmp_path, field, value):
+    def fun(x):
+        return float(np.sum((x - 1.0) ** 2))
+
+    for result in (minimize(fun, np.zeros(2)), minimize_batch(fun, np.zeros((3, 2)))):
+        assert np.all(result.success)
+        save(tmp_path / "r.npz", result)
+        if np.ndim(result[field]) == 0:
+            result[field] = value
+        else:
+            result[field][-1] = value
+        with pytest.raises(ValueError, match="success must be that of the status, and x and fun must be finite"):
+            save_and_load(tmp_path / "r.npz", result)
+    failed = minimize(fun, np.zeros(2), options={"maxiter": 1})
+    failed["success"] = True
+    with pytest.raises(ValueError, match="success must be that of the status"):
+        save_and_load(tmp_path / "r.npz", failed)
+
+
+def save_and_load(path, result):
+    save(path, result)
+    load(path)

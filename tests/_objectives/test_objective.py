@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from marks import needs_jit
-from numba import njit
+from numba import njit, objmode
 from objectives import ARGS, FORMS, X0, fun, jac
 
-from rmsprop_nb import minimize
+from rmsprop_nb import minimize, minimize_batch
 from rmsprop_nb._core.options import RmspropOptions
 from rmsprop_nb._numba.decorators import JIT_ENABLED
+from rmsprop_nb._objectives.compiled import compile_objective
+from rmsprop_nb._objectives.problem import Problem
 
 # -- what functions return --------------------------------------------------------------------------------------------
 
@@ -78,6 +82,51 @@ def test_complex_gradient_is_refused():
 def test_joint_form_must_return_a_pair():
     with pytest.raises(TypeError, match=r"the pair \(f, gradient\)"):
         minimize(lambda x: 1.0, [1.0], jac=True)
+
+
+@needs_jit
+def test_arrays_that_an_objmode_block_keeps_stay_valid():
+    kept = []
+
+    @njit
+    def fun(x, grad, weights):
+        with objmode():
+            kept.append((x, weights))
+        grad[:] = weights * (x - 1.0)
+        return 0.5 * np.sum(weights * (x - 1.0) ** 2)
+
+    def run(n, **kwargs):
+        minimize(fun, np.zeros(n), (np.full(n, 2.0),), jac="inplace", options={"maxiter": 3}, **kwargs)
+        minimize_batch(fun, np.zeros((2, n)), (np.full(n, 2.0),), jac="inplace", options={"maxiter": 3})
+
+    run(1000)
+    points = [x.copy() for x, _ in kept]
+    gc.collect()
+    junk = [np.full(1000, 777.0) for _ in range(100)]
+    for (x, weights), point in zip(kept, points, strict=True):
+        np.testing.assert_array_equal(x, point)
+        assert (weights == 2.0).all()
+    assert (points[0] == 0.0).all()
+    assert len(junk) == 100
+
+
+@needs_jit
+def test_only_code_that_enters_python_is_called_from_there():
+    @njit
+    def raises(x, grad):
+        if x[0] > 100.0:
+            raise ValueError("too large")
+        grad[:] = x
+        return 0.5 * np.sum(x * x)
+
+    @njit
+    def prints(x, grad):
+        print(x[0])  # noqa: T201
+        return raises(x, grad)
+
+    for objective, is_compiled in ((raises, True), (prints, False)):
+        problem = Problem(objective, "inplace", (), np.empty(0), np.empty(0), np.empty(0))
+        assert (compile_objective(problem, np.float64) is not None) == is_compiled
 
 
 def test_keeping_references_changes_nothing():

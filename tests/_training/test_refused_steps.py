@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 from nested_arrays import Layer, Swapped, array, as_bytes, read_only
 
 from rmsprop_nb import RMSprop, RMSpropState
@@ -28,7 +29,11 @@ BAD_GRADS = {
     "deeper structure": (lambda g: g | {"W": g["W"][:1]}, ValueError, r"grads\['W'\] must be a list or tuple of 2.*1"),
     "array for list": (lambda g: g | {"W": g["W"][0]}, ValueError, r"grads\['W'\] must be a list or tup.*ndarray"),
     "list for array": (lambda g: with_leaf(g, [1.0] * 4), TypeError, r"grads\['W'\]\[1\] must be a NumPy.*got list"),
-    "none": (lambda g: with_leaf(g, None), TypeError, r"grads\['W'\]\[1\] must be a NumPy array, got NoneType"),
+    "sparse": (
+        lambda g: with_leaf(g, scipy.sparse.csr_array((2, 3))),
+        TypeError,
+        r"must be a NumPy array, got csr_array; grads\['W'\]\[1\]\.toarray\(\) makes one",
+    ),
     "shape": (lambda g: with_leaf(g, np.ones(3)), ValueError, r"grads\['W'\]\[1\] must have shape \(4,\).*got \(3,\)"),
     "other shape": (lambda g: with_leaf(g, np.ones((4, 1))), ValueError, r"must have shape \(4,\)"),
     "single": (lambda g: with_leaf(g, np.ones(4, np.float32)), TypeError, r"must be float64 like params\['W'\]\[1\]"),

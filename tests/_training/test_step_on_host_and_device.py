@@ -153,3 +153,90 @@ def test_sums_of_gradients_overflow_without_a_warning():
         for _ in range(2):
             optimizer.step(x, [np.full(1, 1.7e308), np.ones(1)], state)
     assert [float(total[0]) for total in state.gradient_sum] == [np.inf, 2.0]
+
+
+DIALECTS = {
+    "plain": {},
+    "momentum": {"momentum": 0.9, "centered": True},
+    "torch": {"momentum": 0.9, "weight_decay": 0.1},
+    "keras": {"momentum": 0.9, "lr_in_momentum": True, "bias_correction": True, "decoupled_weight_decay": 0.1},
+}
+
+
+def frozen_b(kind):
+    """The options and the gradient of b with which a step leaves b alone."""
+    if kind == "no gradient":
+        return {}, None
+    rates = {"rate of 0": 0.0, "schedule of 0": lambda _: 0.0}
+    return {"per_block": {"b": {"learning_rate": rates[kind]}}}, np.ones(5)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+@pytest.mark.parametrize("kind", ["no gradient", "rate of 0", "schedule of 0"])
+@pytest.mark.parametrize("others", [1, 2])
+def test_frozen_arrays_and_their_state_stay_as_they_are(move, others, kind, dialect):
+    names = ["W", "V"][:others]
+    params = {name: move(np.ones(4)) for name in names} | {"b": move(np.ones(5))}
+    grads = {name: move(np.ones(4)) for name in names} | {"b": move(np.ones(5))}
+    optimizer = RMSprop(0.1, **dialect)
+    state = optimizer.init(params)
+    for _ in range(3):
+        optimizer.step(params, grads, state)
+    before = {name: to_host(move(array)) for name, array in state.to_arrays().items()}
+    b, W = to_host(params["b"]).copy(), to_host(params["W"]).copy()
+    options, gradient = frozen_b(kind)
+    freezing = RMSprop(0.1, **dialect, **options)
+    for _ in range(2):
+        freezing.step(params, grads | {"b": None if gradient is None else move(gradient)}, state)
+    np.testing.assert_array_equal(to_host(params["b"]), b)
+    assert (to_host(params["W"]) != W).all()
+    for name, array in state.to_arrays().items():
+        if name.endswith("/b"):
+            np.testing.assert_array_equal(to_host(move(array)), before[name])
+    optimizer.step(params, grads, state)
+    assert (to_host(params["b"]) != b).all()
+
+
+def test_a_missing_gradient_cannot_be_added_up(move):
+    x, optimizer = {"W": move(np.ones(3))}, RMSprop(accumulate_steps=2)
+    with pytest.raises(TypeError, match=r"grads\['W'\] must be an array with accumulate_steps, got None; give zeros"):
+        optimizer.step(x, {"W": None}, optimizer.init(x))
+
+
+def test_missing_gradients_do_not_count_for_clipping(move):
+    g = [3.0, 4.0]
+    alone, both = move(np.ones(2)), {"a": move(np.ones(2)), "b": move(np.ones(2))}
+    optimizer = RMSprop(0.1, clip_norm=1.0)
+    optimizer.step(alone, move(np.array(g)), optimizer.init(alone))
+    optimizer.step(both, {"a": move(np.array(g)), "b": None}, optimizer.init(both))
+    np.testing.assert_array_equal(to_host(both["a"]), to_host(alone))
+    np.testing.assert_array_equal(to_host(both["b"]), np.ones(2))
+
+
+@pytest.mark.parametrize("rate", [0.01, lambda _: 0.01])
+def test_a_rate_for_one_step_takes_the_place_of_the_optimizers(move, rate):
+    optimizer = RMSprop(rate, momentum=0.9, per_block={"b": {"learning_rate": 0.5}})
+    other = RMSprop(0.25, momentum=0.9, per_block={"b": {"learning_rate": 0.5}})
+    found, expected = ({"W": move(np.ones(4)), "b": move(np.ones(5))} for _ in range(2))
+    grads = {"W": move(np.full(4, 2.0)), "b": move(np.ones(5))}
+    state, expected_state = optimizer.init(found), other.init(expected)
+    optimizer.step(found, grads, state)
+    RMSprop(0.01, momentum=0.9, per_block={"b": {"learning_rate": 0.5}}).step(expected, grads, expected_state)
+    optimizer.step(found, grads, state, learning_rate=0.25)
+    other.step(expected, grads, expected_state)
+    optimizer.step(found, grads, state)
+    RMSprop(0.01, momentum=0.9, per_block={"b": {"learning_rate": 0.5}}).step(expected, grads, expected_state)
+    for name in found:
+        np.testing.assert_array_equal(to_host(found[name]), to_host(expected[name]))
+    before = to_host(found["W"]).copy()
+    optimizer.step(found, grads, state, learning_rate=0.0)
+    np.testing.assert_array_equal(to_host(found["W"]), before)
+    for wrong in (-1.0, np.nan, np.inf, "fast"):
+        with pytest.raises((TypeError, ValueError), match="learning_rate must be"):
+            optimizer.step(found, grads, state, learning_rate=wrong)
+
+
+def test_a_rate_for_one_step_does_not_replace_rates_of_elements():
+    x, optimizer = np.ones(3), RMSprop(np.array([0.1, 0.2, 0.0]))
+    with pytest.raises(TypeError, match="step takes no learning_rate where the optimizer's is an array"):
+        optimizer.step(x, x.copy(), optimizer.init(x), learning_rate=0.1)
