@@ -127,7 +127,7 @@ def wheel(work: Path, arguments: list[str]) -> None:
     if different := sorted(files(installed).items() ^ files(ROOT / "rmsprop_nb").items()):
         sys.exit(f"run.py: these files differ between checkout and wheel: {sorted({name for name, _ in different})}")
     settings = ["-c", ROOT / "pyproject.toml", "--rootdir=.", "-p", "no:cacheprovider"]
-    some = ["rmsprop_nb.datasets", "rmsprop_nb._api.batch"]  # the files are those of the checkout, whose examples all ran
+    some = ["rmsprop_nb.datasets", "rmsprop_nb._api.batch"]  # the others ran in the checkout, whose files are the same
     call([python, "-m", "pytest", *settings, "--pyargs", *some, *arguments], quiet=True, **elsewhere)
 
 

@@ -83,9 +83,8 @@ class CheckpointWriter:
     def __init__(
         self, path: str | os.PathLike[str] | None, every: float, make_tree: Callable[[], Mapping[str, Any]]
     ) -> None:
-        self._path = (
-            None if path is None else Path(os.path.realpath(os.fsdecode(path)))
-        )  # the program may change its directory
+        # the whole path, because the program may change its directory
+        self._path = None if path is None else Path(os.path.realpath(os.fsdecode(path)))
         self._every = every
         self._make_tree = make_tree
         if self._path is not None:

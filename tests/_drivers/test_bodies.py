@@ -67,7 +67,7 @@ def by_address(monkeypatch):
         words, references, args_type = packing.pack(problem.args)
         address = next(numbers)
         made[address] = PythonObjective(problem, dtype), args_type
-        adapter = _objective._Adapter(None, address, launches_threads=False, eps=0.0)
+        adapter = _objective._Adapter(None, address, launches_threads=False, enters_python=False, eps=0.0)
         return _objective.CompiledObjective(problem, adapter, words, references, packing.word_offsets(args_type))
 
     def call(address, x, g, data):

@@ -209,6 +209,7 @@ def test_batch_goes_on_from_what_had_ended(tmp_path, python, workers):
     assert set(whole.status) == {0}
     begun = minimize_batch(fun, starts, jac="inplace")
     begun.status[10:] = 98  # as if interrupted
+    begun.success[10:] = False
     begun.x[10:] = np.nan
     begun.x[3] = 7.0  # shows that what had ended is not run again
     save(tmp_path / "a", begun)
