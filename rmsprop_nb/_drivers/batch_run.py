@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from numba.extending import is_jitted
+
 from rmsprop_nb._core.progress import CheckpointWriter, progress_bar
 from rmsprop_nb._core.validate import CHECKPOINT_SECONDS
 from rmsprop_nb._drivers.batch_failures import FailureWatch, SharedError
@@ -54,6 +56,8 @@ def run_batch(job: Job, engine: Engine | int, company: Company, on_device: OnDev
     results = job.empty_results()
     exceptions = take_earlier(company.state, results, job.bounds)
     objective = None if callable(engine) or on_device else job.compiled()
+    if objective is None and is_jitted(job.problem.fun) and not callable(engine):
+        engine = 1  # compiled functions that call Python hold what other threads or processes would wait for
     if objective is None and not callable(engine) and engine > 1:
         check_sendable(job.problem)
     watch = FailureWatch(job, results, exceptions, counts=on_device is None)

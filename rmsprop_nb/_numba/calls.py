@@ -37,8 +37,8 @@ def launches_threads(dispatcher: Any) -> bool:
 
 
 def enters_python(dispatcher: Any) -> bool:
-    """Return whether the code for `OBJECTIVE_SIGNATURE`, or a function that it calls, has objmode blocks, or prints."""
-    return _calls(dispatcher, "numba_gil_ensure")
+    """Return whether the code for `OBJECTIVE_SIGNATURE`, or a function that it calls, has objmode blocks."""
+    return _calls(dispatcher, "PyObject_CallFunctionObjArgs")
 
 
 def _calls(dispatcher: Any, name: str) -> bool:

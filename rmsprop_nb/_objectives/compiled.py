@@ -128,7 +128,7 @@ def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
         logger.debug("the loop runs interpreted, because the objective cannot be compiled into it: %s", error)
         return None
     if adapter.enters_python:  # and may keep arrays there, which must outlive the run, or launch threads
-        logger.debug("the loop runs interpreted, because the objective has objmode blocks, or prints")
+        logger.debug("the loop runs interpreted, because the objective has objmode blocks")
         return None
     return CompiledObjective(problem, adapter, words, references, _offsets(problem, args_type))
 

@@ -114,6 +114,15 @@ NESTED = """
                 total, no = run(), refused()
             out[k, 0], out[k, 1] = total, no
 
+    @njit
+    def asks_python(x, grad):
+        with objmode(total="float64"):
+            total = parallel_bowl(x, np.empty_like(x))
+        grad[:] = x
+        return total
+
+    assert minimize_batch(asks_python, np.ones((64, 40)), jac="inplace", workers=2).success.all()
+
     out = np.empty((6, 2))
     assert refused() == 0.0
     many(out)

@@ -124,7 +124,13 @@ def test_only_code_that_enters_python_is_called_from_there():
         print(x[0])  # noqa: T201
         return raises(x, grad)
 
-    for objective, is_compiled in ((raises, True), (prints, False)):
+    @njit
+    def asks(x, grad):
+        with objmode(f="float64"):
+            f = 0.0
+        return f + raises(x, grad)
+
+    for objective, is_compiled in ((raises, True), (prints, True), (asks, False)):
         problem = Problem(objective, "inplace", (), np.empty(0), np.empty(0), np.empty(0))
         assert (compile_objective(problem, np.float64) is not None) == is_compiled
 

@@ -24,7 +24,15 @@ KINDS = ("time_", "timeraw_", "track_", "peakmem_")
 
 LARGE_SIZES = ("n", "in_memory", "many")  # attributes of benchmarks
 # The setup of the first takes long, the next two solve many problems, and the others need a peer or a CUDA device.
-LEFT_OUT = ("FirstResult", "MoreWild", "Solved", "RunOverQuantecon", "UpdateOnDevice", "ManyArraysOnDevice")
+LEFT_OUT = (
+    "FirstResult",
+    "MoreWild",
+    "Solved",
+    "RunOverQuantecon",
+    "UpdateOnDevice",
+    "ManyArraysOnDevice",
+    "GradientOverJax",
+)
 
 pytestmark = [pytest.mark.house, pytest.mark.thorough]
 
