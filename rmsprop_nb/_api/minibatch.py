@@ -144,8 +144,8 @@ def minimize_minibatch(
         ``fun`` is the mean over the last full epoch's batches and there is no ``jac``); ``nit``, the epochs; ``nfev``,
         the evaluations on batches that were learnt from; ``status``, ``success``, ``message``; ``state``;
         ``epoch_fun``, the mean over each epoch's batches; ``validation_fun``, if there are validation data; and
-        ``history``, if it was asked for. Success means that the run went as planned and every value was finite: noise
-        leaves no test of convergence.
+        ``history``, if it was asked for. Success means that the run went as planned and every value was finite, and
+        that an automatic rate did not lead up again: noise leaves no test of convergence.
 
     Raises
     ------

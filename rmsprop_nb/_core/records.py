@@ -138,6 +138,6 @@ MINIBATCH_DTYPE = np.dtype(
     ]
     + [
         (name, np.float64)
-        for name in ["f", "f_batch", "f_sum", "f_best", "gnorm", "rate", "distance", "distance_before"]
+        for name in ["f", "f_batch", "f_sum", "f_best", "gnorm", "rate", "distance", "distance_before", "usual"]
     ]
 )

@@ -31,6 +31,11 @@ from rmsprop_nb._drivers.shards import parts_of
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.problem import Problem
 
+ENDS_HIGHER = (
+    "The mean of f over all rows is higher than in an earlier epoch: the automatic learning rate does not suit this "
+    "objective. Give a learning_rate, or clip_norm."
+)
+
 AnyTarget = Target | SharedTarget
 Data = tuple[Any, ...] | None
 
@@ -203,6 +208,8 @@ def make_result(
             result["x"], result["fun"], result["jac"] = _first_finite(targets.training, points, status)
             if result.x is not x or not _is_finite(result.fun, result.jac):
                 status, message = Status.NONFINITE, MESSAGES[Status.NONFINITE]
+            elif status is Status.EPOCHS and options.auto and _has_risen(result.fun, arrays.epoch_fun[: p.nit]):
+                status, message = Status.STALLED, ENDS_HIGHER
         except KeyboardInterrupt:
             if ranks is not None or is_inner_run():  # the other ranks must know
                 raise
@@ -242,6 +249,11 @@ def _first_finite(
         if _is_finite(f, gradient):
             break
     return x, f, gradient
+
+
+def _has_risen(f: float, epochs: NDArray[np.float64]) -> bool:
+    """Return whether f is higher than it was, by more than a tenth of what the epochs had gained."""
+    return bool(f - epochs.min() > 0.1 * (epochs[0] - epochs.min()) > 0.0)
 
 
 def _is_finite(f: float, gradient: NDArray[Any]) -> bool:

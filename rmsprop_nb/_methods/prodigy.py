@@ -12,6 +12,10 @@ geometric mean does neither. As in the paper the past counts with the square of 
 shrinks by (R_old/R)**2 where R grows, r and q by (d_old/d)**2. No estimate grows by more than a factor of 2 in a step:
 while it grows S knows only the newest gradients, so steps are long, and where f grows exponentially one that is much
 too long is never made good. The rate falls linearly to 0 over the K steps planned.
+
+From the 11th step on a gradient whose largest component exceeds ten times the largest sqrt(S) is scaled down to that.
+Where gradients have heavy tails, as in variational inference and regressions on exponentials, a single one could make
+the estimates, or S, useless for the rest of the run. If gradients are to stay that large, S follows within some steps.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ from rmsprop_nb._numba.decorators import inline_jit, reduction_jit
 BETA = 0.99
 FIRST_DISTANCE = 1e-4
 LARGEST_GROWTH = 2.0
+LARGEST_SURPRISE = 10.0
+FIRST_STEPS = 10
+"""How many times its usual size a gradient counts at most, and the steps after which it is known what is usual."""
 
 
 @inline_jit
@@ -36,14 +43,18 @@ def step(arrays, p, settings):
     p.rate = decay * p.distance
     shrinkage = p.distance_before / p.distance
     p.distance_before = p.distance
-    inner, norm = _update(arrays, p.distance, shrinkage, decay, norm_scale(arrays.g_eval, p, settings), p, settings)
+    scale = norm_scale(arrays.g_eval, p, settings)
+    if p.step > FIRST_STEPS and scale * p.gnorm > LARGEST_SURPRISE * p.usual > 0.0:
+        scale = LARGEST_SURPRISE * p.usual / p.gnorm
+    inner, norm, largest = _update(arrays, p.distance, shrinkage, decay, scale, p, settings)
+    p.usual = math.sqrt(largest)
     if norm > 0.0:
         p.distance = max(p.distance, min(inner / norm, LARGEST_GROWTH * p.distance))
 
 
 @reduction_jit
 def _update(arrays, distance, shrinkage, decay, scale, p, settings):
-    """Take the step; return the sums of r and |q|."""
+    """Take the step; return the sums of r and |q|, and the largest S."""
     x, g, square_avg, start = arrays.x, arrays.g_eval, arrays.square_avg, arrays.start
     r, q, own_distance = arrays.inner_avg, arrays.grad_avg, arrays.own_distance
     real = x.dtype.type
@@ -52,7 +63,7 @@ def _update(arrays, distance, shrinkage, decay, scale, p, settings):
     factor, limit = real(scale), real(settings.clip_value)
     floor = real(np.float64(settings.hyper.eps) * min(scale * p.gnorm, settings.clip_value))
     rate, d, growth = real(decay), real(distance), real(LARGEST_GROWTH)
-    inner = norm = 0.0
+    inner = norm = largest = 0.0
     for i in range(x.size):
         g_i = min(max(factor * g[i], -limit), limit)
         r[i] = keep * r[i] + take * g_i * (start[i] - x[i])
@@ -67,4 +78,5 @@ def _update(arrays, distance, shrinkage, decay, scale, p, settings):
         if q[i] != 0:
             own_distance[i] = max(before, min(r[i] / abs(q[i]), growth * before))
         square_avg[i] = s * (before / own_distance[i])
-    return inner, norm
+        largest = max(largest, np.float64(square_avg[i]))
+    return inner, norm, largest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from marks import needs_jit
@@ -106,3 +108,44 @@ def test_more_epochs_for_a_finished_run():
     done = run(epochs=2, state=first.state, **kwargs)
     assert done.nit == 2
     np.testing.assert_array_equal(done.x, first.x)
+
+
+def nelbo(v, draws, t, y):
+    """Return the negative evidence bound of a straight line with unknown noise, and its heavy-tailed gradient."""
+    mean, log_scale = v[:3], v[3:]
+    scale = np.exp(log_scale)
+    a, b, log_noise = (mean + scale * draws).T
+    r = y - a[:, None] - b[:, None] * t
+    with np.errstate(over="ignore"):
+        q = np.exp(2.0 * log_noise)
+        f = (r**2).sum(1) / (2.0 * q) + 7.0 * log_noise + (a**2 + b**2) / 2e4 - log_noise + np.log(1.0 + q / 25.0)
+        g = np.c_[
+            a / 1e4 - r.sum(1) / q,
+            b / 1e4 - (r * t).sum(1) / q,
+            6.0 - (r**2).sum(1) / q + 2.0 * q / 25.0 / (1.0 + q / 25.0),
+        ]
+        return f.mean() - log_scale.sum(), np.r_[g.mean(0), (g * draws).mean(0) * scale - 1.0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("rows", "batch_size", "epochs"), [(10_000, 10, 5), (20_000, 10, 3), (5_000, 5, 3)])
+def test_automatic_rate_bears_heavy_tails(rows, batch_size, epochs, seed):
+    t, y = np.array([1.1, 2.9, 3.3, 4.7, 5.8, 6.0, 6.4]), np.array([79.0, 58, 67, 37, 46, 33, 30])
+    draws = np.random.default_rng(3).normal(size=(rows, 3))
+    kwargs = {"jac": True, "rng": seed, "batch_size": batch_size, "epochs": epochs}
+    result = minimize_minibatch(nelbo, np.zeros(6), (draws,), (t, y), **kwargs)
+    assert result.success
+    assert result.fun < 18.6  # the lowest value is 18.3
+
+
+def test_a_run_that_ends_higher_than_it_was_is_no_success():
+    calls = itertools.count()
+
+    def rises(x, rows):
+        higher = 100.0 if next(calls) > 40 else 0.0
+        return float(x @ x) + higher, 2.0 * x
+
+    result = minimize_minibatch(rises, np.ones(2), np.ones(80), jac=True, batch_size=8, epochs=8, rng=0)
+    assert not result.success
+    assert result.status == Status.STALLED
+    assert "automatic learning rate" in result.message

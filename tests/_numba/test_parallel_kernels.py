@@ -18,7 +18,7 @@ PARALLEL = """
     import numpy as np
     from numba import njit
     from objectives import bowl
-    from rmsprop_nb import RMSprop, minimize
+    from rmsprop_nb import RMSprop, minimize, minimize_batch
 
     rounds = 10
 
