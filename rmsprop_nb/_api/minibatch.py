@@ -21,6 +21,7 @@ from rmsprop_nb._core.validate import (
     as_data,
     as_start,
     check_callable,
+    check_is_no_data,
     check_jac,
     check_switches,
     split_rows,
@@ -218,7 +219,9 @@ def minimize_minibatch(
             chosen = chosen.quiet()
         x = as_start(x0)
         problem = Problem(fun, check_jac(jac), as_args(args), *as_bounds(bounds, x), chosen.own_steps(x.size))
-        rows = split_rows(as_data("data", data), validation)
+        whole = as_data("data", data)
+        check_is_no_data(args, whole)
+        rows = split_rows(whole, validation)
         problem = with_exact_gradient(problem, x.size, x.dtype, first=tuple(a[:1] for a in rows[0]))
         if patience is not None and rows[1] is None:
             msg = f"patience={patience!r} needs validation data; give validation=0.1 or arrays."

@@ -80,6 +80,9 @@ def as_args(args: Any) -> tuple[Any, ...]:
 
 def as_data(name: str, data: Any) -> tuple[Any, ...]:
     """Return the arrays, checked and without copies of what is an array already."""
+    if isinstance(data, list) and any(isinstance(part, np.ndarray) or scipy.sparse.issparse(part) for part in data):
+        msg = f"{name} must be a tuple of arrays, or one array, got a list of arrays; give tuple({name})."
+        raise TypeError(msg)
     parts = data if isinstance(data, tuple) else (data,)
     for part in parts:
         refuse_mask(name, part, "leave out the rows that are masked, or pass their weights as one more array")
@@ -89,6 +92,16 @@ def as_data(name: str, data: Any) -> tuple[Any, ...]:
         msg = f"{name} must be arrays with the same number of rows, at least one, got {lengths} rows."
         raise ValueError(msg)
     return arrays
+
+
+def check_is_no_data(args: Any, data: tuple[Any, ...]) -> None:
+    """Raise if the argument `args` is an array with a row for each row of the data: what belongs to a row is data."""
+    if isinstance(args, np.ndarray) and args.ndim and len(args) == data[0].shape[0]:
+        msg = (
+            f"args is an array of {len(args)} rows, as many as data has, and fun would get all of it with every batch. "
+            "Give arrays whose rows belong together as one tuple, data=(X, y); if it is meant, args=(array,)."
+        )
+        raise TypeError(msg)
 
 
 def split_rows(data: tuple[Any, ...], validation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:

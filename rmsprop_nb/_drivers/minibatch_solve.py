@@ -31,6 +31,9 @@ from rmsprop_nb._drivers.shards import parts_of
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.problem import Problem
 
+FEW_STEPS = 50
+"""An automatic rate doubles at most in a step, and begins at 1e-4."""
+
 ENDS_HIGHER = (
     "The mean of f over all rows is higher than in an earlier epoch: the automatic learning rate does not suit this "
     "objective. Give a learning_rate, or clip_norm."
@@ -199,7 +202,7 @@ def make_result(
     if ranks is not None:
         p.status = int(ranks.end(Status(int(p.status))))
     status = Status(int(p.status))
-    message = MESSAGES[status]
+    message = _message(options, state, status)
     points = _points_found(options, state, status)
     x, f = points[0]
     result = Result(x=x, fun=f, nit=int(p.nit))
@@ -249,6 +252,17 @@ def _first_finite(
         if _is_finite(f, gradient):
             break
     return x, f, gradient
+
+
+def _message(options: MinibatchOptions, state: RunState, status: Status) -> str:
+    """Return the message of a status; after very few steps with an automatic rate it says so."""
+    steps = int(state.progress.step)
+    if status is Status.EPOCHS and options.auto and steps < FEW_STEPS:
+        return (
+            f"{MESSAGES[status]} There were only {steps} steps, most of which went into finding the learning "
+            "rate; give more epochs, or a smaller batch_size."
+        )
+    return MESSAGES[status]
 
 
 def _has_risen(f: float, epochs: NDArray[np.float64]) -> bool:

@@ -22,6 +22,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     # tensorflow/python/training/rmsprop.py
     "tensorflow1": {"beta": 0.9, "eps": 1e-10, "initial_accumulator": 1.0, **_SQRT_AROUND_EPS},
 }
+_OTHER_NAMES = {
+    "pytorch": "torch",
+    "tensorflow": "keras",
+    "tf": "keras",
+    "tf.keras": "keras",
+    "jax": "optax",
+    "flax": "optax",
+}
+
 _ROUND_TO_FLOAT32 = ("tensorflow1",)
 
 
@@ -36,7 +45,9 @@ def preset_options(library: str, overrides: Mapping[str, Any], known: tuple[str,
         If there is no preset for the library.
     """
     if library not in PRESETS:
-        msg = f"library must be one of {', '.join(map(repr, PRESETS))}, got {library!r}."
+        named = _OTHER_NAMES.get(str(library).lower())
+        remedy = f"; its RMSprop is preset({named!r})" if named else ""
+        msg = f"library must be one of {', '.join(map(repr, PRESETS))}, got {library!r}{remedy}."
         raise ValueError(msg)
     for name in overrides:
         if name not in known:

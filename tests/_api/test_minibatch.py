@@ -376,3 +376,25 @@ def test_tampered_state(counter, value):
     first.state.record[counter] = value
     with pytest.raises(ValueError, match="is not as the run left it"):
         run(state=first.state)
+
+
+# -- what users write -------------------------------------------------------------------------------------------------
+
+
+def test_data_in_the_wrong_place_are_answered_with_the_right_call():
+    A, b = make_data()
+    with pytest.raises(
+        TypeError, match=r"args is an array of 103 rows, .* as one tuple, data=\(X, y\); if it is meant"
+    ):
+        minimize_minibatch(ridge, np.zeros(N), A, b)
+    with pytest.raises(TypeError, match=r"data must be a tuple of arrays, .* give tuple\(data\)"):
+        minimize_minibatch(ridge, np.zeros(N), [A, b], (0.01,))
+    with pytest.raises(ValueError, match=r"epochs must be at most 100000000, .* maxtime ends a run earlier"):
+        run(epochs=10**13)
+
+
+def test_a_run_of_a_few_steps_says_that_it_was_too_short():
+    few, many = run(epochs=2, batch_size=64), run(epochs=20, batch_size=16)
+    assert "There were only 4 steps, most of which went into finding the learning rate" in few.message
+    assert "steps" not in many.message
+    assert "steps" not in run(epochs=2, batch_size=64, learning_rate=0.1).message

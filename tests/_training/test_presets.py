@@ -75,3 +75,9 @@ def test_tensorflow1_rounds_schedules_too():
     optimizer = RMSprop.preset("tensorflow1", learning_rate=schedules.constant(0.1))
     assert optimizer.learning_rate(0) == float(np.float32(0.1))
     assert optimizer.beta == float(np.float32(0.9))
+
+
+@pytest.mark.parametrize(("name", "here"), [("pytorch", "torch"), ("TensorFlow", "keras"), ("jax", "optax")])
+def test_other_names_of_libraries_are_answered_with_ours(name, here):
+    with pytest.raises(ValueError, match=rf"got '{name}'; its RMSprop is preset\('{here}'\)"):
+        RMSprop.preset(name)
