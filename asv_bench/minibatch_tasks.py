@@ -12,13 +12,17 @@ import scipy.special
 
 
 class Task(NamedTuple):
-    """A loss ``fun(w, *batch) -> (f, gradient)``, a start, data in two parts, and whether the rate was tuned on it."""
+    """A loss ``fun(w, *batch) -> (f, gradient)``, a start, data in two parts, and whether the rate was tuned on it.
+
+    `best` is a point with the lowest loss where no search would find it.
+    """
 
     fun: Callable[..., Any]
     start: Any
     train: tuple[Any, ...]
     held_out: tuple[Any, ...]
     tuned_on: bool = False
+    best: Any = None
 
 
 # -- losses -----------------------------------------------------------------------------------------------------------
@@ -105,6 +109,53 @@ def factorization(w, i, j, y, shape, rank, l2=1e-4):
     return 0.5 * np.mean(r**2) + 0.5 * l2 * w @ w, np.concatenate([gU.ravel(), gV.ravel()]) + l2 * w
 
 
+def squares(w, X, y):
+    r = X @ w - y
+    return 0.5 * np.mean(r**2), X.T @ r / y.size
+
+
+def student(v, X, y):
+    """Compute the deviance of errors with Student's t distribution of 2 degrees of freedom; v[-1] is its log scale."""
+    z = (y - X @ v[:-1]) / np.exp(v[-1])
+    slope = 1.5 * z / (1.0 + z * z / 2.0)
+    f = np.mean(1.5 * np.log1p(z * z / 2.0) + v[-1])
+    return f, np.append(-X.T @ slope / (np.exp(v[-1]) * y.size), 1.0 - np.mean(slope * z))
+
+
+def exponential(w, X, y):
+    z = np.clip(X @ w, -30.0, 30.0)
+    return np.mean(y * np.exp(-z) + z), X.T @ (1.0 - y * np.exp(-z)) / y.size
+
+
+def gaussian(v, y):
+    z = (y - v[0]) / np.exp(v[1])
+    return np.mean(0.5 * z * z) + v[1], np.array([-np.mean(z) / np.exp(v[1]), 1.0 - np.mean(z * z)])
+
+
+def bandit(v, chosen, noise):
+    """Compute REINFORCE's estimate for a bandit with five arms: minus the mean reward, and its gradient."""
+    p = np.exp(v - v.max())
+    p /= p.sum()
+    arms = np.minimum(np.searchsorted(np.cumsum(p), chosen), v.size - 1)
+    reward = arms + noise
+    return -np.mean(reward), -((np.eye(v.size)[arms] - p) * reward[:, None]).mean(axis=0)
+
+
+def line_by_variational_inference(v, draws):
+    """Compute the negative evidence bound of a line through seven points with unknown noise, a draw for each row."""
+    t, y = np.array([1.1, 2.9, 3.3, 4.7, 5.8, 6.0, 6.4]), np.array([79.0, 58, 67, 37, 46, 33, 30])
+    scale = np.exp(v[3:])
+    a, b, log_noise = (v[:3] + scale * draws).T
+    q, r = np.exp(2.0 * log_noise), y - a[:, None] - b[:, None] * t
+    f = (r**2).sum(1) / (2.0 * q) + 6.0 * log_noise + (a**2 + b**2) / 2e4 + np.log1p(q / 25.0)
+    g = np.c_[
+        a / 1e4 - r.sum(1) / q,
+        b / 1e4 - (r * t).sum(1) / q,
+        6.0 - (r**2).sum(1) / q + 2.0 * q / 25.0 / (1.0 + q / 25.0),
+    ]
+    return f.mean() - v[3:].sum(), np.r_[g.mean(0), (g * draws).mean(0) * scale - 1.0]
+
+
 # -- tasks ------------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +202,31 @@ def synthetic_tasks():
     y = np.sum(U[i] * V[j], axis=1) + 0.1 * rng.normal(size=6000)
     factors = functools.partial(factorization, shape=(100, 80), rank=4)
     yield "matrix factorization", Task(factors, 0.5 * rng.normal(size=720), *split(rng, i, j, y))
+
+
+def heavy_tailed_tasks():
+    """Yield tasks whose gradients now and then are many times as large as usual."""
+    rng = np.random.default_rng(79)
+    n = 4000
+    X, w = rng.normal(size=(n, 6)), rng.normal(size=6)
+    heavy = np.exp(1.5 * rng.normal(size=(n, 6)))
+    yield "Student-t regression", Task(student, np.zeros(7), *split(rng, X, X @ w + rng.standard_t(1.5, size=n)))
+    yield "squares, t errors", Task(squares, np.zeros(6), *split(rng, X, X @ w + 0.3 * rng.standard_t(2.5, size=n)))
+    yield "squares, lognormal", Task(squares, np.zeros(6), *split(rng, heavy, heavy @ w + rng.normal(size=n)))
+    counts = rng.poisson(np.exp(np.clip(X @ w, -8.0, 6.0))).astype(float)
+    yield "Poisson, steep", Task(functools.partial(poisson, l2=0.0), np.zeros(6), *split(rng, X, counts))
+    signed = heavy * np.sign(X)
+    y = (rng.random(n) < scipy.special.expit(3.0 * X @ w)).astype(float)
+    yield "logistic, lognormal", Task(functools.partial(logistic, l2=0.0), np.zeros(6), *split(rng, signed, y))
+    yield "exponential", Task(exponential, np.zeros(6), *split(rng, X, rng.exponential(np.exp(X @ w))))
+    cauchy = np.clip(rng.standard_cauchy(size=(n, 10)), -200.0, 200.0)
+    y = cauchy @ rng.normal(size=10) + rng.normal(size=n)
+    yield "Huber, Cauchy", Task(huber, np.zeros(10), *split(rng, cauchy, y))
+    yield "Gaussian, narrow start", Task(gaussian, np.array([0.0, -2.0]), *split(rng, 5.0 + 20.0 * rng.normal(size=n)))
+    yield "variational line", Task(line_by_variational_inference, np.zeros(6), *split(rng, rng.normal(size=(n, 3))))
+    last_arm = np.array([0.0, 0.0, 0.0, 0.0, 50.0])
+    data = split(rng, rng.random(n), rng.standard_t(2.2, size=n))
+    yield "REINFORCE", Task(bandit, np.zeros(5), *data, best=last_arm)
 
 
 def sklearn_tasks():
