@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from rmsprop_nb import minimize, minimize_minibatch, schedules
+from rmsprop_nb import load, minimize, minimize_minibatch, schedules
 
 # What torch.optim.lr_scheduler of PyTorch 2.13.0 gives, step by step.
 ONE_CYCLE = {
@@ -75,6 +75,24 @@ def test_plateau_goes_on_from_its_attributes():
     for name in ("rate", "best", "waiting", "cooling"):
         setattr(second, name, getattr(first, name))
     assert rates + [second.update(loss) for loss in PLATEAU_LOSSES[9:]] == expected
+
+
+def test_plateau_goes_on_with_the_state_of_a_run(tmp_path):
+    def go(maxiter, **options):
+        schedule = schedules.ReduceOnPlateau(0.1, factor=0.5, patience=1)
+
+        def tell(intermediate_result):
+            schedule.update(intermediate_result.fun)
+
+        options = {"learning_rate": schedule, "maxiter": maxiter, **options}
+        return minimize(lambda x: abs(x[0] - 0.3), [1.0], callback=tell, options=options), schedule
+
+    (whole, end), (first, middle) = go(60), go(50, checkpoint=tmp_path / "run.npz")
+    assert end.rate < middle.rate < 0.1
+    for state in (first.state, load(tmp_path / "run.npz")):
+        again, schedule = go(10, state=state)
+        np.testing.assert_array_equal(again.x, whole.x)
+        np.testing.assert_array_equal(schedule.state, end.state)
 
 
 def test_plateau_takes_an_equal_negative_loss_for_none_that_is_better():
