@@ -133,8 +133,13 @@ def checkpoints_and_progress(
     The state is saved at the start, every `checkpoint_every` seconds, and at the end, whatever ends the run. It has the
     memory of the schedule in it.
     """
+    is_alone = not options.progress and options.checkpoint is None
+    if is_alone and schedule is None:  # as nearly always, and a short run takes some hundred microseconds
+        _ = options.checkpoint_seconds
+        yield None
+        return
     with schedule_remembered(state, schedule) as current:
-        if not options.progress and options.checkpoint is None:
+        if is_alone:
             _ = options.checkpoint_seconds
             yield None
         else:
