@@ -64,7 +64,7 @@ def tell(arrays, record, f, settings):
     largest = team_largest(settings.team, max_abs(arrays.g_eval))
     p.gnorm = gradient_norm(arrays, arrays.g_eval, largest, settings.team)
     if p.phase == _START:
-        p.f = f  # reported even if not finite
+        p.f = p.f_start = f  # reported even if not finite
     if not usable(f, largest, settings.tests.largest_gradient):
         p.status = _NONFINITE
         return
