@@ -122,6 +122,13 @@ def exact(fun, n):
     return value_and_grad(fun, mode="reverse") if n > 32 else value_and_grad(fun, chunk=min(n, 6))
 
 
+def many_gradients(name):
+    """Return a call that evaluates f and its exact gradient many times, how many times, and x."""
+    fun, n, args = CASES[name]
+    x, grad, both, count = np.linspace(0.5, 1.5, n), np.empty(n), exact(fun, n), max(20, EVALUATIONS // n)
+    return lambda: gradients(both, count, x, grad, *args), count, x
+
+
 class GradientOverValue:
     """f and its exact gradient over f alone, both called in compiled loops. Floor: 1."""
 
@@ -129,11 +136,8 @@ class GradientOverValue:
     param_names = ("objective",)
 
     def setup(self, name):
-        fun, n, args = CASES[name]
-        x = np.linspace(0.5, 1.5, n)
-        grad, both = np.empty(n), exact(fun, n)
-        count = max(20, EVALUATIONS // n)
-        self.both = lambda: gradients(both, count, x, grad, *args)
+        fun, _, args = CASES[name]
+        self.both, count, x = many_gradients(name)
         self.alone = lambda: values(fun, count, x, *args)
 
     def track_ratio(self, name):
@@ -156,11 +160,8 @@ class GradientOverJax:
     timeout = 300
 
     def setup(self, name):
-        fun, n, args = CASES[name]
-        x = np.linspace(0.5, 1.5, n)
-        grad, both = np.empty(n), exact(fun, n)
-        count = max(20, EVALUATIONS // n)
-        self.ours = lambda: gradients(both, count, x, grad, *args)
+        fun, _, args = CASES[name]
+        self.ours, count, x = many_gradients(name)
         self.jax = jax_gradients(ARRAY_FORMS.get(fun, fun), count, x, *args)
         np.testing.assert_allclose(self.jax(), self.ours(), rtol=1e-9)
 

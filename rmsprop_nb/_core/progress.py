@@ -133,24 +133,23 @@ def checkpoints_and_progress(
     The state is saved at the start, every `checkpoint_every` seconds, and at the end, whatever ends the run. It has the
     memory of the schedule in it.
     """
+    every = options.checkpoint_seconds
     is_alone = not options.progress and options.checkpoint is None
     if is_alone and schedule is None:  # as nearly always, and a short run takes some hundred microseconds
-        _ = options.checkpoint_seconds
         yield None
         return
     with schedule_remembered(state, schedule) as current:
         if is_alone:
-            _ = options.checkpoint_seconds
             yield None
-        else:
-            yield from _saved_and_shown(state, options, current, total, unit)
+            return
+        writer = CheckpointWriter(options.checkpoint, every, lambda: archive.as_tree(current()))
+        yield from _saved_and_shown(state, options, writer, total, unit)
 
 
 def _saved_and_shown(
-    state: Any, options: RunOptions, current: Callable[[], Any], total: int | None, unit: str
+    state: Any, options: RunOptions, writer: CheckpointWriter, total: int | None, unit: str
 ) -> Iterator[Callable[[], None]]:
     p = state.progress
-    writer = CheckpointWriter(options.checkpoint, options.checkpoint_seconds, lambda: archive.as_tree(current()))
     bar = progress_bar(total, unit) if options.progress else None
 
     def on_chunk() -> None:

@@ -71,7 +71,7 @@ def _check_host_array(array: Any, path: str) -> NDArray[Any]:
 
 
 def _remedy(value: Any, path: str) -> str:
-    """Say how to make an array of what is none."""
+    """Say how to get an array from something that is not one."""
     if hasattr(value, "toarray"):  # sparse
         return f"{path}.toarray() makes one"
     if type(value).__module__.partition(".")[0] == "torch":
