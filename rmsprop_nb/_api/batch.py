@@ -17,6 +17,7 @@ from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
     as_args,
     as_checkpoint_seconds,
+    as_options,
     as_workers,
     check_callable,
     check_jac,
@@ -167,7 +168,7 @@ def minimize_batch(
     """
     check_switches(progress=progress)
     method = method_name(method)
-    chosen = dict(options or {})
+    chosen = as_options(options)
     _check_options(chosen, method)
     if tol is not None:
         chosen.setdefault("gtol", tol)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmsprop_nb._core.bounds import as_bounds
 from rmsprop_nb._core.names_elsewhere import explain_keywords
-from rmsprop_nb._core.validate import as_args, as_bounds, as_number, as_start, check_callable, check_jac
+from rmsprop_nb._core.validate import as_args, as_number, as_start, check_callable, check_jac
 from rmsprop_nb._objectives.exact import with_exact_gradient
 from rmsprop_nb._objectives.finite_differences import DIFFERENCES
 from rmsprop_nb._objectives.interpreted import PythonObjective

@@ -18,6 +18,7 @@ from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
     as_checkpoint_seconds,
     as_number,
+    as_options,
     as_workers,
     check_callable,
     check_known,
@@ -218,7 +219,7 @@ def fit_method(method: Any) -> str:
 
 def fit_options(method: str, options: dict[str, Any] | None, n: int) -> Options:
     """Return the options of a method for fits of n parameters."""
-    chosen = dict(options or {})
+    chosen = as_options(options)
     known = tuple(name for name in option_names(method) if name not in _NOT_FOR_FITS)
     check_known(chosen, known, f"{method} (for fits)")
     if FIT_OPTIONS[method] is LevenbergMarquardtOptions and chosen.get("maxfev") is None:

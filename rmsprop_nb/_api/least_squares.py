@@ -16,7 +16,7 @@ from rmsprop_nb._core.fit_arguments import Boxes, as_guesses
 from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._core.validate import as_args, as_number, as_workers, check_callable
+from rmsprop_nb._core.validate import as_args, as_number, as_options, as_workers, check_callable
 from rmsprop_nb._drivers.batch_processes import Engine
 from rmsprop_nb._drivers.batch_result import BatchResult
 from rmsprop_nb._drivers.batch_run import Company, run_batch
@@ -147,7 +147,7 @@ def least_squares(
     n = starts.shape[1]
     starts, boxes = as_guesses(starts if many else starts[0], bounds, (len(starts),) if many else (), n)
     tests = {"ftol": ftol or 0.0, "xtol": xtol or 0.0, "gtol": gtol, "maxfev": max_nfev}
-    parsed = fit_options(method, tests | (options or {}), n)
+    parsed = fit_options(method, tests | as_options(options), n)
     scale = as_number("f_scale", f_scale, 0.0, np.inf, open_low=True, open_high=True)
     terms = Terms(loss, isinstance(parsed, LevenbergMarquardtOptions))
     jac = check_jacobian(jac)

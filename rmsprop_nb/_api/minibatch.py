@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
+from rmsprop_nb._core.bounds import as_bounds
 from rmsprop_nb._core.callbacks import as_report
 from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.validate import (
     CHECKPOINT_SECONDS,
     as_args,
-    as_bounds,
     as_data,
+    as_generator,
+    as_options,
     as_start,
     check_callable,
     check_is_no_data,
@@ -27,14 +29,15 @@ from rmsprop_nb._core.validate import (
     split_rows,
 )
 from rmsprop_nb._drivers.minibatch_options import OPTION_NAMES, MinibatchOptions
-from rmsprop_nb._drivers.minibatch_solve import first_state, local_targets, make_result, run, shared_targets
-from rmsprop_nb._drivers.ranks import Ranks, SingleProcess, digest, state_digest
-from rmsprop_nb._drivers.shards import parts_in_all
+from rmsprop_nb._drivers.minibatch_solve import BatchPlan, first_state, local_targets, make_result, run, shared_targets
+from rmsprop_nb._drivers.ranks import ranks_or_alone, shared_by_ranks
+from rmsprop_nb._drivers.shards import problem_digest
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.exact import with_exact_gradient
 from rmsprop_nb._objectives.problem import Problem
 
 
+@shared_by_ranks
 @explain_keywords({"here it is an option: options={{{!r}: ...}}": OPTION_NAMES})
 @with_option_docs
 def minimize_minibatch(
@@ -193,7 +196,7 @@ def minimize_minibatch(
     (True, array([ 1., -2.,  3.]))
     """
     alone = comm is None and not deterministic
-    with contextlib.nullcontext() if alone else Ranks(comm or SingleProcess(), parts_in_all(deterministic)) as ranks:
+    with contextlib.nullcontext() if alone else ranks_or_alone(comm) as ranks:
         check_callable("fun", fun)
         check_switches(
             shuffle=shuffle, averaging=averaging, final_evaluation=final_evaluation, deterministic=deterministic
@@ -213,7 +216,7 @@ def minimize_minibatch(
             progress=progress,
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
-            options=dict(options or {}),
+            options=as_options(options),
         )
         if ranks is not None and ranks.rank != 0:
             chosen = chosen.quiet()
@@ -226,13 +229,13 @@ def minimize_minibatch(
         if patience is not None and rows[1] is None:
             msg = f"patience={patience!r} needs validation data; give validation=0.1 or arrays."
             raise ValueError(msg)
-        seed = np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64)
+        seed = as_generator(rng).integers(0, 2**64, dtype=np.uint64)
+        plan = BatchPlan(chosen.batch_size, bool(shuffle), bool(deterministic), seed)
         if ranks is None:
-            targets = local_targets(problem, rows, chosen.batch_size, shuffle, seed)
+            targets = local_targets(problem, rows, plan)
         else:
-            same = {"shuffle": bool(shuffle), "deterministic": bool(deterministic), "state": state_digest(state)}
-            same |= chosen.shared() | {"x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
-            targets = shared_targets(ranks, problem, rows, chosen.batch_size, x.size, seed, same)
+            same = problem_digest(x, problem, state) | {"final_evaluation": str(bool(final_evaluation))}
+            targets = shared_targets(ranks, problem, rows, plan, x.size, chosen.shared() | same)
         current = first_state(chosen, problem, x, targets, state)
         trace = run(chosen, current, targets, report)
         result = make_result(chosen, current, targets, trace, final_evaluation)

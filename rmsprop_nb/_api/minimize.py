@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
+from rmsprop_nb._core.bounds import as_bounds
 from rmsprop_nb._core.callbacks import make_observer
 from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
@@ -17,8 +18,8 @@ from rmsprop_nb._core.result import Result, print_summary
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import (
     as_args,
-    as_bounds,
     as_data,
+    as_options,
     as_start,
     check_callable,
     check_jac,
@@ -27,8 +28,8 @@ from rmsprop_nb._core.validate import (
     check_switches,
 )
 from rmsprop_nb._drivers.loop import as_history
-from rmsprop_nb._drivers.ranks import Ranks, SingleProcess
-from rmsprop_nb._drivers.shards import RankShare, parts_in_all
+from rmsprop_nb._drivers.ranks import ranks_or_alone, shared_by_ranks
+from rmsprop_nb._drivers.shards import RankShare
 from rmsprop_nb._drivers.solve import outcome, run, starting_state
 from rmsprop_nb._methods.registry import (
     ALL_OPTION_NAMES,
@@ -44,6 +45,7 @@ from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb._training.arrays import is_on_device
 
 
+@shared_by_ranks
 @explain_keywords({"here it is an option: options={{{!r}: ...}}": ALL_OPTION_NAMES})
 @with_option_docs
 def minimize(
@@ -165,7 +167,7 @@ def minimize(
     check_scipy_only(hess, hessp, constraints)
     check_switches(deterministic=deterministic)
     method = method_name(method)
-    options = dict(options or {})
+    options = as_options(options)
     check_known(options, option_names(method), method)
     given = Arguments(fun, x0, args, jac, bounds, callback)
     if is_on_device(x0):
@@ -177,7 +179,7 @@ def minimize(
         if data is not None:
             given = given._replace(args=(*as_data("data", data), *as_args(args)))
         return solve(given, OPTIONS[method], options, tol)
-    with Ranks(comm or SingleProcess(), parts_in_all(deterministic)) as ranks:
+    with ranks_or_alone(comm) as ranks:
         return solve(given, OPTIONS[method], options, tol, RankShare(ranks, weight, data, deterministic))
 
 

@@ -13,11 +13,12 @@ from scipy.optimize import OptimizeResult
 from scipy.stats import qmc
 
 from rmsprop_nb._api.batch import BATCH_OPTION_NAMES, minimize_batch
+from rmsprop_nb._core.bounds import as_bounds
 from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.status import MESSAGES, Status
-from rmsprop_nb._core.validate import as_bounds, as_count, as_number
+from rmsprop_nb._core.validate import as_count, as_generator, as_number
 from rmsprop_nb._drivers.batch_processes import Engine
 
 
@@ -93,7 +94,7 @@ def multistart(
     count = as_count("n_starts", n_starts, 1, least=1)
     least = as_number("distance", distance, 0.0, math.inf)
     lower, upper = _as_box(bounds)
-    generator = np.random.default_rng(rng)
+    generator = as_generator(rng)
     sides = upper - lower
     starts = lower + sides * _sobol(len(lower), count, generator)
     batch = minimize_batch(

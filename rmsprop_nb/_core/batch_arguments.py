@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.validate import as_bounds, as_start, checked_bounds, is_unbounded, refuse_mask
+from rmsprop_nb._core.bounds import as_bounds, checked_bounds, is_unbounded
+from rmsprop_nb._core.validate import as_array, as_start, refuse_mask
 
 Box = tuple[NDArray[Any], NDArray[Any]]
 
@@ -63,7 +64,7 @@ def check_rows(rows: tuple[NDArray[Any], ...], count: int) -> None:
 def as_starts(X0: Any, rows: tuple[NDArray[Any], ...], bounds: Any) -> NDArray[Any]:
     """Return a fresh copy of the starts, shape (B, n); one start of shape (n,) is that of all problems."""
     refuse_mask("X0", X0, "pass X0.filled(...)")
-    array = np.asarray(X0)
+    array = as_array("X0", X0)
     if array.ndim == 1:
         return np.tile(as_start(array), (_count(array.shape, rows, bounds), 1))
     if array.ndim != 2 or array.shape[0] == 0:

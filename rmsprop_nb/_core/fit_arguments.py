@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.validate import checked_bounds, is_unbounded, refuse_mask
+from rmsprop_nb._core.bounds import checked_bounds, is_unbounded
+from rmsprop_nb._core.validate import refuse_mask
 
 Lead = tuple[int, ...]
 

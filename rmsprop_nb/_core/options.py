@@ -119,8 +119,9 @@ class Options(RunOptions):
         defaults = self.__dataclass_fields__
         for name in names:
             default: Any = defaults[name].default if name in defaults else None
-            if name in defaults and (np.ndim(getattr(self, name)) or getattr(self, name) != default):
-                msg = f"{name} {reason}, got {getattr(self, name)!r}; {remedy}."
+            value = getattr(self, name, default)
+            if isinstance(value, list | np.ndarray) or value != default:
+                msg = f"{name} {reason}, got {value!r}; {remedy}."
                 raise ValueError(msg)
 
 

@@ -61,6 +61,8 @@ class RunOptions:
 
 def _as_text(value: Any) -> str:
     """Return a value as text; a function as its name, because its address differs from rank to rank."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()  # NumPy leaves out numbers of large arrays
     return getattr(value, "__qualname__", type(value).__name__) if callable(value) else repr(value)
 
 

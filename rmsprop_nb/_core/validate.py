@@ -10,7 +10,7 @@ import functools
 import math
 import operator
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -30,13 +30,22 @@ GRADIENT_FORMS = ("2-point", "3-point", "cs", "inplace", "autodiff")
 """What `jac` may be besides a callable, True and None."""
 
 
+def as_array(name: str, value: Any) -> NDArray[Any]:
+    """Return `value` as an array, without a copy if it is one."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:  # rows of unequal lengths, and whatever refuses to be an array
+        msg = f"{name} must be an array, got {type(value).__name__}: {error}"
+        raise ValueError(msg) from error
+
+
 def as_start(x0: Any, name: str = "x0") -> NDArray[Any]:
     """Return a fresh contiguous copy of x0, which the user knows by `name`, float32 or float64, of shape (n,)."""
     if hasattr(x0, "__cuda_array_interface__"):
         msg = f"{name} must be a host array, got a CUDA array; copy it to the host first."
         raise TypeError(msg)
     refuse_mask(name, x0, f"pass {name}.compressed() or {name}.filled(...)")
-    array = np.asarray(x0)
+    array = as_array(name, x0)
     if array.dtype.kind not in "fiub":
         remedy = "split it into real and imaginary parts" if array.dtype.kind == "c" else "pass numbers"
         msg = f"{name} must be real numbers, got dtype {array.dtype}; {remedy}."
@@ -57,6 +66,14 @@ def as_start(x0: Any, name: str = "x0") -> NDArray[Any]:
         msg = f"{name} must be finite, got {x[k]} at index {k}."
         raise ValueError(msg)
     return x
+
+
+def as_options(options: Any) -> dict[str, Any]:
+    """Return a copy of the options by their names."""
+    if options is not None and not isinstance(options, Mapping):
+        msg = f"options must be a dict of names and values, got {type(options).__name__}."
+        raise TypeError(msg)
+    return dict(options or {})
 
 
 def check_callable(name: str, value: Any, optional: str = "") -> None:
@@ -86,7 +103,7 @@ def as_data(name: str, data: Any) -> tuple[Any, ...]:
     parts = data if isinstance(data, tuple) else (data,)
     for part in parts:
         refuse_mask(name, part, "leave out the rows that are masked, or pass their weights as one more array")
-    arrays = tuple(part.tocsr() if scipy.sparse.issparse(part) else np.asarray(part) for part in parts)
+    arrays = tuple(part.tocsr() if scipy.sparse.issparse(part) else as_array(name, part) for part in parts)
     lengths = [a.shape[0] if a.ndim else None for a in arrays]
     if not arrays or None in lengths or len(set(lengths)) != 1 or lengths[0] == 0:
         msg = f"{name} must be arrays with the same number of rows, at least one, got {lengths} rows."
@@ -108,7 +125,7 @@ def split_rows(data: tuple[Any, ...], validation: Any) -> tuple[tuple[Any, ...],
     """Return the data to learn from, and those to validate on, which are other arrays or the last rows of `data`."""
     if validation is None:
         return data, None
-    if isinstance(validation, tuple) or np.ndim(validation) > 0 or scipy.sparse.issparse(validation):
+    if isinstance(validation, tuple) or scipy.sparse.issparse(validation) or as_array("validation", validation).ndim:
         held_out = as_data("validation", validation)
         if [a.shape[1:] for a in held_out] != [a.shape[1:] for a in data]:
             shapes = [a.shape for a in held_out]
@@ -137,82 +154,10 @@ def check_jac(jac: Any) -> Any:
     raise ValueError(msg)
 
 
-def as_bounds(bounds: Any, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return lower and upper bounds in the dtype of x, both of size 0 if nothing is bounded.
-
-    `bounds` is None, a sequence of pairs, or an object with ``lb`` and ``ub`` as ``scipy.optimize.Bounds`` has.
-    """
-    none = np.empty(0, x.dtype)
-    if bounds is None:
-        return none, none
-    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-        lower, upper = _broadcast_bound(bounds.lb, x, "lb"), _broadcast_bound(bounds.ub, x, "ub")
-    else:
-        lower, upper = _from_pairs(bounds, x.size)
-    lower, upper = checked_bounds(lower, upper, x.dtype)
-    return (none, none) if is_unbounded(lower, upper) else (lower, upper)
-
-
-def is_unbounded(lower: NDArray[Any], upper: NDArray[Any]) -> bool:
-    """Return whether all of these bounds are infinite."""
-    return bool(np.isneginf(lower).all() and np.isposinf(upper).all())
-
-
-def checked_bounds(lower: Any, upper: Any, dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return bounds in a dtype, of the variables or of those of each problem; raise for NaN and empty boxes."""
-    undefined = np.isnan(lower) | np.isnan(upper)
-    if undefined.any():
-        where = f", got one at {place_of(undefined)}" if lower.ndim > 1 else ""
-        msg = f"bounds must not be NaN{where}; use None or -inf/inf for a variable without a bound."
-        raise ValueError(msg)
-    empty = lower > upper
-    if empty.any():
-        low, high = lower[empty][0], upper[empty][0]
-        msg = f"bounds must have lower <= upper, got ({low}, {high}) at {place_of(empty)}."
-        raise ValueError(msg)
-    cast_lower, cast_upper = _round_into(lower, dtype, np.inf), _round_into(upper, dtype, -np.inf)
-    cast_upper = np.maximum(cast_lower, cast_upper)  # a box too narrow for float32 becomes a point
-    empty = np.isposinf(cast_lower) | np.isneginf(cast_upper)
-    if empty.any():
-        low, high = lower[empty][0], upper[empty][0]
-        msg = f"bounds must leave room for a finite number of {dtype}, got ({low}, {high}) at {place_of(empty)}."
-        raise ValueError(msg)
-    return cast_lower, cast_upper
-
-
 def place_of(wrong: NDArray[np.bool_]) -> str:
     """Return where the first wrong element is: "index 1", or "index 1 of problem 3"."""
     *problem, k = (int(k) for k in np.argwhere(wrong)[0])
     return f"index {k} of problem {problem[0]}" if problem else f"index {k}"
-
-
-def _broadcast_bound(bound: Any, x: NDArray[Any], name: str) -> NDArray[np.float64]:
-    refuse_mask(f"bounds.{name}", bound, "use .filled(...) with -inf or inf")
-    try:
-        return np.array(np.broadcast_to(np.asarray(bound, dtype=np.float64), x.shape))
-    except (TypeError, ValueError):
-        msg = f"bounds.{name} must broadcast to shape {x.shape}, one for each variable, got {bound!r}."
-        raise ValueError(msg) from None
-
-
-def _from_pairs(bounds: Any, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    refuse_mask("bounds", bounds, "use bounds.filled(...) with -inf or inf")
-    pairs = list(bounds)
-    if len(pairs) != n or any(np.ndim(pair) != 1 or len(pair) != 2 for pair in pairs):
-        msg = f"bounds must be {n} pairs (lower, upper), one for each variable, got {len(pairs)} items."
-        raise ValueError(msg)
-    lower = np.array([-np.inf if low is None else low for low, _ in pairs], dtype=np.float64)
-    upper = np.array([np.inf if high is None else high for _, high in pairs], dtype=np.float64)
-    return lower, upper
-
-
-def _round_into(bound: NDArray[np.float64], dtype: Any, inward: float) -> NDArray[Any]:
-    """Cast bounds, and round them into the box, so that no iterate of float32 leaves the user's bounds."""
-    with np.errstate(over="ignore", under="ignore"):
-        cast = bound.astype(dtype)
-        outside = cast < bound if inward > 0 else cast > bound
-        cast[outside] = np.nextafter(cast[outside], dtype.type(inward))
-    return cast
 
 
 def as_number(
@@ -250,7 +195,7 @@ def as_rel_steps(value: Any, n: int) -> NDArray[np.float64]:
     if value is None:
         return np.empty(0)
     refuse_mask("finite_diff_rel_step", value, "pass finite_diff_rel_step.filled(...)")
-    steps = np.asarray(value)
+    steps = as_array("finite_diff_rel_step", value)
     if steps.dtype.kind not in "fiu" or steps.ndim > 1 or steps.size not in (1, n):
         shape = f"dtype {steps.dtype} and shape {steps.shape}"
         msg = f"finite_diff_rel_step must be a number, or an array of one for each of the {n} variables, got {shape}."
@@ -310,12 +255,21 @@ def check_sizes(x_scale: Any, x: NDArray[Any]) -> NDArray[Any]:
     return np.array(np.broadcast_to(cast, x.shape), order="C")  # another order, another kernel
 
 
+def as_generator(rng: Any) -> np.random.Generator:
+    """Return a random generator, made from a seed or the user's own."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        msg = f"rng must be None, a seed or a numpy.random.Generator, got {rng!r}: {error}."
+        raise type(error)(msg) from error
+
+
 def check_scipy_only(hess: Any, hessp: Any, constraints: Any) -> None:
     """Raise unless what SciPy's minimize takes beside our arguments is left at its default."""
     if hess is not None or hessp is not None:
         msg = "RMSprop uses no second derivatives; leave out hess and hessp."
         raise ValueError(msg)
-    if constraints is not None and not (hasattr(constraints, "__len__") and len(constraints) == 0):
+    if constraints is not None and not (isinstance(constraints, Sized) and len(constraints) == 0):
         msg = "RMSprop takes no constraints other than bounds; use SciPy's 'SLSQP' or 'trust-constr'."
         raise ValueError(msg)
 
@@ -345,7 +299,7 @@ def _switches_of(dataclass: Any) -> tuple[str, ...]:
 def check_switches(**switches: Any) -> None:
     """Raise for what is neither on nor off: an array, text."""
     for name, value in switches.items():
-        if not isinstance(value, bool) and (isinstance(value, str) or np.ndim(value)):
+        if value is not None and not isinstance(value, int | float | np.number | np.bool):
             msg = f"{name} must be True or False, got {value!r}."
             raise ValueError(msg)
 

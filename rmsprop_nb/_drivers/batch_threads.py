@@ -12,9 +12,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.bounds import is_unbounded
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._core.validate import MANY, check_sizes, is_unbounded, typical_sizes
+from rmsprop_nb._core.validate import MANY, check_sizes, typical_sizes
 from rmsprop_nb._drivers.batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
 from rmsprop_nb._drivers.inner_runs import answers_interrupts, is_inner_run
 from rmsprop_nb._drivers.loop import LARGEST_CHUNK, StopRun, next_budget, record_argument

@@ -17,6 +17,7 @@ from rmsprop_nb._core.records import MINIBATCH_DTYPE, MinibatchArrays
 from rmsprop_nb._core.settings import MinibatchSettings
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import (
+    as_array,
     as_count,
     as_number,
     as_rel_steps,
@@ -58,7 +59,7 @@ class MinibatchOptions(RunOptions):
     def __post_init__(self) -> None:
         self._check_options()
         check_switches_of(self)
-        if not self.auto and np.ndim(self.learning_rate) == 0:
+        if not self.auto and as_array("learning_rate", self.learning_rate).ndim == 0:
             check_learning_rate(self.learning_rate)
         for name in ("batch_size", "epochs", "accumulate"):
             count = as_count(name, getattr(self, name), 0)

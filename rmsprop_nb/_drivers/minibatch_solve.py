@@ -27,7 +27,7 @@ from rmsprop_nb._drivers.minibatch_options import MinibatchOptions, new_state, r
 from rmsprop_nb._drivers.minibatch_shards import Shard, SharedTarget, make_shared_target
 from rmsprop_nb._drivers.ranks import Ranks
 from rmsprop_nb._drivers.row_order import Rows
-from rmsprop_nb._drivers.shards import parts_of
+from rmsprop_nb._drivers.shards import parts_in_all, parts_of
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._objectives.problem import Problem
 
@@ -51,42 +51,47 @@ class Targets(NamedTuple):
     seed: np.uint64
 
 
-def local_targets(
-    problem: Problem, rows: tuple[Data, Data], batch_size: int, shuffle: bool, seed: np.uint64
-) -> Targets:
+class BatchPlan(NamedTuple):
+    """How rows are divided into batches; the seed orders them if they are shuffled."""
+
+    batch_size: int
+    shuffle: bool
+    deterministic: bool
+    seed: np.uint64
+
+
+def local_targets(problem: Problem, rows: tuple[Data, Data], plan: BatchPlan) -> Targets:
     """Bind the objective to the rows of this process: `rows` are those to learn from and those to validate on."""
 
     def target(data: Data) -> Any:
-        return None if data is None else make_target(problem, Rows(data, batch_size, shuffle), problem.lower.dtype)
+        if data is None:
+            return None
+        return make_target(problem, Rows(data, plan.batch_size, plan.shuffle), problem.lower.dtype)
 
     training, validation = map(target, rows)
-    return Targets(training, validation, seed)
+    return Targets(training, validation, plan.seed)
 
 
 def shared_targets(
-    ranks: Ranks,
-    problem: Problem,
-    rows: tuple[Data, Data],
-    batch_size: int,
-    n: int,
-    seed: np.uint64,
-    same: dict[str, Any],
+    ranks: Ranks, problem: Problem, rows: tuple[Data, Data], plan: BatchPlan, n: int, same: dict[str, str]
 ) -> Targets:
     """Bind the objective to the rows of all ranks, once they have agreed that `same` is the same on all of them.
 
     The seed of rank 0 holds for all.
     """
+    same = {"the function": "minimize_minibatch"} | same | {"validation": "none" if rows[1] is None else "arrays"}
+    same |= {name: str(getattr(plan, name)) for name in ("shuffle", "deterministic")}
     counts = [0 if data is None else data[0].shape[0] for data in rows]
-    found = ranks.agree(n, same | {"validation": rows[1] is not None}, (seed, *counts))
+    found = ranks.agree(n, parts_in_all(plan.deterministic), same, (plan.seed, *counts))
 
     def target(k: int) -> Any:
         data = rows[k]
         if data is None:
             return None
         theirs = [own[1 + k] for own in found]
-        here = parts_of(ranks.rank, theirs, same["deterministic"])
-        local = Rows(data, batch_size, same["shuffle"])
-        shard = Shard(local, sum(theirs[: ranks.rank]), sum(theirs), batch_size, here)
+        here = parts_of(ranks.rank, theirs, plan.deterministic)
+        local = Rows(data, plan.batch_size, plan.shuffle)
+        shard = Shard(local, sum(theirs[: ranks.rank]), sum(theirs), plan.batch_size, here)
         return make_shared_target(problem, shard, ranks)
 
     return Targets(target(0), target(1), found[0][0])

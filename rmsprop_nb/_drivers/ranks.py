@@ -7,11 +7,15 @@ leaves, for whatever reason, takes part in one last Allreduce, so that no other 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import signal
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +23,9 @@ from numpy.typing import NDArray
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._drivers.loop import StopRun
 from rmsprop_nb._methods.run_state import RunState
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _METHODS = ("Get_rank", "Allreduce", "allgather")
 _WEIGHT, _F = range(2)  # the numbers before the gradient in each part of the sum
@@ -30,20 +37,24 @@ class RankError(RuntimeError):
 
 def digest(*arrays: NDArray[Any]) -> str:
     """Return a short text that differs for arrays that differ."""
+    return ", ".join(f"{a.dtype} {list(a.shape)}" for a in arrays) + f" {_hash(arrays)}"
+
+
+def _hash(arrays: Iterable[NDArray[Any]]) -> str:
     found = hashlib.sha256()
     for a in arrays:
         found.update(repr((a.shape, a.dtype.str)).encode() + np.ascontiguousarray(a).tobytes())
-    return found.hexdigest()[:16]
+    return f"#{found.hexdigest()[:16]}"
 
 
-def state_digest(state: Any) -> str | None:
+def state_digest(state: Any) -> str:
     """Return the digest of a state without the point to evaluate next.
 
     When a run is stopped, not all ranks have chosen that point yet.
     """
     if not isinstance(state, RunState):
-        return None
-    return digest(*state.arrays._replace(x_eval=np.empty(0)))
+        return "none"
+    return f"{state!r} {_hash(state.arrays._replace(x_eval=np.empty(0)))}"
 
 
 class SingleProcess:
@@ -68,17 +79,17 @@ class Ranks:
     However the context ends on one rank, it ends on all: an exception is raised unchanged where it arose, and as a
     RankError elsewhere. After Ctrl-C on one rank, all stop at the next evaluation.
 
-    The sum over ranks consists of `parts` parts. Where only one rank contributes to a part, adding the zeros of the
-    others does not change its bits, and the parts are then added up in the same order everywhere.
+    The sum over ranks consists of parts. Where only one rank contributes to a part, adding the zeros of the others does
+    not change its bits, and the parts are then added up in the same order everywhere.
     """
 
-    def __init__(self, comm: Any, parts: int = 1) -> None:
+    def __init__(self, comm: Any) -> None:
         missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
         if missing:
             msg = f"comm must be a communicator such as mpi4py.MPI.COMM_WORLD, got {comm!r} without {missing[0]}."
             raise TypeError(msg)
         self._comm = comm
-        self._parts = parts
+        self._parts = 1
         self.rank = int(comm.Get_rank())
         self._agreed = self._left = self._interrupted = False
         self._sent = self._received = np.empty(0)
@@ -97,24 +108,21 @@ class Ranks:
             if self._handler is not None:
                 signal.signal(signal.SIGINT, self._handler)
 
-    def agree(self, n: int, same: dict[str, Any], own: Any = None) -> list[Any]:
+    def agree(self, n: int, parts: int, same: dict[str, str], own: Any = None) -> list[Any]:
         """Raise unless `same` is the same on all ranks; return what each rank gave as `own`.
 
-        `n` is the number of variables.
+        `n` is the number of variables, and `parts` that of the parts of a sum.
         """
         found = self._comm.allgather((None, same, own))
         self._agreed = True
-        self._sent, self._received = np.zeros((2, 1 + self._parts * (2 + n)))
         self._raise_for([reason for reason, _, _ in found])
-        for rank, (_, theirs, _) in enumerate(found):
-            different = [name for name in same if found[0][1][name] != theirs[name]]
-            if different:
-                self._left = True
-                msg = (
-                    f"{different[0]} must be the same on all ranks, got {found[0][1][different[0]]!r} on rank 0 and "
-                    f"{theirs[different[0]]!r} on rank {rank}."
-                )
-                raise ValueError(msg)
+        try:
+            _check_same([theirs for _, theirs, _ in found])
+        except ValueError:
+            self._left = True  # like all others: nobody waits
+            raise
+        self._parts = parts
+        self._sent, self._received = np.zeros((2, 1 + parts * (2 + n)))
         return [theirs for _, _, theirs in found]
 
     def put(self, part: int, weight: float, f: float, gradient: NDArray[Any]) -> None:
@@ -189,10 +197,42 @@ class Ranks:
             raise StopRun(max(statuses))
 
 
+def shared_by_ranks(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a front end with an argument `comm` end on all ranks when it ends on one, whatever is wrong in its call.
+
+    The front end is given the `Ranks` of the communicator in its place.
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **given: P.kwargs) -> T:
+        if given.get("comm") is None:
+            return function(*args, **given)
+        with Ranks(given["comm"]) as given["comm"]:
+            return function(*args, **given)
+
+    return call
+
+
+def ranks_or_alone(ranks: Ranks | None) -> AbstractContextManager[Ranks]:
+    """Return a context with ranks that were entered before, or with those of this process alone."""
+    return Ranks(SingleProcess()) if ranks is None else contextlib.nullcontext(ranks)
+
+
+def _check_same(found: list[dict[str, str]]) -> None:
+    """Raise unless all ranks gave the same."""
+    for rank, theirs in enumerate(found):
+        for name in found[0] | theirs:
+            first, other = (given.get(name, "nothing") for given in (found[0], theirs))
+            if first != other:
+                msg = f"{name} must be the same on all ranks, got {first} on rank 0 and {other} on rank {rank}."
+                raise ValueError(msg)
+
+
 def _text(reason: Any) -> str:
+    """Return the name and the text of an exception, also of one whose text raises."""
     if isinstance(reason, KeyboardInterrupt):
         return "KeyboardInterrupt"
-    return f"{type(reason).__name__}: {reason}"
+    return "".join(traceback.format_exception_only(reason)).strip()
 
 
 class Piece(NamedTuple):

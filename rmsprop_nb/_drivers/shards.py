@@ -59,6 +59,12 @@ def parts_of(rank: int, counts: list[int], deterministic: bool) -> list[Part]:
     return [Part(k, int(a - first), int(b - first)) for k, (a, b) in ranges if first <= a < b <= last]
 
 
+def problem_digest(x: NDArray[Any], problem: Problem, state: Any) -> dict[str, str]:
+    """Return, as text, what must be the same on all ranks of every run."""
+    bounds = digest(problem.lower, problem.upper) if problem.lower.size else "none"
+    return {"x0": digest(x), "bounds": bounds, "state": state_digest(state)}
+
+
 class RankShare(NamedTuple):
     """What this rank contributes to a problem that ranks share."""
 
@@ -72,9 +78,11 @@ class RankShare(NamedTuple):
     ) -> Callable[[Callable[[Problem], Any]], ReducedObjective]:
         """Agree with the other ranks on what to run; return a function that makes the objective of all ranks."""
         data = self._checked_data()
-        same = {"state": state_digest(options.state), "x0": digest(x), "bounds": digest(problem.lower, problem.upper)}
-        same |= {"data": str(data is not None), "deterministic": str(bool(self.deterministic))}
-        counts = self.ranks.agree(x.size, options.shared() | same, 0 if data is None else data[0].shape[0])
+        same = {"the function": "minimize", "method": str(options.kind[0])} | options.shared()
+        same |= problem_digest(x, problem, options.state)
+        same |= {"data": "none" if data is None else "arrays", "deterministic": str(bool(self.deterministic))}
+        rows = 0 if data is None else data[0].shape[0]
+        counts = self.ranks.agree(x.size, parts_in_all(self.deterministic), same, rows)
         parts = [] if data is None else parts_of(self.ranks.rank, counts, self.deterministic)
 
         def objective(make: Callable[[Problem], Any]) -> ReducedObjective:

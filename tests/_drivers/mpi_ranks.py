@@ -5,7 +5,11 @@ Every check runs on all ranks and asserts on each. test_mpi.py starts this and l
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import io
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -18,6 +22,7 @@ from mpi4py import MPI
 from numba import njit
 
 from rmsprop_nb import RankError, Status, minimize, minimize_minibatch, schedules
+from rmsprop_nb._methods.registry import OPTIONS, option_names
 
 COMM = MPI.COMM_WORLD
 RANK, SIZE, LAST = COMM.rank, COMM.size, COMM.size - 1
@@ -271,11 +276,68 @@ def check_disagreement_is_said_on_all():
         ("bounds", lambda: shared(bounds=[(0, 1)] * 3 if RANK == LAST else None)),
         ("batch_size", lambda: batches(batch_size=5 if RANK == LAST else 6)),
         ("validation", lambda: batches(validation=0.3 if RANK == LAST else None)),
+        ("method", lambda: shared(method="rmsprop-lbfgs" if RANK == LAST else "rmsprop")),
+        ("the function", lambda: (batches if RANK == LAST else shared)()),
     ):
         if SIZE == 1:
             return
         with pytest.raises(ValueError, match=rf"^{name} must be the same on all ranks.* on rank {LAST}\.$"):
             run()
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def check_exceptions_without_text_reach_all():
+    with pytest.raises(Unprintable if RANK == LAST else RankError) as caught:
+        shared(callback=stop_at(2, Unprintable))
+    assert RANK == LAST or f"rank {LAST}" in str(caught.value)
+
+
+WRONG = [None, object(), "nonsense", b"", -1, 0, 2.5, 2**70, np.nan, True, [], (), {}, set(), [[1.0], [2.0, 3.0]]]
+WRONG += [np.zeros(5), np.zeros((0, 3)), np.array(["a"]), np.ma.masked_array([1.0, 2.0, 3.0], [1, 0, 0]), len, dict]
+
+
+PASSED_ON = {"fun", "args", "data", "jac", "callback"}  # whose errors may be Python's, in the user's own functions
+
+
+def outcome(run):
+    """The exception that a run raises, or its result."""
+    try:
+        return run()
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, OSError) as error:
+        return error
+
+
+def check_whatever_is_wrong_on_one_rank_ends_all():
+    common = {"fun": python_ridge, "x0": np.zeros(3), "jac": True, "comm": COMM}
+    whole = common | {"args": (A[HERE], B[HERE], L2), "weight": COUNT}
+    rows = common | {"args": (L2,), "data": (A[HERE], B[HERE]), "batch_size": 60, "epochs": 2, "rng": 7}
+    short = {"maxiter": 3}
+    calls = [(minimize, whole | {"options": short}, name, lambda wrong, name=name: {name: wrong})
+             for name in (*inspect.signature(minimize).parameters, "nobody_knows_this")]  # fmt: skip
+    calls += [(minimize_minibatch, rows, name, lambda wrong, name=name: {name: wrong})
+              for name in (*inspect.signature(minimize_minibatch).parameters, "nobody_knows_this")]  # fmt: skip
+    calls += [(minimize, whole | {"method": method, "options": short}, name,
+               lambda wrong, name=name: {"options": short | {name: wrong}})
+              for method in OPTIONS for name in option_names(method)]  # fmt: skip
+    home, folder = Path.cwd(), tempfile.mkdtemp()
+    os.chdir(folder)
+    try:
+        for front_end, given, name, chosen in calls:
+            for wrong in WRONG if name != "comm" else ():
+                changed = given | (chosen(wrong) if RANK == LAST else {})
+                with contextlib.redirect_stdout(io.StringIO()):
+                    found = outcome(lambda call=front_end, changed=changed: call(**changed))
+                failed = COMM.allgather(isinstance(found, Exception))
+                assert len(set(failed)) == 1, (front_end, name, wrong, failed, found)
+                if failed[0] and RANK != LAST:
+                    assert f"rank {LAST}" in str(found), (name, wrong, found)
+                    assert re.search(f"{name}|must be the same", str(found)) or name in PASSED_ON, (name, wrong, found)
+    finally:
+        os.chdir(home)
 
 
 def check_checkpoint_is_written_by_the_first_rank():
