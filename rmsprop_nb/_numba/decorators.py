@@ -11,10 +11,13 @@ from numba import config, njit
 from numba.core.compiler import Compiler
 from numba.core.registry import CPUDispatcher
 
+from rmsprop_nb._numba.compile_interrupts import defer_interrupts
 from rmsprop_nb._numba.disk_cache import PackageCache
 from rmsprop_nb._numba.linked_code import WITHOUT_ENTRY, LinkedCompiler, ReductionCompiler
 
 JIT_ENABLED = not config.DISABLE_JIT
+
+defer_interrupts()
 
 # error_model="numpy": by default Numba tests every division, so the loop stays scalar, and an eps of 0 would raise in
 # the middle of an update. No fastmath: results are IEEE except where a sum may be reordered. No reference counts
