@@ -15,6 +15,7 @@ from typing import Any
 
 from rmsprop_nb._core.plateau import ReduceOnPlateau
 from rmsprop_nb._core.plateau import check_positive as _check_positive
+from rmsprop_nb._core.validate import as_array, as_number
 
 __all__ = [
     "ReduceOnPlateau",
@@ -34,9 +35,7 @@ Schedule = Callable[[int], float]
 
 def _check_fall(learning_rate: float, decay_steps: int, final: float) -> None:
     _check_positive(learning_rate=learning_rate, decay_steps=decay_steps)
-    if not 0.0 <= final <= learning_rate:
-        msg = f"final must be between 0 and learning_rate={learning_rate!r}, got {final!r}."
-        raise ValueError(msg)
+    as_number("final", final, 0.0, learning_rate)
 
 
 def _check_schedule(schedule: Any) -> None:
@@ -237,9 +236,7 @@ def warm_up(schedule: Schedule, steps: int, start: float = 0.0) -> Schedule:
     """
     _check_schedule(schedule)
     _check_positive(steps=steps)
-    if not 0.0 <= start < math.inf:
-        msg = f"start must be finite and not negative, got {start!r}."
-        raise ValueError(msg)
+    as_number("start", start, 0.0, math.inf, open_high=True)
     first = schedule(0)
     return lambda step: schedule(step - steps) if step >= steps else start + (first - start) * (step + 1) / (steps + 1)
 
@@ -271,8 +268,12 @@ def piecewise(boundaries: Sequence[int], learning_rates: Sequence[float]) -> Sch
     >>> [schedule(step) for step in (0, 99, 100, 199, 200)]
     [0.1, 0.1, 0.01, 0.01, 0.001]
     """
-    ends, rates = list(boundaries), list(learning_rates)
-    if len(rates) != len(ends) + 1 or any(a >= b for a, b in pairwise(ends)):
+    ends, rates = as_array("boundaries", boundaries).tolist(), as_array("learning_rates", learning_rates).tolist()
+    if (
+        not (isinstance(ends, list) and isinstance(rates, list))
+        or len(rates) != len(ends) + 1
+        or any(a >= b for a, b in pairwise(ends))
+    ):
         msg = f"boundaries must increase, and learning_rates must have one more element, got {ends!r} and {rates!r}."
         raise ValueError(msg)
     for rate in rates:
@@ -316,15 +317,14 @@ def one_cycle(
     >>> [round(schedule(step), 4) for step in (0, 29, 64, 99)]
     [0.004, 0.1, 0.05, 0.0]
     """
-    _check_positive(largest=largest)
+    _check_positive(largest=largest, total_steps=total_steps)
+    as_number("rising", rising, 0.0, 1.0)
     top = rising * total_steps - 1.0
     if not (total_steps >= 2 and 0.0 < top < total_steps - 1):
         msg = f"total_steps and rising must leave steps to rise and to fall, got {total_steps!r} and {rising!r}."
         raise ValueError(msg)
     for name, value in (("first_divisor", first_divisor), ("last_divisor", last_divisor)):
-        if not 1.0 <= value < math.inf:
-            msg = f"{name} must be at least 1 and finite, got {value!r}."
-            raise ValueError(msg)
+        as_number(name, value, 1.0, math.inf, open_high=True)
     first = largest / first_divisor
     last = first / last_divisor
 

@@ -181,11 +181,11 @@ def minimize_batch(
         parsed = dataclasses.replace(parsed, x_scale=check_sizes(parsed.x_scale, starts))
     check_callable("fun", fun)
     problem = Problem(fun, check_jac(jac), as_args(args), lower, upper, parsed.own_steps(starts.shape[1]))
+    engine = workers if callable(workers) else as_workers(workers)
+    _check_device(device, engine, parsed)
     if device == "cpu":
         problem = with_exact_gradient(problem, starts.shape[1], starts.dtype, last=tuple(a[0] for a in rows if len(a)))
     job = Job(problem, starts, rows, parsed, boxes)
-    engine = workers if callable(workers) else as_workers(workers)
-    _check_device(device, engine, parsed)
     company = Company(progress, checkpoint, as_checkpoint_seconds(checkpoint_every, checkpoint), state)
     return run_batch(job, engine, company, _on(device))
 

@@ -12,6 +12,7 @@ from scipy.optimize import OptimizeWarning
 
 from rmsprop_nb._api.fit import fit
 from rmsprop_nb._core.status import Status
+from rmsprop_nb._core.validate import as_options, check_switches
 from rmsprop_nb._drivers.batch_processes import Engine
 from rmsprop_nb._drivers.fit_result import FitResult
 
@@ -89,6 +90,7 @@ def curve_fit(
     >>> popt.round(2).tolist(), np.sqrt(np.diag(pcov)).round(3).tolist()
     ([1.98, 1.03], [0.042, 0.079])
     """
+    check_switches(full_output=full_output)
     limits, others = _scipys_keywords(kwargs)
     checked = nan_policy is None if check_finite is None else check_finite
     result = fit(
@@ -129,7 +131,7 @@ def _scipys_keywords(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
         kwargs.pop(name, None)
     passed = ("loss", "f_scale", "progress", "options")
     others: dict[str, Any] = {name: kwargs.pop(name) for name in passed if name in kwargs}
-    limits |= others.pop("options", None) or {}
+    limits |= as_options(others.pop("options", None))
     if kwargs.get("x_scale") in (None, "jac") and not isinstance(kwargs.get("x_scale"), np.ndarray):
         kwargs.pop("x_scale", None)
     if kwargs:

@@ -16,7 +16,16 @@ from rmsprop_nb._core.fit_arguments import Boxes, as_guesses
 from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._core.validate import as_args, as_number, as_options, as_workers, check_callable
+from rmsprop_nb._core.validate import (
+    as_args,
+    as_array,
+    as_count,
+    as_number,
+    as_options,
+    as_workers,
+    check_callable,
+    refuse_mask,
+)
 from rmsprop_nb._drivers.batch_processes import Engine
 from rmsprop_nb._drivers.batch_result import BatchResult
 from rmsprop_nb._drivers.batch_run import Company, run_batch
@@ -141,16 +150,20 @@ def least_squares(
     )  # fmt: skip
     method = fit_method(method)
     rows = as_rows(batch_args)
-    many = np.ndim(x0) == 2 or bool(rows)
-    starts = as_starts(x0 if many else np.atleast_1d(x0)[np.newaxis], rows, None).astype(np.float64)
+    refuse_mask("x0", x0, "pass x0.filled(...)")
+    start = np.atleast_1d(as_array("x0", x0))
+    many = start.ndim == 2 or bool(rows)
+    starts = as_starts(start if many else start[np.newaxis], rows, None, "x0").astype(np.float64)
     check_rows(rows, len(starts))
     n = starts.shape[1]
     starts, boxes = as_guesses(starts if many else starts[0], bounds, (len(starts),) if many else (), n)
-    tests = {"ftol": ftol or 0.0, "xtol": xtol or 0.0, "gtol": gtol, "maxfev": max_nfev}
+    tests = {"ftol": 0.0 if ftol is None else ftol, "xtol": 0.0 if xtol is None else xtol, "gtol": gtol}
+    tests["maxfev"] = None if max_nfev is None else as_count("max_nfev", max_nfev, 0, least=1)
     parsed = fit_options(method, tests | as_options(options), n)
     scale = as_number("f_scale", f_scale, 0.0, np.inf, open_low=True, open_high=True)
     terms = Terms(loss, isinstance(parsed, LevenbergMarquardtOptions))
     jac = check_jacobian(jac)
+    kwargs = as_options(kwargs, "kwargs")
     if kwargs:
         fun = functools.partial(fun, **kwargs)
         jac = functools.partial(jac, **kwargs) if callable(jac) else jac
@@ -181,7 +194,7 @@ def _check_names(x_scale: Any, loss: Any) -> None:
 
 def _check_scipy_only(**given: Any) -> None:
     for name, value in given.items():
-        if value is not None and not (name == "verbose" and value == 0):
+        if value is not None and not (name == "verbose" and isinstance(value, int) and value == 0):
             msg = f"{name} has no meaning for these methods, got {value!r}; leave it out."
             raise ValueError(msg)
 

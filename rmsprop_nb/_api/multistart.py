@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import as_count, as_generator, as_number
 from rmsprop_nb._drivers.batch_processes import Engine
+
+MOST_STARTS = 2**30
+"""The number of points of a Sobol sequence of SciPy."""
 
 
 @explain_keywords({"here it is an option: options={{{!r}: ...}}": BATCH_OPTION_NAMES})
@@ -92,6 +95,9 @@ def multistart(
     4
     """
     count = as_count("n_starts", n_starts, 1, least=1)
+    if count > MOST_STARTS:
+        msg = f"n_starts must be at most {MOST_STARTS}, as many points as a Sobol sequence has, got {n_starts!r}."
+        raise ValueError(msg)
     least = as_number("distance", distance, 0.0, math.inf)
     lower, upper = _as_box(bounds)
     generator = as_generator(rng)
@@ -128,7 +134,7 @@ def _as_box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if bounds is None:
         msg = "bounds must be a box that starts are drawn from, got None; give a pair (min, max) for each variable."
         raise ValueError(msg)
-    size = np.size(bounds.lb) if hasattr(bounds, "lb") else len(bounds)
+    size = np.size(bounds.lb) if hasattr(bounds, "lb") else len(bounds) if isinstance(bounds, Sized) else 0
     lower, upper = as_bounds(bounds, np.zeros(size))
     if lower.size == 0 or not (np.isfinite(lower).all() and np.isfinite(upper).all()):
         msg = "bounds must be finite for every variable: starts are drawn from the box."

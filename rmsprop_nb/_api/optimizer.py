@@ -15,7 +15,7 @@ from rmsprop_nb._core.frozen import explain_assignment
 from rmsprop_nb._core.names_elsewhere import advice, explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Rule
-from rmsprop_nb._core.validate import as_count, as_number, as_workers, check_learning_rate
+from rmsprop_nb._core.validate import as_array, as_count, as_number, as_rates, as_workers, check_learning_rate
 from rmsprop_nb._training.arrays import NamedArray, check_array, check_no_overlap, is_on_device
 from rmsprop_nb._training.host_step import HostStep, new_leaf
 from rmsprop_nb._training.presets import preset_options
@@ -372,10 +372,10 @@ def _new_leaves(named: list[NamedArray], rules: list[Rule], accumulates: bool) -
 
 def _as_rate(rate: Any) -> Any:
     """Return a learning rate; an array of rates as a copy that cannot be written."""
-    if callable(rate) or np.ndim(rate) == 0:
+    if callable(rate) or as_array("learning_rate", rate).ndim == 0:
         check_learning_rate(rate, auto=False, zero=True)
         return rate
-    rates = np.array(rate, dtype=np.float64)
+    rates = as_rates(rate, np.float64)
     if not (np.isfinite(rates).all() and (rates >= 0.0).all()):
         msg = "learning_rate must be finite and not negative in every element."
         raise ValueError(msg)

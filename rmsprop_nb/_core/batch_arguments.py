@@ -61,19 +61,19 @@ def check_rows(rows: tuple[NDArray[Any], ...], count: int) -> None:
             raise ValueError(msg)
 
 
-def as_starts(X0: Any, rows: tuple[NDArray[Any], ...], bounds: Any) -> NDArray[Any]:
+def as_starts(X0: Any, rows: tuple[NDArray[Any], ...], bounds: Any, name: str = "X0") -> NDArray[Any]:
     """Return a fresh copy of the starts, shape (B, n); one start of shape (n,) is that of all problems."""
-    refuse_mask("X0", X0, "pass X0.filled(...)")
-    array = as_array("X0", X0)
+    refuse_mask(name, X0, f"pass {name}.filled(...)")
+    array = as_array(name, X0)
     if array.ndim == 1:
-        return np.tile(as_start(array), (_count(array.shape, rows, bounds), 1))
+        return np.tile(as_start(array, name), (_count(array.shape, rows, bounds), 1))
     if array.ndim != 2 or array.shape[0] == 0:
         msg = (
-            "X0 must have shape (B, n) with at least one row, one start for each problem, or shape (n,), one for all, "
-            f"got shape {array.shape}."
+            f"{name} must have shape (B, n) with at least one row, one start for each problem, or shape (n,), one for "
+            f"all, got shape {array.shape}."
         )
         raise ValueError(msg)
-    return as_start(array.reshape(-1)).reshape(array.shape)
+    return as_start(array.reshape(-1), name).reshape(array.shape)
 
 
 def _count(shape: tuple[int, ...], rows: tuple[NDArray[Any], ...], bounds: Any) -> int:

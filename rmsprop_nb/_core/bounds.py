@@ -73,7 +73,7 @@ def _from_pairs(bounds: Any, n: int) -> tuple[NDArray[np.float64], NDArray[np.fl
         got = f"{len(bounds)} items" if isinstance(bounds, Sized) else type(bounds).__name__
         msg = f"bounds must be {n} pairs (lower, upper) of numbers or None, one for each variable, got {got}."
         raise ValueError(msg)
-    lower, upper = np.array(pairs, dtype=np.float64).T
+    lower, upper = np.array(pairs, dtype=np.float64).reshape(n, 2).T
     return lower, upper
 
 

@@ -61,7 +61,7 @@ class Curves(NamedTuple):
 
 def as_curves(xdata: Any, ydata: Any, sigma: Any, check_finite: bool, nan_policy: Any) -> Curves:
     """Check the data of `fit` and bring them to one form; they are copied only where points are left out."""
-    if nan_policy not in NAN_POLICIES:
+    if not isinstance(nan_policy, str | None) or nan_policy not in NAN_POLICIES:
         msg = f"nan_policy must be None, 'raise' or 'omit', got {nan_policy!r}."
         raise ValueError(msg)
     y = _real("ydata", _filled(ydata))
@@ -193,7 +193,7 @@ def parameter_names(f: Callable[..., Any], p0: Any) -> list[str]:
             msg = "p0 is needed: the signature of f does not tell the number of parameters."
             raise ValueError(msg)
         return known
-    n = np.shape(np.atleast_1d(p0))[-1]
+    n = np.atleast_1d(_real("p0", _filled(p0))).shape[-1]
     if n < required or (n > len(known) and not open_ended):
         msg = f"p0 must have {len(known)} elements, one for each parameter of f ({', '.join(known)}), got {n}."
         raise ValueError(msg)
@@ -211,7 +211,7 @@ def as_guesses(p0: Any, bounds: Any, lead: Lead, n: int) -> tuple[NDArray[np.flo
         start = np.where(np.isfinite(lower) | np.isfinite(upper), start, 1.0)
         start = start.reshape(shape if start.ndim > 1 else (n,))
     else:
-        start = _real("p0", _filled(np.atleast_1d(p0)))
+        start = np.atleast_1d(_real("p0", _filled(p0)))
     try:
         starts = np.array(np.broadcast_to(start, shape), np.float64)
     except ValueError:

@@ -7,13 +7,13 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmsprop_nb._core.validate import as_number
+
 
 def check_positive(**arguments: float) -> None:
     """Raise unless every argument is positive and finite."""
     for name, value in arguments.items():
-        if not (value > 0 and math.isfinite(value)):
-            msg = f"{name} must be positive and finite, got {value!r}."
-            raise ValueError(msg)
+        as_number(name, value, 0.0, math.inf, open_low=True, open_high=True)
 
 
 class ReduceOnPlateau:
@@ -90,13 +90,9 @@ class ReduceOnPlateau:
         least: float = 0.0,
     ) -> None:
         check_positive(learning_rate=learning_rate)
-        if not 0.0 < factor < 1.0:
-            msg = f"factor must be between 0 and 1, got {factor!r}."
-            raise ValueError(msg)
+        as_number("factor", factor, 0.0, 1.0, open_low=True, open_high=True)
         for name, value in (("patience", patience), ("threshold", threshold), ("cooldown", cooldown), ("least", least)):
-            if not 0 <= value < math.inf:
-                msg = f"{name} must be finite and not negative, got {value!r}."
-                raise ValueError(msg)
+            as_number(name, value, 0.0, math.inf, open_high=True)
         if least > learning_rate:
             msg = f"least must be at most learning_rate={learning_rate!r}, got {least!r}: the rate is never raised."
             raise ValueError(msg)

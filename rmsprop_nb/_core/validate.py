@@ -68,10 +68,10 @@ def as_start(x0: Any, name: str = "x0") -> NDArray[Any]:
     return x
 
 
-def as_options(options: Any) -> dict[str, Any]:
-    """Return a copy of the options by their names."""
+def as_options(options: Any, name: str = "options") -> dict[str, Any]:
+    """Return a copy of a dict of options."""
     if options is not None and not isinstance(options, Mapping):
-        msg = f"options must be a dict of names and values, got {type(options).__name__}."
+        msg = f"{name} must be a dict of names and values, got {type(options).__name__}."
         raise TypeError(msg)
     return dict(options or {})
 
@@ -306,6 +306,9 @@ def check_switches(**switches: Any) -> None:
 
 def as_checkpoint_seconds(every: Any, path: Any) -> float:
     """Return the seconds between two checkpoints, which have a meaning only with a file."""
+    if path is not None and not isinstance(path, str | bytes | os.PathLike):
+        msg = f"checkpoint must be the path of a file, got {type(path).__name__}."
+        raise TypeError(msg)
     seconds = as_number("checkpoint_every", every, 0.0, math.inf)
     if path is None and seconds != CHECKPOINT_SECONDS:
         msg = f"checkpoint_every={every!r} has no meaning without checkpoint; give the path of a file as checkpoint."
@@ -323,6 +326,15 @@ def check_known(
         msg = f"Unknown option {unknown[0]!r} for method {method!r}{remedy and '; '}{remedy}. "
         msg += f"Known options: {', '.join(sorted(known))}."
         raise ValueError(msg)
+
+
+def as_rates(rates: Any, dtype: Any) -> NDArray[Any]:
+    """Return learning rates, one for each element of something, as an array of its own."""
+    try:
+        return np.array(rates, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        msg = f"learning_rate must be numbers, got {type(rates).__name__}: {error}."
+        raise ValueError(msg) from error
 
 
 def check_learning_rate(value: Any, *, auto: bool = True, zero: bool = False) -> None:

@@ -111,7 +111,7 @@ class PythonResiduals:
         """Return `fill` for as many values; 0 if their number is not known."""
 
         def function(x: NDArray[Any], *args: Any) -> NDArray[Any]:
-            return _as_values(self._called(self.function, x, args), count)
+            return _as_values(self._called(self.function, x, args), count, x.dtype.kind)
 
         def jac(x: NDArray[Any], *args: Any) -> NDArray[np.float64]:
             return np.atleast_2d(np.asarray(self._called(self.jac, x, args), np.float64))
@@ -122,10 +122,13 @@ class PythonResiduals:
         return function(*args, *x) if self.spread else function(x, *args)
 
 
-def _as_values(result: Any, count: int) -> NDArray[Any]:
-    """Return what the user's function returned as a vector; a number stands for a constant."""
+def _as_values(result: Any, count: int, kind: str) -> NDArray[Any]:
+    """Return what the user's function returned as a vector; a number stands for a constant.
+
+    Where x is of the kind "c", the values are those of a complex step.
+    """
     values = np.asarray(result)
-    if values.dtype.kind not in "fiubc":
+    if values.dtype.kind not in "fiub" + kind:
         msg = f"the function to be fitted must return real numbers, got dtype {values.dtype}."
         raise TypeError(msg)
     if values.ndim == 0:

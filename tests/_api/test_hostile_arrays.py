@@ -29,7 +29,9 @@ def hostile_arrays(draw):
     with np.errstate(all="ignore"):
         array = np.full(shape, values).astype(dtype) if dtype not in (np.int32,) else np.full(shape, 7, dtype)
     layout = draw(
-        st.sampled_from(["plain", "fortran", "reversed", "strided", "broadcast", "frozen", "subclass", "memmap"])
+        st.sampled_from(
+            ["plain", "fortran", "reversed", "strided", "broadcast", "frozen", "subclass", "masked", "memmap"]
+        )
     )
     if layout == "fortran":
         array = np.asfortranarray(array)
@@ -43,6 +45,8 @@ def hostile_arrays(draw):
         array.flags.writeable = False
     elif layout == "subclass":
         array = array.view(Tagged)
+    elif layout == "masked":
+        array = np.ma.masked_array(array, mask=False)
     elif layout == "memmap" and array.size and dtype is not object:
         with tempfile.TemporaryFile() as file:
             mapped = np.memmap(file, array.dtype, "w+", shape=array.shape)
@@ -207,17 +211,26 @@ def test_any_data_are_taken_or_refused(data, batch):
         assert found.success == bool(np.isfinite(found.fun) and np.isfinite(found.x).all() and found.status != 3)
 
 
-@given(hnp.arrays(np.float64, 3, elements=st.floats(width=64)), st.integers(0, 3))
+@given(
+    hnp.arrays(np.float64, 3, elements=st.floats(width=64)),
+    st.integers(0, 3),
+    st.sampled_from([True, "2-point", "3-point"]),
+    st.sampled_from([np.float32, np.float64]),
+    st.sampled_from([float, np.float32, np.round]),
+)
 @MANY
-def test_any_values_have_a_status(values, call):
+def test_any_values_have_a_status(values, call, jac, dtype, rounded):
+    """At one call f and its gradient are anything; f may be of single precision, or a whole number."""
     calls = []
 
     def fun(x):
         calls.append(1)
-        return (float(values[0]), values[1:]) if len(calls) == call + 1 else (float(x @ x), 2.0 * x)
+        f, g = (float(values[0]), values[1:]) if len(calls) == call + 1 else (float(x @ x), 2.0 * x)
+        return (f, g) if jac is True else rounded(f)
 
     with np.errstate(all="ignore"):
-        found = minimize(fun, [1.0, -2.0], jac=True, options={"maxfev": 50, "gtol": 1e-5})
+        found = minimize(fun, np.array([1.0, -2.0], dtype), jac=jac, options={"maxfev": 50, "gtol": 1e-5})
     assert found.status in {int(status) for status in Status}
-    assert not found.success or (np.isfinite(found.fun) and np.abs(found.jac).max() <= 1e-5)
+    assert not found.success or (np.isfinite(found.fun) and np.abs(found.jac).max() <= 1e-5 or jac is not True)
     assert np.isfinite(found.x).all()
+    assert found.x.dtype == dtype
