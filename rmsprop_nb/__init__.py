@@ -6,9 +6,15 @@ are minimized without returning to Python. See the README for a first example.
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False  # importing it from typing takes time; type checkers know the name
 
 __version__ = "0.1.0"
+
+if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    _msg = "rmsprop_nb needs the global interpreter lock; start Python with PYTHON_GIL=1, or use a build that has it."
+    raise ImportError(_msg)
 
 __all__ = [
     "IncompleteBatchError",
