@@ -88,7 +88,7 @@ def boxes(draw, n, center):
     """Bounds of every kind; some hold a variable fixed, some lie exactly at the unbounded minimum."""
     lower, upper = np.full(n, -np.inf), np.full(n, np.inf)
     for i in range(n):
-        a, b = sorted(draw(st.tuples(st.floats(-8, 8, width=32), st.floats(-8, 8, width=32))))
+        a, b = np.sort(draw(numbers(-8, 8, 2)))
         kind = draw(st.sampled_from(["none", "lower", "upper", "both", "equal", "touching"]))
         if kind in ("lower", "both", "equal"):
             lower[i] = a

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
+from rmsprop_nb._api.containers import takes_containers
 from rmsprop_nb._core.bounds import as_bounds
 from rmsprop_nb._core.callbacks import as_report
 from rmsprop_nb._core.names_elsewhere import explain_keywords
@@ -39,6 +40,7 @@ from rmsprop_nb._objectives.problem import Problem
 
 @shared_by_ranks
 @explain_keywords({"here it is an option: options={{{!r}: ...}}": OPTION_NAMES})
+@takes_containers
 @with_option_docs
 def minimize_minibatch(
     fun: Callable[..., Any],
@@ -81,8 +83,8 @@ def minimize_minibatch(
     ----------
     fun : callable
         The objective, in one of the forms that `jac` selects, as for `minimize`.
-    x0 : array_like, shape (n,)
-        The starting point. float32 is kept. It is copied.
+    x0 : array_like, shape (n,), or dict, list or tuple of arrays
+        The starting point. float32 is kept. It is copied. Containers may be nested, as in `minimize`.
     data : tuple of ndarray or of scipy.sparse matrices
         Arrays with the same number of rows N; `fun` is given the same rows of each. Only one batch at a time is copied,
         so memory-mapped arrays may be larger than memory. Sparse matrices need a Python function and become CSR. A

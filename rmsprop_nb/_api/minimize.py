@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
+from rmsprop_nb._api.containers import takes_containers
 from rmsprop_nb._core.bounds import as_bounds
 from rmsprop_nb._core.callbacks import make_observer
 from rmsprop_nb._core.names_elsewhere import explain_keywords
@@ -47,6 +48,7 @@ from rmsprop_nb._training.arrays import is_on_device
 
 @shared_by_ranks
 @explain_keywords({"here it is an option: options={{{!r}: ...}}": ALL_OPTION_NAMES})
+@takes_containers
 @with_option_docs
 def minimize(
     fun: Callable[..., Any],
@@ -76,11 +78,12 @@ def minimize(
     ----------
     fun : callable
         The objective, in one of the forms that `jac` selects. x has shape (n,) and the dtype of `x0`.
-    x0 : array_like, shape (n,)
+    x0 : array_like, shape (n,), or dict, list or tuple of arrays
         The starting point. float32 is kept, and all vectors are float32 then; other real dtypes become float64. It is
         copied. If it is an array on a CUDA device (of Numba, CuPy, PyTorch or any library with
         ``__cuda_array_interface__``), all vectors are on that device, and those that `fun` is given are of that
-        library; see docs/cuda.md.
+        library; see docs/cuda.md. Containers of arrays of any shape, such as ``{"W": W, "b": b}``, may be nested;
+        `fun`, `jac` and `callback` are given such containers, and the result has them; see docs/objectives.md.
     args : tuple, optional
         Further arguments of `fun` and `jac`. Compiled functions are given arrays by reference.
     method : {"rmsprop", "rmsprop-lbfgs"}, default "rmsprop"

@@ -40,12 +40,13 @@ def as_report(callback: Any) -> Report | None:
     if callback is None:
         return None
     check_callable("callback", callback, " or None")
-    if _takes_result(callback):
+    if takes_result(callback):
         return lambda x, fun, **more: callback(intermediate_result=OptimizeResult(x=x, fun=fun, **more))
     return lambda x, fun, **more: callback(x)  # noqa: ARG005
 
 
-def _takes_result(callback: Any) -> bool:
+def takes_result(callback: Any) -> bool:
+    """Return whether a callback wants an `intermediate_result` instead of x."""
     try:
         return set(inspect.signature(callback).parameters) == {"intermediate_result"}
     except ValueError:  # a function written in C may not tell its parameters

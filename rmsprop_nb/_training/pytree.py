@@ -44,8 +44,8 @@ def structure_of(tree: Any, path: str) -> Structure:
     return Structure(_container(tree), keys, children)
 
 
-def leaves(structure: Structure, tree: Any, path: str) -> list[Any]:
-    """Return the leaves of a tree that must be nested like `structure`.
+def leaves(structure: Structure, tree: Any, path: str, like: str = "the params of init") -> list[Any]:
+    """Return the leaves of a tree that must be nested like `structure`, which error messages call `like`.
 
     A list may take the place of a tuple and the other way round, because functions that compute gradients often return
     the other one.
@@ -57,7 +57,7 @@ def leaves(structure: Structure, tree: Any, path: str) -> list[Any]:
     """
     found: list[Any] = []
     if not _collect(structure, tree, found):
-        _raise_for_difference(structure, tree, path)
+        _raise_for_difference(structure, tree, path, like)
     return found
 
 
@@ -88,15 +88,15 @@ def _matches(structure: Structure, tree: Any) -> bool:
     return expected is None or given is None or expected == given
 
 
-def _raise_for_difference(structure: Structure, tree: Any, path: str) -> None:
+def _raise_for_difference(structure: Structure, tree: Any, path: str, like: str) -> None:
     """Raise ValueError for the first difference between a tree and its structure."""
     if structure.container is None:
         return
     if not _matches(structure, tree):
-        msg = f"{path} must be {_describe(structure)}, as in the params of init, got {_describe_tree(tree)}."
+        msg = f"{path} must be {_describe(structure)}, as in {like}, got {_describe_tree(tree)}."
         raise ValueError(msg)
     for key, child in zip(structure.keys, structure.children, strict=True):
-        _raise_for_difference(child, tree[key], f"{path}{_index(tree, key)}")
+        _raise_for_difference(child, tree[key], f"{path}{_index(tree, key)}", like)
 
 
 def _describe(structure: Structure) -> str:
