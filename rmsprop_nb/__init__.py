@@ -17,6 +17,7 @@ if not getattr(sys, "_is_gil_enabled", lambda: True)():
     raise ImportError(_msg)
 
 __all__ = [
+    "GradientRows",
     "IncompleteBatchError",
     "RMSprop",
     "RMSpropState",
@@ -64,12 +65,14 @@ if TYPE_CHECKING:
     from rmsprop_nb._core.status import Status
     from rmsprop_nb._drivers.batch_result import IncompleteBatchError
     from rmsprop_nb._drivers.ranks import RankError
+    from rmsprop_nb._training.rows import GradientRows
     from rmsprop_nb._training.state import RMSpropState
 
 # Imported at first use, so that importing the package is fast and does not import Numba.
 _DEFINED_IN = {
     "IncompleteBatchError": "_drivers.batch_result",
     "RMSprop": "_api.optimizer",
+    "GradientRows": "_training.rows",
     "RMSpropState": "_training.state",
     "RankError": "_drivers.ranks",
     "Status": "_core.status",

@@ -15,13 +15,15 @@ from rmsprop_nb._core.frozen import explain_assignment
 from rmsprop_nb._core.names_elsewhere import advice, explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Rule
-from rmsprop_nb._core.validate import as_array, as_count, as_number, as_rates, as_workers, check_learning_rate
-from rmsprop_nb._training.arrays import NamedArray, check_array, check_no_overlap, is_on_device
-from rmsprop_nb._training.host_step import HostStep, new_leaf
+from rmsprop_nb._core.validate import as_number, as_workers
+from rmsprop_nb._training.arguments import as_rate, as_steps, check_clipping
+from rmsprop_nb._training.arrays import NamedArray, is_on_device
+from rmsprop_nb._training.host_leaves import new_leaves
+from rmsprop_nb._training.host_step import HostStep
 from rmsprop_nb._training.presets import preset_options
 from rmsprop_nb._training.pytree import leaves, names, paths, structure_of
-from rmsprop_nb._training.state import LeafState, RMSpropState
-from rmsprop_nb._training.step import ArrayOptions, OptimizerStep, Work
+from rmsprop_nb._training.state import RMSpropState
+from rmsprop_nb._training.step import ArrayOptions, Keeps, OptimizerStep, Scale, Work
 
 _RULE = tuple(field.name for field in dataclasses.fields(Rule))
 _ARRAY_OPTIONS = ("learning_rate", *_RULE)
@@ -54,8 +56,15 @@ class RMSprop(Rule):
         Clip each element of the gradients to [-clip_value, clip_value].
     clip_norm : float, optional
         Scale the gradients of all arrays together so that their Euclidean norm is at most clip_norm.
+    clip_array_norm : float, optional
+        Scale the gradient of each array by itself so that its Euclidean norm is at most clip_array_norm. At most one of
+        the three ways to clip may be given.
     accumulate_steps : int, default 1
         Update only in every accumulate_steps-th call of `step`, with the mean of the gradients since the last update.
+    ema : float, optional
+        Keep moving averages of the parameters, ``A <- ema*A + (1 - ema)*x`` after every update, in `state.params_avg`;
+        from 0 to below 1. After the first update they are the parameters themselves. They often generalise better than
+        the last parameters.
     check_finite : bool, default True
         Check all gradients before anything is written, and raise if one is NaN, infinite, or so large that its square
         is infinite. This reads the gradients once more before the update: an eighth of the time of a step in cache, a
@@ -85,7 +94,8 @@ class RMSprop(Rule):
         S <- beta*S + (1 - beta)*g*g            x <- x - learning_rate*g/(sqrt(S) + eps)
 
     The options are those of `rmsprop_nb.rmsprop`; the centered form is that of [2]_, and clip_norm is the clipping of
-    [3]_: g*clip_norm/max(norm, clip_norm). PyTorch adds 1e-6 to the norm, optax does not. The mean of accumulate_steps
+    [3]_: g*clip_norm/max(norm, clip_norm). PyTorch adds 1e-6 to the norm, optax does not. clip_array_norm is the
+    ``clipnorm`` of Keras, and ema its ``use_ema`` with ``ema_momentum``. The mean of accumulate_steps
     gradients is that of ``optax.MultiSteps``. Gradients are clipped after taking the mean.
 
     References
@@ -113,22 +123,21 @@ class RMSprop(Rule):
     workers: int = 1
     clip_value: float | None = None
     clip_norm: float | None = None
+    clip_array_norm: float | None = None
     accumulate_steps: int = 1
+    ema: float | None = None
     check_finite: bool = True
     deterministic: bool = False
     per_block: Mapping[str, Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "learning_rate", _as_rate(self.learning_rate))
+        object.__setattr__(self, "learning_rate", as_rate(self.learning_rate))
         as_workers(self.workers)
-        object.__setattr__(self, "accumulate_steps", _as_steps(self.accumulate_steps))
-        for name in ("clip_value", "clip_norm"):
-            if getattr(self, name) is not None:
-                as_number(name, getattr(self, name), 0.0, math.inf, open_low=True, open_high=True)
-        if self.clip_value is not None and self.clip_norm is not None:
-            msg = "clip_value and clip_norm must not be given together; leave out one."
-            raise ValueError(msg)
+        object.__setattr__(self, "accumulate_steps", as_steps(self.accumulate_steps))
+        check_clipping(clip_value=self.clip_value, clip_norm=self.clip_norm, clip_array_norm=self.clip_array_norm)
+        if self.ema is not None:
+            as_number("ema", self.ema, 0.0, 1.0, open_high=True)
         if self.per_block is not None:
             object.__setattr__(self, "per_block", self._checked_per_block(self.per_block))
 
@@ -146,7 +155,7 @@ class RMSprop(Rule):
                 raise ValueError(msg)
             checked[str(name)] = dict(options)
             if "learning_rate" in options:
-                checked[str(name)]["learning_rate"] = _as_rate(options["learning_rate"])
+                checked[str(name)]["learning_rate"] = as_rate(options["learning_rate"])
             self._rule_with(options)
         return checked
 
@@ -231,11 +240,12 @@ class RMSprop(Rule):
         rules = [self._choose(name).rule for name in names(structure)]
         named = [NamedArray(f"params{path}", a) for a, path in zip(arrays, paths(structure), strict=True)]
         if is_on_device(arrays[0]):
+            self._check_device_options()
             from rmsprop_nb._cuda.step import new_device_leaves
 
-            made = new_device_leaves(named, rules, self._accumulates)
+            made = new_device_leaves(named, rules, self._keeps)
         else:
-            made = _new_leaves(named, rules, self._accumulates)
+            made = new_leaves(named, rules, self._keeps)
         state = RMSpropState(structure, tuple(made))
         self._prepared(state)  # raises now for what does not fit, such as rates of another shape
         return state
@@ -293,11 +303,14 @@ class RMSprop(Rule):
             raise TypeError(msg)
         return as_number("learning_rate", rate, 0.0, math.inf, open_high=True)
 
-    def _scale(self, prepared: OptimizerStep[Work], work: Work, accumulated: int) -> float | None:
+    def _scale(self, prepared: OptimizerStep[Work], work: Work, accumulated: int) -> Scale:
         """Return what to multiply the gradients by, or the sums of `accumulated` of them; None if nothing."""
-        if not self.maximize and self.clip_norm is None and not self._accumulates:
+        most = self.clip_array_norm
+        if not self.maximize and self.clip_norm is None and most is None and not self._accumulates:
             return None
         scale = (-1.0 if self.maximize else 1.0) / accumulated
+        if most is not None:
+            return [scale * most / max(norm / accumulated, most) for norm in prepared.norms(work)]
         if self.clip_norm is not None:
             norm = prepared.norm(work) / accumulated
             if norm > self.clip_norm:
@@ -307,6 +320,19 @@ class RMSprop(Rule):
     @property
     def _accumulates(self) -> bool:
         return self.accumulate_steps > 1
+
+    @property
+    def _keeps(self) -> Keeps:
+        return Keeps(self._accumulates, self.ema is not None)
+
+    def _check_device_options(self) -> None:
+        for name in ("clip_array_norm", "ema"):
+            if getattr(self, name) is not None:
+                msg = f"{name} is for arrays on the host, got {getattr(self, name)!r} for arrays on a CUDA device."
+                raise NotImplementedError(msg)
+        if self.workers != 1:
+            msg = f"workers must be 1 for arrays on a CUDA device, which has its own, got {self.workers!r}."
+            raise ValueError(msg)
 
     def _prepared(self, state: Any) -> OptimizerStep[Any]:
         """Return the step for this state, which is worked out once and kept with it."""
@@ -321,20 +347,18 @@ class RMSprop(Rule):
         return state._prepared
 
     def _new_step(self, state: RMSpropState) -> OptimizerStep[Any]:
-        clipped_to = self.clip_value if self.clip_norm is None else self.clip_norm
+        clipped_to = self.clip_value or self.clip_norm or self.clip_array_norm
         if self._accumulates:
             clipped_to = None  # sums are not clipped before they are complete
         if is_on_device(state._leaves[0].square_avg):
-            if self.workers != 1:
-                msg = f"workers must be 1 for arrays on a CUDA device, which has its own, got {self.workers!r}."
-                raise ValueError(msg)
+            self._check_device_options()
             from rmsprop_nb._cuda.step import DeviceStep
 
             return DeviceStep(
                 self,
                 state,
                 self._choose,
-                accumulates=self._accumulates,
+                keeps=self._keeps,
                 clipped_to=clipped_to,
                 deterministic=self.deterministic,
             )
@@ -343,8 +367,9 @@ class RMSprop(Rule):
             state,
             self._choose,
             workers=as_workers(self.workers),
-            accumulates=self._accumulates,
+            keeps=self._keeps,
             clipped_to=clipped_to,
+            ema=None if self.ema is None else float(self.ema),
         )
 
     def _check_names(self, existing: list[str]) -> None:
@@ -361,32 +386,3 @@ class RMSprop(Rule):
             if field.name == "learning_rate" or getattr(self, field.name) != field.default
         ]
         return f"RMSprop({', '.join(shown)})"
-
-
-def _new_leaves(named: list[NamedArray], rules: list[Rule], accumulates: bool) -> list[LeafState]:
-    """Make the state for arrays of parameters on the host."""
-    checked = [NamedArray(path, check_array(array, path)) for path, array in named]
-    check_no_overlap(checked, [])
-    return [new_leaf(array, rule, accumulates) for (_, array), rule in zip(checked, rules, strict=True)]
-
-
-def _as_rate(rate: Any) -> Any:
-    """Return a learning rate; an array of rates as a copy that cannot be written."""
-    if callable(rate) or as_array("learning_rate", rate).ndim == 0:
-        check_learning_rate(rate, auto=False, zero=True)
-        return rate
-    rates = as_rates(rate, np.float64)
-    if not (np.isfinite(rates).all() and (rates >= 0.0).all()):
-        msg = "learning_rate must be finite and not negative in every element."
-        raise ValueError(msg)
-    rates.setflags(write=False)
-    return rates
-
-
-def _as_steps(value: Any) -> int:
-    """Return accumulate_steps as an int; unlike other counts it is never infinite, because nothing would be updated."""
-    steps = as_count("accumulate_steps", value, 0, least=1)
-    if steps == 0:
-        msg = f"accumulate_steps must be an integer of at least 1, got {value!r}."
-        raise ValueError(msg)
-    return steps

@@ -34,9 +34,11 @@ from rmsprop_nb._cuda.step_plan import DeviceLeaf, Group, GroupPlan, Launch, Pla
 from rmsprop_nb._cuda.update import ArrayRow, Formats, NumberRow
 from rmsprop_nb._training.arrays import NamedArray, Span, check_spans, is_on_device
 from rmsprop_nb._training.pytree import leaves, names, paths
+from rmsprop_nb._training.rows import GradientRows
 from rmsprop_nb._training.state import LeafState, RMSpropState
 from rmsprop_nb._training.step import (
     ArrayOptions,
+    Keeps,
     OptimizerStep,
     Rates,
     check_leaf_state,
@@ -55,24 +57,23 @@ _SHRINK, _GROW = 2.0**-600, 2.0**600
 # -- the state --------------------------------------------------------------------------------------------------------
 
 
-def new_device_leaves(named: Sequence[NamedArray], rules: Sequence[Rule], accumulates: bool) -> list[LeafState]:
+def new_device_leaves(named: Sequence[NamedArray], rules: Sequence[Rule], keeps: Keeps) -> list[LeafState]:
     """Make the state for arrays of parameters, on their device."""
     require_device()
     vectors = [device_vector(array, path, writes=True) for path, array in named]
     check_spans(
         vector.span(path, is_written=True) for (path, _), vector in zip(named, vectors, strict=True) if vector.size
     )
-    made = [_new_leaf(vector, rule, accumulates) for vector, rule in zip(vectors, rules, strict=True)]
+    made = [_new_leaf(vector, rule, keeps) for vector, rule in zip(vectors, rules, strict=True)]
     cuda.synchronize()  # the streams of later steps do not wait for the one that copies
     return made
 
 
-def _new_leaf(found: DeviceVector, rule: Rule, accumulates: bool) -> LeafState:
+def _new_leaf(found: DeviceVector, rule: Rule, keeps: Keeps) -> LeafState:
     """Make the state for one array of parameters."""
     dtype = real_of(found.format)
     made: list[Any] = [
-        device_zeros(found.size, dtype) if is_needed else None
-        for is_needed in vectors_needed(rule, accumulates).values()
+        device_zeros(found.size, dtype) if is_needed else None for is_needed in vectors_needed(rule, keeps).values()
     ]
     leaf = LeafState(found.shape, *made)
     if rule.initial_accumulator:
@@ -100,7 +101,7 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         state: RMSpropState,
         choose: Callable[[str], ArrayOptions],
         *,
-        accumulates: bool,
+        keeps: Keeps,
         clipped_to: float | None,
         deterministic: bool,
     ) -> None:
@@ -110,7 +111,7 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         self.structure = state._structure
         self.deterministic = deterministic
         self.leaves = [
-            _leaf(path, kept, choose(name), accumulates, clipped_to)
+            _leaf(path, kept, choose(name), keeps, clipped_to)
             for name, path, kept in zip(names(self.structure), paths(self.structure), state._leaves, strict=True)
         ]
         self._rates = Rates(self.leaves)
@@ -191,15 +192,17 @@ class DeviceStep(OptimizerStep[DeviceWork]):
         scale = _SHRINK if total == math.inf else _GROW
         return math.sqrt(self._sum_of_squares(work, scale)) / scale
 
+    def norms(self, work: DeviceWork) -> list[float]:
+        """Raise: the optimizer refuses options that need this."""
+        raise NotImplementedError
+
     def _sum_of_squares(self, work: DeviceWork, scale: float) -> float:
         """Return the sum of the squares of all gradients, which are multiplied by `scale` before."""
         return sum_of_parts(
             group.locate().sum_of_squares(group.formats.grads, group.stream, scale) for group in work.plan.groups
         )
 
-    def update(
-        self, work: DeviceWork, rates: list[float], count: int, scale: float | None, limit: float | None
-    ) -> None:
+    def update(self, work: DeviceWork, rates: list[float], count: int, scale: Any, limit: float | None) -> None:
         """Apply the rule to every array; this is update number `count`, counted from 1."""
         numbers = self._numbers(rates, count)
         adjusts = scale is not None or limit is not None
@@ -290,20 +293,23 @@ def _checked(leaf: DeviceLeaf, array: Any, gradient: Any) -> tuple[DeviceVector,
     if gradient is None:
         check_missing(leaf)
         return x, None
+    if isinstance(gradient, GradientRows):
+        msg = f"{gradient_path} must be an array on a device, got GradientRows, which are for arrays on the host."
+        raise NotImplementedError(msg)
     g = device_vector(gradient, gradient_path)
     check_vector(g, leaf.shape, real if g.format == real else x.format, gradient_path, path)
     return x, g
 
 
-def _leaf(path: str, kept: LeafState, options: ArrayOptions, accumulates: bool, clipped_to: float | None) -> DeviceLeaf:
+def _leaf(path: str, kept: LeafState, options: ArrayOptions, keeps: Keeps, clipped_to: float | None) -> DeviceLeaf:
     rule, rate, is_own = options
-    check_leaf_state(kept, vectors_needed(rule, accumulates), path, _is_contiguous_on_device)
+    check_leaf_state(kept, vectors_needed(rule, keeps), path, _is_contiguous_on_device)
     if isinstance(rate, np.ndarray):
         msg = f"learning_rate must be a number or a schedule on a device, got an array for params{path}; scale grads."
         raise NotImplementedError(msg)
     dtype = np.dtype(kept.square_avg.dtype)
     hyper = rule.hyper(dtype)
-    addresses = (0 if vector is None else address_of(vector) for vector in kept[1:])
+    addresses = (0 if vector is None else address_of(vector) for vector in kept[1:5])
     return DeviceLeaf(
         path=path,
         shape=kept.shape,

@@ -118,6 +118,13 @@ def dot(a, b):
     return total
 
 
+@kernel_jit("moving average")
+def move_average(average, x, decay):
+    """Take x into a moving average, which becomes ``decay*average + (1 - decay)*x``."""
+    for i in range(x.size):
+        average[i] = decay * average[i] + (1.0 - decay) * x[i]
+
+
 @kernel_jit("sum of squares")
 def sum_of_squares(a):
     """Return the inner product of a vector with itself; for calls from Python."""

@@ -14,18 +14,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.options import Rule
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE, bias_after, make_parallel_update, make_update
-from rmsprop_nb._kernels.vectors import address, largest, parallel_largest, sum_of_squares
+from rmsprop_nb._kernels.vectors import address, largest, move_average, parallel_largest, sum_of_squares
 from rmsprop_nb._numba.thread_safety import in_turn, usable_threads
-from rmsprop_nb._training.arrays import NamedArray, check_no_overlap, computed_in, gradient_vector, parameter_vector
+from rmsprop_nb._training.arrays import (
+    NamedArray,
+    check_no_overlap,
+    gradient_vector,
+    parameter_vector,
+)
 from rmsprop_nb._training.pytree import Structure, leaves, names, paths
+from rmsprop_nb._training.rows import GradientRows, Rows, as_rows, picked, put_back
 from rmsprop_nb._training.state import LeafState, RMSpropState
 from rmsprop_nb._training.step import (
     ArrayOptions,
+    Keeps,
     Leaf,
     OptimizerStep,
     Rates,
+    Scale,
     check_leaf_state,
     check_missing,
     is_exact_enough,
@@ -36,40 +43,6 @@ from rmsprop_nb._training.step import (
 )
 
 _NDARRAY = np.ndarray
-_PAGE = 4096
-
-
-# -- the state --------------------------------------------------------------------------------------------------------
-
-
-def new_leaf(array: NDArray[Any], rule: Rule, accumulates: bool) -> LeafState:
-    """Make the state for an array of parameters."""
-    needed = vectors_needed(rule, accumulates)
-
-    def vector(name: str, quarters: int) -> NDArray[Any] | None:
-        return _apart_from(array, quarters) if needed[name] else None
-
-    square_avg = _apart_from(array, 1)
-    square_avg.fill(rule.initial_accumulator)
-    return LeafState(
-        array.shape, square_avg, vector("grad_avg", 2), vector("momentum_buffer", 3), vector("gradient_sum", 2)
-    )
-
-
-def _apart_from(array: NDArray[Any], quarters: int) -> NDArray[Any]:
-    """Make a vector of zeros as long as `array` whose address differs from its by these quarters of a page.
-
-    Whole pages between the two do not count. Where addresses differ by little more than whole pages, processors take a
-    load for one of what is still being stored, and wait: a fifth of the time of a step.
-    """
-    dtype = computed_in(array.dtype)
-    if array.size * dtype.itemsize < _PAGE:
-        return np.zeros(array.size, dtype)
-    buffer = np.zeros(array.size * dtype.itemsize + _PAGE, np.uint8)
-    wanted = array.__array_interface__["data"][0] + quarters * _PAGE // 4
-    start = (wanted - buffer.__array_interface__["data"][0]) % _PAGE
-    start -= start % dtype.itemsize
-    return buffer[start : start + array.size * dtype.itemsize].view(dtype)
 
 
 # -- the step ---------------------------------------------------------------------------------------------------------
@@ -80,6 +53,8 @@ class HostLeaf(Leaf):
     """An array of parameters, what is kept for it, and what a step does with it."""
 
     kernel: Any
+    row_kernel: Any  # for a gradient of some rows
+    params_avg: NDArray[Any] | None
     averages: tuple[NDArray[Any], ...]  # square_avg, grad_avg, momentum_buffer; unused ones have size 0
     hyper: NDArray[Any]  # the numbers of a Hyper
     rates: NDArray[Any] | None  # one for each element; they multiply `rate`, which is 1 then
@@ -88,7 +63,7 @@ class HostLeaf(Leaf):
     @property
     def vectors(self) -> list[NDArray[Any]]:
         """Everything that is kept for the array."""
-        return [*self.averages, *([] if self.gradient_sum is None else [self.gradient_sum])]
+        return [*self.averages, *(vector for vector in (self.gradient_sum, self.params_avg) if vector is not None)]
 
 
 class Copied(NamedTuple):
@@ -102,7 +77,7 @@ class HostWork(NamedTuple):
     """What one step works on: for each leaf its parameters and its gradient, as vectors."""
 
     params: list[NDArray[Any]]
-    grads: list[NDArray[Any] | None]  # None leaves the parameters as they are
+    grads: list[NDArray[Any] | Rows | None]  # None leaves the parameters as they are
     copies: list[Copied]  # to be written back
 
 
@@ -128,17 +103,19 @@ class HostStep(OptimizerStep[HostWork]):
         choose: Callable[[str], ArrayOptions],
         *,
         workers: int,
-        accumulates: bool,
+        keeps: Keeps,
         clipped_to: float | None,
+        ema: float | None,
     ) -> None:
         self.owner = weakref.ref(owner)
         self.process = os.getpid()
         self.structure: Structure = state._structure
         self.leaves = [
-            _leaf(path, kept, choose(name), workers, accumulates, clipped_to)
+            _leaf(path, kept, choose(name), workers, keeps, clipped_to)
             for name, path, kept in zip(names(self.structure), paths(self.structure), state._leaves, strict=True)
         ]
         self._rates = Rates(self.leaves)
+        self._ema = ema
         # The arrays that were last found to share no memory, and what of it is written; None if stretches overlap.
         self._last_params: list[Callable[[], Any]] = [_no_array] * len(self.leaves)
         self._last_grads: list[Callable[[], Any]] = [_no_array] * len(self.leaves)
@@ -149,11 +126,12 @@ class HostStep(OptimizerStep[HostWork]):
         arrays = leaves(self.structure, params, "params")
         gradients = leaves(self.structure, grads, "grads")
         vectors: list[NDArray[Any]] = []
-        gradient_vectors: list[NDArray[Any] | None] = []
+        gradient_vectors: list[NDArray[Any] | Rows | None] = []
         copies: list[Copied] = []
         new_params = new_grads = False
-        for leaf, array, gradient, last_array, last_gradient in zip(  # noqa: B905 - strict costs 0.1 us
-            self.leaves, arrays, gradients, self._last_params, self._last_grads
+        g: NDArray[Any] | Rows | None
+        for k, (leaf, array, gradient, last_array, last_gradient) in enumerate(
+            zip(self.leaves, arrays, gradients, self._last_params, self._last_grads)  # noqa: B905 - costs 0.1 us
         ):
             shape, dtype = leaf.shape, leaf.dtype
             if type(array) is _NDARRAY and array.dtype is dtype and array.shape == shape and array.flags.carray:
@@ -172,6 +150,10 @@ class HostStep(OptimizerStep[HostWork]):
             elif gradient is None:
                 check_missing(leaf)
                 g = None
+            elif type(gradient) is GradientRows:
+                check_missing(leaf)
+                g = as_rows(gradient, leaf.shape, dtype, f"grads{leaf.path}", f"params{leaf.path}")
+                gradients[k] = gradient = None  # what is in `g` shares no memory
             else:
                 g = gradient_vector(gradient, array, dtype, f"grads{leaf.path}", f"params{leaf.path}")
             vectors.append(x)
@@ -188,7 +170,7 @@ class HostStep(OptimizerStep[HostWork]):
         """Look for common memory; where only grads are new, they are compared with what is written."""
         written = None if new_params else self._written
         if written is None or any(
-            g is not None and written.overlaps(*_stretch(gradient, g))
+            gradient is not None and written.overlaps(*_stretch(gradient, g))
             for gradient, g in zip(gradients, vectors, strict=True)
         ):
             self._check_all_memory(arrays, gradients)
@@ -208,6 +190,10 @@ class HostStep(OptimizerStep[HostWork]):
         """Raise FloatingPointError for a gradient that is NaN, infinite, or too large to be squared."""
         for leaf, g in zip(self.leaves, work.grads):  # noqa: B905
             if g is None:
+                continue
+            if isinstance(g, Rows):
+                if not largest(g.gradient) <= leaf.largest_gradient:
+                    raise_unusable(leaf, g.gradient, g.indices)
                 continue
             if leaf.threads == 1:
                 size = largest(g)
@@ -231,22 +217,45 @@ class HostStep(OptimizerStep[HostWork]):
 
     def norm(self, work: HostWork) -> float:
         """Return the Euclidean norm of all gradients together, even where their squares over- or underflow."""
-        return _global_norm([g for g in work.grads if g is not None])
+        return _global_norm([_vector_of(g) for g in work.grads if g is not None])
 
-    def update(self, work: HostWork, rates: list[float], count: int, scale: float | None, limit: float | None) -> None:
+    def norms(self, work: HostWork) -> list[float]:
+        """Return the Euclidean norm of each gradient, 0 where there is none."""
+        return [0.0 if g is None else _global_norm([_vector_of(g)]) for g in work.grads]
+
+    def update(self, work: HostWork, rates: list[float], count: int, scale: Scale, limit: float | None) -> None:
         """Apply the rule to every array; this is update number `count`, counted from 1."""
-        for leaf, x, g, rate in zip(self.leaves, work.params, work.grads, rates):  # noqa: B905
+        if isinstance(scale, list):
+            for k, of_leaf in enumerate(scale):
+                self._update(slice(k, k + 1), work, rates, count, of_leaf, limit)
+        else:
+            self._update(slice(None), work, rates, count, scale, limit)
+        if work.copies:
+            _write_back(work.copies)
+
+    def _update(
+        self,
+        part: slice,
+        work: HostWork,
+        rates: list[float],
+        count: int,
+        scale: float | None,
+        limit: float | None,
+    ) -> None:
+        for leaf, x, g, rate in zip(self.leaves[part], work.params[part], work.grads[part], rates[part]):  # noqa: B905
             if g is None or rate == 0.0:
                 continue
             beta, threads = leaf.beta, leaf.threads
             correction = 1.0 if beta is None else bias_after(beta, count)
-            if threads == 1:
+            if isinstance(g, Rows):
+                _update_rows(leaf, x, g, (rate, correction), (scale, limit))
+            elif threads == 1:
                 leaf.kernel(x, g, *leaf.averages, rate, correction, leaf.hyper, threads, leaf.rates, scale, limit)
-                continue
-            with in_turn():
-                leaf.kernel(x, g, *leaf.averages, rate, correction, leaf.hyper, threads, leaf.rates, scale, limit)
-        if work.copies:
-            _write_back(work.copies)
+            else:
+                with in_turn():
+                    leaf.kernel(x, g, *leaf.averages, rate, correction, leaf.hyper, threads, leaf.rates, scale, limit)
+            if leaf.params_avg is not None:
+                move_average(leaf.params_avg, x, 0.0 if count == 1 else self._ema)
 
     def forget_sums(self, work: HostWork) -> None:
         """Set the sums of gradients, which are the gradients of this work, to zero."""
@@ -254,15 +263,32 @@ class HostStep(OptimizerStep[HostWork]):
             total.fill(0.0)  # type: ignore[union-attr]  # none is missing
 
 
+def _vector_of(gradient: NDArray[Any] | Rows) -> NDArray[Any]:
+    return gradient.gradient if isinstance(gradient, Rows) else gradient
+
+
+def _update_rows(
+    leaf: HostLeaf, x: NDArray[Any], g: Rows, numbers: tuple[float, float], clip: tuple[float | None, float | None]
+) -> None:
+    """Apply the rule to some rows of an array, in copies of them and of what is kept for them."""
+    count = leaf.shape[0]
+    changed = [x, *leaf.averages]
+    copies = [picked(vector, g, count) for vector in changed]
+    rates = None if leaf.rates is None else picked(leaf.rates, g, count)
+    leaf.row_kernel(copies[0], g.gradient, *copies[1:], *numbers, leaf.hyper, 1, rates, *clip)
+    for vector, new in zip(changed, copies, strict=True):
+        put_back(vector, g, count, new)
+
+
 def _no_array() -> None:
     """Stand for a weak reference to an array that does not exist any more."""
 
 
 def _leaf(
-    path: str, kept: LeafState, options: ArrayOptions, workers: int, accumulates: bool, clipped_to: float | None
+    path: str, kept: LeafState, options: ArrayOptions, workers: int, keeps: Keeps, clipped_to: float | None
 ) -> HostLeaf:
     rule, rate, is_own = options
-    check_leaf_state(kept, vectors_needed(rule, accumulates), path, _is_plain)
+    check_leaf_state(kept, vectors_needed(rule, keeps), path, _is_plain)
     dtype = kept.square_avg.dtype
     threads = min(workers, usable_threads()) if kept.square_avg.size >= PARALLEL_MIN_SIZE else 1
     unused = np.empty(0, dtype)
@@ -275,10 +301,12 @@ def _leaf(
         shape=kept.shape,
         dtype=dtype,
         kernel=(make_parallel_update if threads > 1 else make_update)(rule.variant),
+        row_kernel=make_update(rule.variant),
         averages=tuple(
             unused if vector is None else vector for vector in (kept.square_avg, kept.grad_avg, kept.momentum_buffer)
         ),
         gradient_sum=kept.gradient_sum,
+        params_avg=kept.params_avg,
         hyper=np.array(hyper, dtype),
         beta=float(hyper.beta) if rule.bias_correction else None,
         has_own_rate=is_own,

@@ -22,6 +22,7 @@ class LeafState(NamedTuple):
     grad_avg: NDArray[Any] | None
     momentum_buffer: NDArray[Any] | None
     gradient_sum: NDArray[Any] | None
+    params_avg: NDArray[Any] | None = None
 
 
 VECTORS = LeafState._fields[1:]
@@ -42,9 +43,9 @@ class RMSpropState:
         Number of gradients collected since the last update; 0 unless ``accumulate_steps`` is more than 1.
     square_avg : ndarray or nested containers of ndarray
         Averages of squared gradients, with the shapes and dtypes of the parameters.
-    grad_avg, momentum_buffer, gradient_sum : ndarray, nested containers of ndarray, or None
-        Averages of gradients (``centered=True``), momentum, and sums of the gradients collected; None where the
-        options do not need them.
+    grad_avg, momentum_buffer, gradient_sum, params_avg : ndarray, nested containers of ndarray, or None
+        Averages of gradients (``centered=True``), momentum, sums of the gradients collected, and averages of the
+        parameters (`ema`); None where the options do not need them.
     """
 
     def __init__(
@@ -85,6 +86,11 @@ class RMSpropState:
     def gradient_sum(self) -> Any:
         """Sums of the gradients collected since the last update, or None."""
         return self._nested("gradient_sum")
+
+    @property
+    def params_avg(self) -> Any:
+        """Moving averages of the parameters, or None."""
+        return self._nested("params_avg")
 
     def _nested(self, name: str) -> Any:
         vectors = [getattr(leaf, name) for leaf in self._leaves]

@@ -21,6 +21,7 @@ from rmsprop_nb._core.rates import scheduled_rate
 from rmsprop_nb._training.state import VECTORS, LeafState
 
 Rate = float | Callable[[int], float] | NDArray[Any]
+Scale = float | list[float] | None
 
 Work = TypeVar("Work")
 
@@ -71,10 +72,15 @@ class OptimizerStep(Protocol[Work]):
         """Return the Euclidean norm of all gradients together, even where their squares over- or underflow."""
         ...
 
-    def update(self, work: Work, rates: list[float], count: int, scale: float | None, limit: float | None) -> None:
+    def norms(self, work: Work) -> list[float]:
+        """Return the Euclidean norm of each gradient, 0 where there is none; only on the host."""
+        ...
+
+    def update(self, work: Work, rates: list[float], count: int, scale: Scale, limit: float | None) -> None:
         """Apply the rule to every array; this is update number `count`, counted from 1.
 
-        Gradients are multiplied by `scale` and then clipped to [-limit, limit], where these are not None.
+        Gradients are multiplied by `scale`, a number or one for each array, and then clipped to [-limit, limit], where
+        these are not None.
         """
         ...
 
@@ -136,10 +142,17 @@ def _rate_of(leaf: Leaf, step: int, rate: float | None, asked: dict[int, float])
 # -- the state --------------------------------------------------------------------------------------------------------
 
 
-def vectors_needed(rule: Rule, accumulates: bool) -> dict[str, bool]:
+class Keeps(NamedTuple):
+    """What an optimizer keeps for every array, whatever its rule is."""
+
+    gradient_sums: bool
+    averages: bool  # of the parameters
+
+
+def vectors_needed(rule: Rule, keeps: Keeps) -> dict[str, bool]:
     """Return which vectors a state has to hold for an array, by their names."""
     variant = rule.variant
-    needed = True, variant.centered, variant.momentum, accumulates
+    needed = True, variant.centered, variant.momentum, *keeps
     return dict(zip(VECTORS, needed, strict=True))
 
 
@@ -169,17 +182,23 @@ def check_leaf_state(
 
 
 def check_missing(leaf: Leaf) -> None:
-    """Raise for None in the place of a gradient where gradients are added up."""
+    """Raise for a gradient that is missing, or has only some rows, where gradients are added up."""
     if leaf.gradient_sum is not None:
-        msg = f"grads{leaf.path} must be an array with accumulate_steps, got None; give zeros, or accumulate_steps=1."
+        msg = (
+            f"grads{leaf.path} must be an array with accumulate_steps, got None or GradientRows; give zeros for what "
+            "is missing, or accumulate_steps=1."
+        )
         raise TypeError(msg)
 
 
-def raise_unusable(leaf: Leaf, g: NDArray[Any]) -> None:
-    """Raise FloatingPointError that names the first element of a gradient which cannot be used."""
+def raise_unusable(leaf: Leaf, g: NDArray[Any], rows: NDArray[np.intp] | None = None) -> None:
+    """Raise FloatingPointError that names the first element of a gradient, or of some rows, which cannot be used."""
     bad = ~(np.abs(g) <= leaf.largest_gradient)
     k = int(np.argmax(bad))
-    index = tuple(map(int, np.unravel_index(k, leaf.shape)))
+    shape = leaf.shape if rows is None else (rows.size, *leaf.shape[1:])
+    index = tuple(map(int, np.unravel_index(k, shape)))
+    if rows is not None:
+        index = (int(rows[index[0]]), *index[1:])
     where = f" at index {index[0] if len(index) == 1 else index}" if index else ""
     if np.isfinite(g[k]):
         rule = f"be at most {leaf.largest_gradient:.3g} in size, or its average of squares is soon infinite"

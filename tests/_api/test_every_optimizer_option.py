@@ -18,6 +18,8 @@ OPTIMIZER = {
     "workers": Works(2, {"x0": LARGE}),
     "clip_value": Works(0.1),
     "clip_norm": Works(0.1),
+    "clip_array_norm": Works(0.1),
+    "ema": Works(0.9),
     "accumulate_steps": Works(2),
     "check_finite": Works(False, {"grads": np.array([1.0, 1e200, 0.0])}),
     "deterministic": Ignored(True, "On the host this is always so."),

@@ -64,7 +64,8 @@ IN_RMSPROP = {
     "alpha": "here it is called 'beta'",
     "clipvalue": "here it is called 'clip_value'",
     "global_clipnorm": "here it is called 'clip_norm'",
-    "clipnorm": "the nearest here is 'clip_norm'",
+    "clipnorm": "here it is called 'clip_array_norm'",
+    "ema_momentum": "here it is called 'ema'",
     "accumulate": "here it is called 'accumulate_steps'",
 }
 

@@ -12,6 +12,7 @@ from option_table import FILE, RULE, Ignored, Made, Refused, Works, check, say
 
 import rmsprop_nb.cuda
 from rmsprop_nb import RMSprop, minimize, minimize_batch
+from rmsprop_nb._drivers.ranks import SingleProcess
 from rmsprop_nb._methods.registry import OPTIONS as METHODS
 
 ROUNDS_AS_THE_CPU = Ignored(True, "ound as the CPU does")  # as the simulator always does
@@ -52,7 +53,7 @@ MINIMIZE = {
     "tol": Works(2.0),
     "callback": Works(print_x),
     "options": Works({"beta": 0.5}),
-    "comm": Refused(object(), NOT_SHARED),
+    "comm": Refused(SingleProcess(), NOT_SHARED),
     "weight": Refused(1.0, NOT_SHARED),
     "data": Refused(X0, NOT_SHARED),
     "deterministic": ROUNDS_AS_THE_CPU,
@@ -237,6 +238,8 @@ OPTIMIZER = {
     "workers": Refused(2, "workers must be 1 for arrays on a CUDA device"),
     "clip_value": Works(0.1),
     "clip_norm": Works(0.1),
+    "clip_array_norm": Refused(0.1, "clip_array_norm is for arrays on the host"),
+    "ema": Refused(0.9, "ema is for arrays on the host"),
     "accumulate_steps": Works(2),
     "check_finite": Works(False, {"grads": np.array([1.0, np.nan, 0.0])}),
     "deterministic": ROUNDS_AS_THE_CPU,

@@ -199,7 +199,7 @@ def test_frozen_arrays_and_their_state_stay_as_they_are(move, others, kind, dial
 
 def test_a_missing_gradient_cannot_be_added_up(move):
     x, optimizer = {"W": move(np.ones(3))}, RMSprop(accumulate_steps=2)
-    with pytest.raises(TypeError, match=r"grads\['W'\] must be an array with accumulate_steps, got None; give zeros"):
+    with pytest.raises(TypeError, match=r"grads\['W'\] must be an array with accumulate_steps, got None or"):
         optimizer.step(x, {"W": None}, optimizer.init(x))
 
 
