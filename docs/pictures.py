@@ -46,12 +46,26 @@ def path(step: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.f
     return OptimizeResult(allvecs=points)
 
 
+def adam(alpha: float, beta_1: float = 0.9, beta_2: float = 0.999) -> OptimizeResult:
+    """Return the points that Adam visits (Kingma and Ba, ICLR 2015, algorithm 1)."""
+    x, m, v = START.copy(), np.zeros(2), np.zeros(2)
+    points = [x]
+    for t in range(1, STEPS + 1):
+        g = slope(x)
+        m = beta_1 * m + (1.0 - beta_1) * g
+        v = beta_2 * v + (1.0 - beta_2) * g**2
+        x = x - alpha * (m / (1.0 - beta_1**t)) / (np.sqrt(v / (1.0 - beta_2**t)) + 1e-8)
+        points.append(x)
+    return OptimizeResult(allvecs=points)
+
+
 def lecture() -> Figure:
-    """Draw gradient descent, momentum and RMSprop on the bowl."""
+    """Draw gradient descent, momentum, Adam and RMSprop on the bowl."""
     options = {"learning_rate": 0.4, "beta": 0.9, "maxiter": STEPS, "return_all": True}
     paths = {
         "gradient descent, alpha = 0.038": path(lambda _, g: -0.038 * g),
         "momentum 0.8, alpha = 0.02": path(lambda v, g: 0.8 * v - 0.02 * g),
+        "Adam, alpha = 0.4": adam(0.4),
         "RMSprop, alpha = 0.4": minimize(bowl, START, jac=slope, options=options),
     }
     figure = Figure(figsize=(8.0, 3.2), layout="constrained")

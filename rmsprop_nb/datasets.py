@@ -1,10 +1,11 @@
-"""Real data included in the package: problems with certified answers, and a classification task.
+"""Real data included in the package: problems with certified answers, and two classification tasks.
 
 Nothing is downloaded. Sources and licences are in ``data/README.md``, beside the files.
 """
 
 from __future__ import annotations
 
+import gzip
 import re
 from importlib.resources import files
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NIST_NAMES", "NistProblem", "load_breast_cancer", "load_nist"]
+__all__ = ["NIST_NAMES", "NistProblem", "load_breast_cancer", "load_digits", "load_nist"]
 
 NIST_NAMES: tuple[str, ...] = (
     *("Misra1a", "Chwirut2", "Chwirut1", "Lanczos3", "Gauss1", "Gauss2", "DanWood", "Misra1b"),  # lower difficulty
@@ -130,6 +131,33 @@ def load_breast_cancer() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """
     rows = np.loadtxt(_read("breast_cancer.csv").splitlines(), delimiter=",", skiprows=1)
     return np.ascontiguousarray(rows[:, :-1]), rows[:, -1].copy()
+
+
+def load_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Read images of handwritten digits.
+
+    Returns
+    -------
+    X : ndarray of float64, shape (1797, 64)
+        Images of 8 x 8 pixels, row by row; values from 0 to 1, in sixteenths.
+    y : ndarray of int64, shape (1797,)
+        The digits.
+
+    References
+    ----------
+    E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
+    https://doi.org/10.24432/C50P49. CC BY 4.0.
+
+    Examples
+    --------
+    >>> from rmsprop_nb.datasets import load_digits
+    >>> X, y = load_digits()
+    >>> X.shape, y[:5]
+    ((1797, 64), array([0, 1, 2, 3, 4]))
+    """
+    packed = files("rmsprop_nb").joinpath("data", "digits.csv.gz").read_bytes()
+    rows = np.loadtxt(gzip.decompress(packed).decode("ascii").splitlines(), delimiter=",")
+    return rows[:, :-1] / 16.0, rows[:, -1].astype(np.int64)
 
 
 def _read(file: str) -> str:

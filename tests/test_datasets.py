@@ -13,7 +13,7 @@ from numba import njit
 from scipy.optimize import approx_fprime
 
 from rmsprop_nb._cli.models import _MODELS, logistic_loss, nist_model
-from rmsprop_nb.datasets import NIST_NAMES, NistProblem, _parse_nist, load_breast_cancer, load_nist
+from rmsprop_nb.datasets import NIST_NAMES, NistProblem, _parse_nist, load_breast_cancer, load_digits, load_nist
 
 # points, parameters and difficulty on NIST's page of each data set
 SHAPES = {
@@ -73,7 +73,7 @@ def jacobian(problem: NistProblem, b: Any) -> Any:
 
 def test_names_are_the_files_and_the_models() -> None:
     shipped = {file.name for file in files("rmsprop_nb").joinpath("data").iterdir()}
-    assert shipped == {f"{name}.dat" for name in NIST_NAMES} | {"README.md", "breast_cancer.csv"}
+    assert shipped == {f"{name}.dat" for name in NIST_NAMES} | {"README.md", "breast_cancer.csv", "digits.csv.gz"}
     assert set(_MODELS) == set(NIST_NAMES)
     assert tuple(SHAPES) == NIST_NAMES
 
@@ -209,3 +209,11 @@ def test_logistic_loss_is_exact_for_large_margins() -> None:
     for weight, loss, slope in [(50.0, np.exp(-50.0), -np.exp(-50.0)), (-1e4, 1e4, -1.0), (1e4, 0.0, 0.0)]:
         assert logistic_loss(np.array([weight, 0.0]), grad, X, y, 0.0) == pytest.approx(loss, rel=1e-14)
         np.testing.assert_allclose(grad, [slope, 0.0], rtol=1e-14)
+
+
+def test_digits_are_as_published():
+    X, y = load_digits()
+    assert X.shape == (1797, 64)
+    assert (X.min(), X.max()) == (0.0, 1.0)
+    np.testing.assert_array_equal(X, np.round(16.0 * X) / 16.0)
+    np.testing.assert_array_equal(np.bincount(y), [178, 182, 177, 183, 181, 182, 181, 179, 174, 180])  # scikit-learn's

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmsprop_nb._api.containers import Containers, is_container
 from rmsprop_nb._core.bounds import as_bounds
 from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.validate import as_args, as_number, as_start, check_callable, check_jac
@@ -40,6 +41,8 @@ class GradientCheck:
         Whether the two differ by more than that error can explain.
     undecided : ndarray of bool, shape (n,)
         Whether the two agree only because that error is large.
+    place : callable
+        ``place(i)`` is what the text calls element i: its index, or the way to it in containers of arrays.
     """
 
     gradient: NDArray[Any]
@@ -47,6 +50,7 @@ class GradientCheck:
     error: NDArray[np.float64]
     wrong: NDArray[np.bool_]
     undecided: NDArray[np.bool_]
+    place: Callable[[int], str] = str
 
     @property
     def verdict(self) -> str:
@@ -79,7 +83,7 @@ class GradientCheck:
         return order[self.wrong[order]][:LISTED]
 
     def _line(self, i: np.intp) -> str:
-        return f"{i:10d} {self.gradient[i]:14.6g} {self.differences[i]:14.6g} {self.error[i]:10.1g}"
+        return f"{self.place(int(i)):>10} {self.gradient[i]:14.6g} {self.differences[i]:14.6g} {self.error[i]:10.1g}"
 
 
 def _likely_fault(gradient: NDArray[np.float64], differences: NDArray[np.float64]) -> str:
@@ -116,9 +120,9 @@ def check_gradient(
     ----------
     fun : callable
         The objective, as for `minimize`; compiled or plain.
-    x : array_like, shape (n,)
+    x : array_like, shape (n,), or dict, list or tuple of arrays
         Where to compare, in float32 or float64; better not at a minimum, where the gradient vanishes. A random point
-        is a good choice.
+        is a good choice. Containers are as in `minimize`; what is found is about all their elements, one after another.
     jac : callable, True, "inplace", "autodiff" or "cs"
         The source of the gradient, as for `minimize`.
     args : tuple, default ()
@@ -162,6 +166,11 @@ def check_gradient(
        element       gradient     difference  its error
              1             -3              3 ...
     """
+    if is_container(x):
+        containers = Containers(x, "x")
+        flat = {"jac": jac} | containers.arguments({"fun": fun, "jac": jac, "bounds": bounds})
+        found = check_gradient(flat["fun"], flat["x0"], flat["jac"], args, bounds=flat["bounds"], rtol=rtol)
+        return dataclasses.replace(found, place=containers.place)
     check_callable("fun", fun)
     form = check_jac(jac)
     if form is None or (isinstance(form, str) and form in DIFFERENCES):

@@ -28,7 +28,7 @@ def takes_containers(function: Callable[P, OptimizeResult]) -> Callable[P, Optim
 
     @functools.wraps(function)
     def call(*args: P.args, **given: P.kwargs) -> OptimizeResult:
-        if not _is_container(args[1] if len(args) > 1 else given.get("x0")):
+        if not is_container(args[1] if len(args) > 1 else given.get("x0")):
             return function(*args, **given)
         bound = signature.bind(*args, **given)
         containers = Containers(bound.arguments["x0"])
@@ -38,11 +38,11 @@ def takes_containers(function: Callable[P, OptimizeResult]) -> Callable[P, Optim
     return call
 
 
-def _is_container(x0: Any) -> bool:
+def is_container(x0: Any) -> bool:
     """Return whether x0 holds arrays, where a sequence of numbers is an array itself."""
     if isinstance(x0, dict):
         return True
-    return isinstance(x0, list | tuple) and any(getattr(item, "shape", ()) != () or _is_container(item) for item in x0)
+    return isinstance(x0, list | tuple) and any(getattr(item, "shape", ()) != () or is_container(item) for item in x0)
 
 
 class Containers:
@@ -52,6 +52,8 @@ class Containers:
     ----------
     x0 : dict, list or tuple
         Nested containers of arrays and numbers.
+    name : str, default "x0"
+        What messages call it.
 
     Raises
     ------
@@ -59,18 +61,21 @@ class Containers:
         If there is anything else in it; the message says where.
     """
 
-    def __init__(self, x0: Any) -> None:
-        self._structure = pytree.structure_of(x0, "x0")
+    def __init__(self, x0: Any, name: str = "x0") -> None:
+        self._name = name
+        self._structure = pytree.structure_of(x0, name)
         self._paths = pytree.paths(self._structure)
-        given = pytree.leaves(self._structure, x0, "x0")
-        arrays = [as_array(f"x0{path}", leaf) for path, leaf in zip(self._paths, given, strict=True)]
+        given = pytree.leaves(self._structure, x0, name)
+        arrays = [as_array(f"{name}{path}", leaf) for path, leaf in zip(self._paths, given, strict=True)]
         self._shapes = [a.shape for a in arrays]
         parts = []
         for path, leaf, array in zip(self._paths, given, arrays, strict=True):
-            refuse_mask(f"x0{path}", leaf, "pass its .filled(...)")
-            parts.append(as_start(leaf if hasattr(leaf, "__cuda_array_interface__") else array.ravel(), f"x0{path}"))
+            refuse_mask(f"{name}{path}", leaf, "pass its .filled(...)")
+            parts.append(
+                as_start(leaf if hasattr(leaf, "__cuda_array_interface__") else array.ravel(), f"{name}{path}")
+            )
         if not parts:
-            msg = "x0 must have at least one array, got empty containers."
+            msg = f"{name} must have at least one array, got empty containers."
             raise ValueError(msg)
         self._x0 = np.concatenate(parts)
         self._ends = np.cumsum([0, *(part.size for part in parts)]).tolist()
@@ -95,6 +100,12 @@ class Containers:
             }
         return changed
 
+    def place(self, k: int) -> str:
+        """Return how an element of the vector is reached: ``['W'][0, 2]``."""
+        leaf = int(np.searchsorted(self._ends, k, side="right")) - 1
+        index = np.unravel_index(k - self._ends[leaf], self._shapes[leaf])
+        return self._paths[leaf] + (f"[{', '.join(map(str, index))}]" if index else "")
+
     def result(self, result: OptimizeResult) -> OptimizeResult:
         """Return the result with x and its gradient in containers like x0."""
         for name in ("x", "jac"):
@@ -115,13 +126,13 @@ class Containers:
     def _vector(self, name: str, tree: Any, dtype: Any) -> NDArray[Any]:
         """Return the vector for a container like x0, whose arrays have the same shapes."""
         found = np.empty(self._x0.size, dtype)
-        leaves = pytree.leaves(self._structure, tree, name, "x0")
+        leaves = pytree.leaves(self._structure, tree, name, self._name)
         for path, leaf, shape, begin, end in zip(
             self._paths, leaves, self._shapes, self._ends, self._ends[1:], strict=False
         ):
             array = as_array(f"{name}{path}", leaf)
             if array.shape != shape:
-                msg = f"{name}{path} must have the shape {shape} of x0{path}, got {array.shape}."
+                msg = f"{name}{path} must have the shape {shape} of {self._name}{path}, got {array.shape}."
                 raise ValueError(msg)
             found[begin:end] = array.ravel()
         return found
@@ -130,7 +141,7 @@ class Containers:
         """Return numbers, one for each array of x0 or of its shape, as a vector; what is no container is returned."""
         if not isinstance(given, dict | list | tuple):
             return given
-        leaves = pytree.leaves(self._structure, given, name, "x0")
+        leaves = pytree.leaves(self._structure, given, name, self._name)
         parts = [
             self._broadcast(f"{name}{path}", leaf, shape)
             for path, leaf, shape in zip(self._paths, leaves, self._shapes, strict=True)
@@ -153,7 +164,7 @@ class Containers:
             # SciPy makes an array of objects of a dict
             lower, upper = (np.asarray(end).item() if np.size(end) == 1 else end for end in (bounds.lb, bounds.ub))
             return Bounds(self._spread("bounds.lb", lower), self._spread("bounds.ub", upper))
-        pairs = pytree.leaves(self._structure, bounds, "bounds", "x0")
+        pairs = pytree.leaves(self._structure, bounds, "bounds", self._name)
         ends: tuple[list[NDArray[Any]], list[NDArray[Any]]] = ([], [])
         for path, pair, shape in zip(self._paths, pairs, self._shapes, strict=True):
             if not isinstance(pair, list | tuple) or len(pair) != 2:

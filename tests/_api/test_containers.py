@@ -10,7 +10,7 @@ from marks import needs_jit
 from numba import njit
 from scipy.optimize import Bounds
 
-from rmsprop_nb import minimize, minimize_minibatch
+from rmsprop_nb import check_gradient, minimize, minimize_minibatch
 
 A = np.array([1.0, -2.0, 0.5])
 
@@ -273,3 +273,21 @@ def test_what_goes_with_x0_must_be_like_it(given, text):
 def test_compiled_functions_take_no_dicts():
     with pytest.raises(TypeError, match="x0 has a dict, which the compiled fun cannot take; use a named tuple"):
         minimize(njit(value), {"W": np.zeros((2, 3))}, A)
+
+
+def test_gradients_in_containers_are_checked_and_their_elements_named():
+    def fun(p):
+        return float(np.sum(p["W"] ** 2) + np.sum(p["b"]))
+
+    def wrong(p):
+        g = {"W": 2.0 * p["W"], "b": np.ones(2)}
+        g["W"][1, 2] += 1.0
+        return g
+
+    x = {"W": np.arange(6.0).reshape(2, 3), "b": np.zeros(2)}
+    found = check_gradient(fun, x, wrong)
+    assert "['W'][1, 2]" in repr(found)
+    assert found.wrong.sum() == 1
+    assert check_gradient(fun, x, lambda p: {"W": 2.0 * p["W"], "b": np.ones(2)}).ok
+    with pytest.raises(TypeError, match=r"x\['b'\] must be real numbers"):
+        check_gradient(fun, {"W": np.zeros(2), "b": None}, wrong)
