@@ -219,8 +219,9 @@ class RMSprop(Rule):
         ----------
         params : ndarray, or nested dict, list, tuple or NamedTuple of ndarray
             The arrays that `step` will update, of any shape; float32 or float64, which then is the dtype of its
-            arithmetic, or float16 or bfloat16 (of the package ml_dtypes), with arithmetic and state in float32. Keys of
-            dicts are strings.
+            arithmetic, or float16 or bfloat16 (of the package ml_dtypes), with arithmetic and state in float32. Complex
+            numbers, on the host, are pairs of real ones, as in PyTorch: averages have one more axis, of length 2. Keys
+            of dicts are strings.
 
         Returns
         -------

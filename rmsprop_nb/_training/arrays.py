@@ -44,8 +44,8 @@ def check_array(array: Any, path: str) -> NDArray[Any]:
             remedy = f"convert it with {path}.astype({path}.dtype.newbyteorder('='))"
         else:
             remedy = f"convert it with {path}.astype(np.float32), or np.float64"
-        msg = f"{path} must be float32, float64 or float16 in native byte order, got dtype {plain.dtype.str!r}; "
-        msg += f"{remedy}."
+        msg = f"{path} must be float32, float64, float16 or complex in native byte order, got dtype "
+        msg += f"{plain.dtype.str!r}; {remedy}."
         raise TypeError(msg)
     if not plain.flags.writeable:
         msg = f"{path} must be writeable, because it is changed in place, got a read-only array; pass a copy."
@@ -67,7 +67,14 @@ def _check_host_array(array: Any, path: str) -> NDArray[Any]:
         else:
             msg = f"{path} must be a NumPy array, got {type(array).__name__}; {_remedy(array, path)}."
         raise TypeError(msg)
-    return np.asarray(array)
+    return as_reals(np.asarray(array))
+
+
+def as_reals(array: NDArray[Any]) -> NDArray[Any]:
+    """Return complex numbers as pairs of real ones along a new last axis, in the same memory; others as they are."""
+    if array.dtype.kind != "c" or array.dtype.itemsize > 16:
+        return array
+    return array[..., np.newaxis].view(np.dtype(f"{array.dtype.byteorder}f{array.dtype.itemsize // 2}"))
 
 
 def _remedy(value: Any, path: str) -> str:
@@ -97,7 +104,8 @@ def _may_overlap_itself(array: NDArray[Any]) -> bool:
 def _check_like(array: NDArray[Any], shape: tuple[int, ...], dtype: Any, path: str, other: str) -> None:
     """Raise unless the array has this shape and dtype, those of `other`."""
     if array.shape != shape:
-        msg = f"{path} must have shape {shape}, that of {other}, got {array.shape}."
+        hint = "; complex numbers count as pairs of real ones" if array.shape == (*shape, 2) else ""
+        msg = f"{path} must have shape {shape}, that of {other}, got {array.shape}{hint}."
         raise ValueError(msg)
     if array.dtype != dtype:
         msg = f"{path} must be {dtype.name} like {other}, got dtype {array.dtype.str!r}; "
@@ -117,7 +125,7 @@ def parameter_vector(array: Any, shape: tuple[int, ...], dtype: Any, path: str) 
 
 def gradient_vector(array: Any, params: Any, dtype: Any, path: str, params_path: str) -> NDArray[Any]:
     """Return a gradient of the shape of `params`, of its dtype or of `dtype`, as a vector of `dtype`."""
-    plain = _check_host_array(array, path)
+    plain, params = _check_host_array(array, path), as_reals(params)
     _check_like(plain, params.shape, dtype if plain.dtype == dtype else params.dtype, path, params_path)
     if plain.flags.c_contiguous and plain.flags.aligned and plain.dtype == dtype:
         return plain.ravel().view(dtype)

@@ -17,12 +17,7 @@ from numpy.typing import NDArray
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE, bias_after, make_parallel_update, make_update
 from rmsprop_nb._kernels.vectors import address, largest, move_average, parallel_largest, sum_of_squares
 from rmsprop_nb._numba.thread_safety import in_turn, usable_threads
-from rmsprop_nb._training.arrays import (
-    NamedArray,
-    check_no_overlap,
-    gradient_vector,
-    parameter_vector,
-)
+from rmsprop_nb._training.arrays import NamedArray, as_reals, check_no_overlap, gradient_vector, parameter_vector
 from rmsprop_nb._training.pytree import Structure, leaves, names, paths
 from rmsprop_nb._training.rows import GradientRows, Rows, as_rows, picked, put_back
 from rmsprop_nb._training.state import LeafState, RMSpropState
@@ -139,7 +134,7 @@ class HostStep(OptimizerStep[HostWork]):
             else:
                 x, is_copy = parameter_vector(array, shape, dtype, f"params{leaf.path}")
                 if is_copy:
-                    copies.append(Copied(array, x))
+                    copies.append(Copied(as_reals(array), x))
             if (
                 type(gradient) is _NDARRAY
                 and gradient.dtype is dtype

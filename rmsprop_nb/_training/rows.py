@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.validate import as_array, refuse_mask
+from rmsprop_nb._training.arrays import as_reals
 
 
 class GradientRows:
@@ -82,7 +83,7 @@ def as_rows(given: GradientRows, shape: tuple[int, ...], dtype: Any, path: str, 
     TypeError, ValueError, IndexError
         If they do not fit.
     """
-    rows, values = given.rows, given.values
+    rows, values = given.rows, as_reals(given.values)
     if not shape:
         msg = f"{path} must be an array, because {params_path} is a number, which has no rows; got GradientRows."
         raise TypeError(msg)

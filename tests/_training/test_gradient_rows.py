@@ -138,3 +138,31 @@ def test_each_array_is_clipped_by_its_own_norm():
         clipped.step(params, g, state)
         by_hand.step(expected, [g[0] / 5.0, g[1]], own)
     np.testing.assert_allclose(params, expected, rtol=1e-14)
+
+
+def test_complex_numbers_are_pairs():
+    rng = np.random.default_rng(3)
+    z, g = (rng.normal(size=(4, 3)) + 1j * rng.normal(size=(4, 3)) for _ in range(2))
+    pairs = z.view(float).reshape(4, 3, 2).copy()
+    strided = np.zeros((8, 3), complex)[::2]
+    strided[...] = z
+    optimizer = RMSprop(0.1, momentum=0.9, clip_norm=1.0)
+    for params in (z, strided, {"z": z.copy(), "x": np.zeros(0)}):
+        expected, grads = pairs.copy(), g
+        if isinstance(params, dict):
+            grads = {"z": g, "x": np.zeros(0)}
+        state, own = optimizer.init(params), optimizer.init(expected)
+        for _ in range(3):
+            optimizer.step(params, grads, state)
+            optimizer.step(expected, g.view(float).reshape(4, 3, 2), own)
+        found = params["z"] if isinstance(params, dict) else params
+        np.testing.assert_array_equal(np.ascontiguousarray(found).view(float).reshape(4, 3, 2), expected)
+        z[...] = pairs.copy().view(complex)[..., 0]
+    rows = RMSprop(0.1)
+    vector = np.zeros(5, complex)
+    rows.step(vector, GradientRows([4], [1.0 - 1.0j]), rows.init(vector))
+    assert vector[4] == pytest.approx(-(0.1**0.5) * (1 - 1j))
+    with pytest.raises(FloatingPointError, match=r"got nan at index \(1, 1\)"):
+        rows.step(vector, np.array([0, complex(0, np.nan), 0, 0, 0]), rows.init(vector))
+    with pytest.raises(TypeError, match="grads must be float64 like params"):
+        rows.step(vector, np.zeros(5, np.complex64), rows.init(vector))

@@ -70,7 +70,7 @@ BAD_PARAMS = {
     "dtype": (lambda p: with_leaf(p, np.ones(4, np.float32)), TypeError, r"params\['W'\]\[1\] must be float64 like"),
     "half": (lambda p: with_leaf(p, np.ones(4, np.float16)), TypeError, r"\['W'\]\[1\] must be float64 like"),
     "byte order": (lambda p: with_leaf(p, np.ones(4, ">f8")), TypeError, "native byte order"),
-    "complex": (lambda p: with_leaf(p, np.ones(4, complex)), TypeError, "must be float32, float64 or float16.*astype"),
+    "complex": (lambda p: with_leaf(p, np.ones(4, complex)), ValueError, "complex numbers count as pairs of real ones"),
     "read-only": (lambda p: with_leaf(p, read_only(np.ones(4))), ValueError, "must be writeable"),
     "scalar": (lambda p: with_leaf(p, np.float64(1)), TypeError, "must be a NumPy array, got float64"),
     "itself": (lambda p: p | {"W": [overlapping((2, 3)), p["W"][1]]}, ValueError, "share no memory, got strides"),

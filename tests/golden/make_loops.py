@@ -87,7 +87,26 @@ def some_rows(inputs: Inputs) -> Iterator[np.ndarray]:
         yield x.numpy()
 
 
-LOOPS = {"clipped": clipped, "averaged": averaged, "frozen": frozen, "some_rows": some_rows}
+def complex_numbers(inputs: Inputs) -> Iterator[np.ndarray]:
+    """PyTorch, three complex numbers, which are shown as six real ones."""
+    import torch
+
+    real = f"f{inputs.x0.dtype.itemsize}"
+    x = torch.from_numpy(inputs.x0[:6].copy().view(f"c{2 * inputs.x0.dtype.itemsize}")).requires_grad_()
+    optimizer = torch.optim.RMSprop([x], lr=RATE, momentum=MOMENTUM, centered=True)
+    for gradient in inputs.gradients:
+        x.grad = torch.from_numpy(gradient[:6].copy().view(f"c{2 * inputs.x0.dtype.itemsize}"))
+        optimizer.step()
+        yield x.detach().numpy().copy().view(real)
+
+
+LOOPS = {
+    "clipped": clipped,
+    "averaged": averaged,
+    "frozen": frozen,
+    "some_rows": some_rows,
+    "complex_numbers": complex_numbers,
+}
 
 
 def record(name: str, dtype: str) -> list[list[str]]:
