@@ -70,6 +70,7 @@ def test_pictures_are_drawn(pictures: ModuleType, tmp_path: Path, monkeypatch: p
     assert [text.get_text().split(",")[0] for text in axes.get_legend().get_texts()] == [
         "gradient descent",
         "momentum 0.8",
+        "Adam",
         "RMSprop",
     ]
     maps = pictures.relaxation(size=24).axes[:4]
