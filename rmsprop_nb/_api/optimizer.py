@@ -95,8 +95,9 @@ class RMSprop(Rule):
 
     The options are those of `rmsprop_nb.rmsprop`; the centered form is that of [2]_, and clip_norm is the clipping of
     [3]_: g*clip_norm/max(norm, clip_norm). PyTorch adds 1e-6 to the norm, optax does not. clip_array_norm is the
-    ``clipnorm`` of Keras, and ema its ``use_ema`` with ``ema_momentum``. The mean of accumulate_steps
-    gradients is that of ``optax.MultiSteps``. Gradients are clipped after taking the mean.
+    ``clipnorm`` of Keras, and ema its ``use_ema`` with ``ema_momentum``. The mean of accumulate_steps gradients is that
+    of ``optax.MultiSteps``. Gradients are clipped after taking the mean. On the host `weight_decay` may be a schedule
+    ``step -> number``, too.
 
     References
     ----------
@@ -159,8 +160,15 @@ class RMSprop(Rule):
             self._rule_with(options)
         return checked
 
+    def _check_weight_decay(self) -> None:
+        if not callable(self.weight_decay):  # otherwise it is checked at every step
+            super()._check_weight_decay()
+
     def _rule_with(self, options: Mapping[str, Any]) -> Rule:
-        return Rule(**{name: options.get(name, getattr(self, name)) for name in _RULE})
+        chosen = {name: options.get(name, getattr(self, name)) for name in _RULE}
+        if callable(chosen["weight_decay"]):
+            chosen["weight_decay"] = 1.0  # the rule has a decay, and every step its own
+        return Rule(**chosen)
 
     def _choose(self, name: str) -> ArrayOptions:
         """Return the options of the array of this name."""
@@ -169,7 +177,10 @@ class RMSprop(Rule):
             if name == prefix or name.startswith(f"{prefix}/"):
                 options |= (self.per_block or {})[prefix]
         rate = options.get("learning_rate", self.learning_rate)
-        return ArrayOptions(self._rule_with(options), rate, "learning_rate" in options)
+        decay = options.get("weight_decay", self.weight_decay)
+        return ArrayOptions(
+            self._rule_with(options), rate, "learning_rate" in options, decay if callable(decay) else None
+        )
 
     @classmethod
     def preset(cls, library: str, **overrides: Any) -> RMSprop:

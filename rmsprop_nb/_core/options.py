@@ -145,10 +145,13 @@ class Rule:
         check_switches_of(self)
         check_average(self.beta, self.eps)
         as_number("initial_accumulator", self.initial_accumulator, 0.0, math.inf, open_high=True)
-        as_number("weight_decay", self.weight_decay, 0.0, math.inf, open_high=True)
+        self._check_weight_decay()
         if self.momentum is not None:
             as_number("momentum", self.momentum, 0.0, 1.0, open_high=True)
         self._refuse_contradictions()
+
+    def _check_weight_decay(self) -> None:
+        as_number("weight_decay", self.weight_decay, 0.0, math.inf, open_high=True)
 
     def _refuse_contradictions(self) -> None:
         if self.nesterov and not self.momentum:

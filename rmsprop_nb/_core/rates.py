@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.validate import as_number
+
 Schedule = Callable[[int], float]
 
 
@@ -18,6 +20,11 @@ def scheduled_rate(schedule: Schedule, step: int) -> float:
     if isinstance(rate, float) and 0.0 <= rate < math.inf:  # nearly always, and a small step takes microseconds
         return float(rate)
     return float(_checked([rate], step)[0])
+
+
+def scheduled_decay(schedule: Any, step: int) -> float:
+    """Return the weight decay of one step; raise if it is invalid."""
+    return as_number(f"weight_decay at step {step}", schedule(step), 0.0, math.inf, open_high=True)
 
 
 def scheduled_rates(schedule: Schedule, step: int, count: int, dtype: Any) -> NDArray[Any]:

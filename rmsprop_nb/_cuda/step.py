@@ -302,7 +302,10 @@ def _checked(leaf: DeviceLeaf, array: Any, gradient: Any) -> tuple[DeviceVector,
 
 
 def _leaf(path: str, kept: LeafState, options: ArrayOptions, keeps: Keeps, clipped_to: float | None) -> DeviceLeaf:
-    rule, rate, is_own = options
+    rule, rate, is_own, decay = options
+    if decay is not None:
+        msg = f"weight_decay must be a number on a device, got a schedule for params{path}."
+        raise NotImplementedError(msg)
     check_leaf_state(kept, vectors_needed(rule, keeps), path, _is_contiguous_on_device)
     if isinstance(rate, np.ndarray):
         msg = f"learning_rate must be a number or a schedule on a device, got an array for params{path}; scale grads."

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.rates import scheduled_decay
+from rmsprop_nb._core.settings import Hyper
 from rmsprop_nb._kernels.update import PARALLEL_MIN_SIZE, bias_after, make_parallel_update, make_update
 from rmsprop_nb._kernels.vectors import address, largest, move_average, parallel_largest, sum_of_squares
 from rmsprop_nb._numba.thread_safety import in_turn, usable_threads
@@ -38,6 +40,7 @@ from rmsprop_nb._training.step import (
 )
 
 _NDARRAY = np.ndarray
+_WEIGHT_DECAY = Hyper._fields.index("weight_decay")
 
 
 # -- the step ---------------------------------------------------------------------------------------------------------
@@ -49,6 +52,7 @@ class HostLeaf(Leaf):
 
     kernel: Any
     row_kernel: Any  # for a gradient of some rows
+    decay: Callable[[int], float] | None
     params_avg: NDArray[Any] | None
     averages: tuple[NDArray[Any], ...]  # square_avg, grad_avg, momentum_buffer; unused ones have size 0
     hyper: NDArray[Any]  # the numbers of a Hyper
@@ -110,6 +114,8 @@ class HostStep(OptimizerStep[HostWork]):
             for name, path, kept in zip(names(self.structure), paths(self.structure), state._leaves, strict=True)
         ]
         self._rates = Rates(self.leaves)
+        self._decaying = [leaf for leaf in self.leaves if leaf.decay is not None]
+        self._decays: list[float] = []  # of the step under way
         self._ema = ema
         # The arrays that were last found to share no memory, and what of it is written; None if stretches overlap.
         self._last_params: list[Callable[[], Any]] = [_no_array] * len(self.leaves)
@@ -200,6 +206,7 @@ class HostStep(OptimizerStep[HostWork]):
 
     def rates_of_step(self, step: int, rate: float | None) -> list[float]:
         """Return the learning rate of each array in this step."""
+        self._decays = [scheduled_decay(leaf.decay, step) for leaf in self._decaying]
         return self._rates.of_step(step, rate)
 
     def accumulate(self, work: HostWork) -> HostWork:
@@ -220,6 +227,8 @@ class HostStep(OptimizerStep[HostWork]):
 
     def update(self, work: HostWork, rates: list[float], count: int, scale: Scale, limit: float | None) -> None:
         """Apply the rule to every array; this is update number `count`, counted from 1."""
+        for leaf, decay in zip(self._decaying, self._decays, strict=True):
+            leaf.hyper[_WEIGHT_DECAY] = decay
         if isinstance(scale, list):
             for k, of_leaf in enumerate(scale):
                 self._update(slice(k, k + 1), work, rates, count, of_leaf, limit)
@@ -282,7 +291,7 @@ def _no_array() -> None:
 def _leaf(
     path: str, kept: LeafState, options: ArrayOptions, workers: int, keeps: Keeps, clipped_to: float | None
 ) -> HostLeaf:
-    rule, rate, is_own = options
+    rule, rate, is_own, decay = options
     check_leaf_state(kept, vectors_needed(rule, keeps), path, _is_plain)
     dtype = kept.square_avg.dtype
     threads = min(workers, usable_threads()) if kept.square_avg.size >= PARALLEL_MIN_SIZE else 1
@@ -297,6 +306,7 @@ def _leaf(
         dtype=dtype,
         kernel=(make_parallel_update if threads > 1 else make_update)(rule.variant),
         row_kernel=make_update(rule.variant),
+        decay=decay,
         averages=tuple(
             unused if vector is None else vector for vector in (kept.square_avg, kept.grad_avg, kept.momentum_buffer)
         ),

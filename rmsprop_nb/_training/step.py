@@ -32,6 +32,7 @@ class ArrayOptions(NamedTuple):
     rule: Rule
     rate: Rate
     is_own: bool  # whether the rate is that of `per_block`, which a rate for one step does not replace
+    decay: Callable[[int], float] | None = None  # the schedule of the weight decay
 
 
 class OptimizerStep(Protocol[Work]):
