@@ -25,6 +25,7 @@ CHECKPOINT_SECONDS = 60.0
 MANY = 32
 
 _LARGEST = np.iinfo(np.int64).max
+_SWITCHES = (int, float, np.number, np.bool)
 
 GRADIENT_FORMS = ("2-point", "3-point", "cs", "inplace", "autodiff")
 """What `jac` may be besides a callable, True and None."""
@@ -299,7 +300,7 @@ def _switches_of(dataclass: Any) -> tuple[str, ...]:
 def check_switches(**switches: Any) -> None:
     """Raise for what is neither on nor off: an array, text."""
     for name, value in switches.items():
-        if value is not None and not isinstance(value, int | float | np.number | np.bool):
+        if not isinstance(value, bool) and value is not None and not isinstance(value, _SWITCHES):
             msg = f"{name} must be True or False, got {value!r}."
             raise ValueError(msg)
 
