@@ -24,9 +24,9 @@ def examples(count):
 
 
 def numbers(low, high, n, width=32):
-    # 0 or not next to it: a start of 1e-37, a number that hypothesis finds in sources, would be taken as a size
+    # 0 or not next to it: a start of 1e-27, which hypothesis comes upon, would be taken as the size of a variable
     array = st.lists(st.floats(low, high, width=width), min_size=n, max_size=n).map(np.array)
-    return array.map(lambda a: np.where(np.abs(a) < 1e-30, 0.0, a))
+    return array.map(lambda a: np.where(np.abs(a) < 1e-20, 0.0, a))
 
 
 # -- problems ---------------------------------------------------------------------------------------------------------
