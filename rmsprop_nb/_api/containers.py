@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, OptimizeResult
 
 from rmsprop_nb._core.callbacks import takes_result
-from rmsprop_nb._core.validate import as_array, as_options, as_start, refuse_mask
+from rmsprop_nb._core.validate import as_array, as_options, as_start, refuse_device, refuse_mask
 from rmsprop_nb._numba.nested_arrays import Leaf, Nest, of_vector
 from rmsprop_nb._training import pytree
 
@@ -66,14 +66,15 @@ class Containers:
         self._structure = pytree.structure_of(x0, name)
         self._paths = pytree.paths(self._structure)
         given = pytree.leaves(self._structure, x0, name)
-        arrays = [as_array(f"{name}{path}", leaf) for path, leaf in zip(self._paths, given, strict=True)]
-        self._shapes = [a.shape for a in arrays]
+        self._shapes = []
         parts = []
-        for path, leaf, array in zip(self._paths, given, arrays, strict=True):
-            refuse_mask(f"{name}{path}", leaf, "pass its .filled(...)")
-            parts.append(
-                as_start(leaf if hasattr(leaf, "__cuda_array_interface__") else array.ravel(), f"{name}{path}")
-            )
+        for path, leaf in zip(self._paths, given, strict=True):
+            where = f"{name}{path}"
+            refuse_device(where, leaf)
+            refuse_mask(where, leaf, "pass its .filled(...)")
+            array = as_array(where, leaf)
+            self._shapes.append(array.shape)
+            parts.append(as_start(array.ravel(), where))
         if not parts:
             msg = f"{name} must have at least one array, got empty containers."
             raise ValueError(msg)

@@ -197,11 +197,10 @@ def minimize_minibatch(
     >>> result.success, result.x.round(3)
     (True, array([ 1., -2.,  3.]))
     """
-    check_switches(deterministic=deterministic)
+    check_switches(shuffle=shuffle, averaging=averaging, final_evaluation=final_evaluation, deterministic=deterministic)
     alone = comm is None and not deterministic
     with contextlib.nullcontext() if alone else ranks_or_alone(comm) as ranks:
         check_callable("fun", fun)
-        check_switches(shuffle=shuffle, averaging=averaging, final_evaluation=final_evaluation)
         report = as_report(callback)
         chosen = MinibatchOptions(
             learning_rate=learning_rate,

@@ -252,7 +252,6 @@ class RMSprop(Rule):
         rules = [self._choose(name).rule for name in names(structure)]
         named = [NamedArray(f"params{path}", a) for a, path in zip(arrays, paths(structure), strict=True)]
         if is_on_device(arrays[0]):
-            self._check_device_options()
             from rmsprop_nb._cuda.step import new_device_leaves
 
             made = new_device_leaves(named, rules, self._keeps)

@@ -25,16 +25,16 @@ CHECKPOINT_SECONDS = 60.0
 MANY = 32
 
 _LARGEST = np.iinfo(np.int64).max
-_SWITCHES = (int, float, np.number, np.bool)
+_SWITCHES = (bool, type(None), int, float, np.number, np.bool)
 
 GRADIENT_FORMS = ("2-point", "3-point", "cs", "inplace", "autodiff")
 """What `jac` may be besides a callable, True and None."""
 
 
-def as_array(name: str, value: Any) -> NDArray[Any]:
-    """Return `value` as an array, without a copy if it is one."""
+def as_array(name: str, value: Any, dtype: Any = None) -> NDArray[Any]:
+    """Return `value` as an array, without a copy if it is one of that dtype."""
     try:
-        return np.asarray(value)
+        return np.asarray(value, dtype)
     except (TypeError, ValueError) as error:  # rows of unequal lengths, and whatever refuses to be an array
         msg = f"{name} must be an array, got {type(value).__name__}: {error}"
         raise ValueError(msg) from error
@@ -42,9 +42,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
 def as_start(x0: Any, name: str = "x0") -> NDArray[Any]:
     """Return a fresh contiguous copy of x0, which the user knows by `name`, float32 or float64, of shape (n,)."""
-    if hasattr(x0, "__cuda_array_interface__"):
-        msg = f"{name} must be a host array, got a CUDA array; copy it to the host first."
-        raise TypeError(msg)
+    refuse_device(name, x0)
     refuse_mask(name, x0, f"pass {name}.compressed() or {name}.filled(...)")
     array = as_array(name, x0)
     if array.dtype.kind not in "fiub":
@@ -81,6 +79,13 @@ def check_callable(name: str, value: Any, optional: str = "") -> None:
     """Raise unless `value` can be called."""
     if not callable(value):
         msg = f"{name} must be callable{optional}, got {type(value).__name__}."
+        raise TypeError(msg)
+
+
+def refuse_device(name: str, array: Any) -> None:
+    """Raise for an array on a CUDA device, before NumPy is asked to make one of it."""
+    if hasattr(array, "__cuda_array_interface__"):
+        msg = f"{name} must be a host array, got a CUDA array; copy it to the host first."
         raise TypeError(msg)
 
 
@@ -300,9 +305,9 @@ def _switches_of(dataclass: Any) -> tuple[str, ...]:
 def check_switches(**switches: Any) -> None:
     """Raise for what is neither on nor off: an array, text."""
     for name, value in switches.items():
-        if not isinstance(value, bool) and value is not None and not isinstance(value, _SWITCHES):
+        if not isinstance(value, _SWITCHES):
             msg = f"{name} must be True or False, got {value!r}."
-            raise ValueError(msg)
+            raise ValueError(msg)  # noqa: TRY004 - a wrong value, whatever its type
 
 
 def as_checkpoint_seconds(every: Any, path: Any) -> float:
@@ -327,15 +332,6 @@ def check_known(
         msg = f"Unknown option {unknown[0]!r} for method {method!r}{remedy and '; '}{remedy}. "
         msg += f"Known options: {', '.join(sorted(known))}."
         raise ValueError(msg)
-
-
-def as_rates(rates: Any, dtype: Any) -> NDArray[Any]:
-    """Return learning rates, one for each element of something, as an array of its own."""
-    try:
-        return np.array(rates, dtype=dtype)
-    except (TypeError, ValueError) as error:
-        msg = f"learning_rate must be numbers, got {type(rates).__name__}: {error}."
-        raise ValueError(msg) from error
 
 
 def check_learning_rate(value: Any, *, auto: bool = True, zero: bool = False) -> None:

@@ -20,7 +20,6 @@ from rmsprop_nb._core.validate import (
     as_array,
     as_count,
     as_number,
-    as_rates,
     as_rel_steps,
     check_known,
     check_learning_rate,
@@ -135,7 +134,7 @@ class MinibatchOptions(RunOptions):
         """Return the learning rate of each parameter, of size 0 if all have the same."""
         if self.auto or callable(self.learning_rate) or np.ndim(self.learning_rate) == 0:
             return np.empty(0, x.dtype)
-        rates = as_rates(self.learning_rate, x.dtype)
+        rates = as_array("learning_rate", self.learning_rate, x.dtype).copy()
         if rates.shape != x.shape or not (np.isfinite(rates).all() and (rates >= 0.0).all()):
             msg = (
                 f"learning_rate must have the shape {x.shape} of x0 and numbers that are finite and not negative, "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop_nb._core.validate import as_array, as_count, as_number, as_rates, check_learning_rate
+from rmsprop_nb._core.validate import as_array, as_count, as_number, check_learning_rate
 
 
 def as_rate(rate: Any) -> Any:
@@ -15,7 +15,7 @@ def as_rate(rate: Any) -> Any:
     if callable(rate) or as_array("learning_rate", rate).ndim == 0:
         check_learning_rate(rate, auto=False, zero=True)
         return rate
-    rates = as_rates(rate, np.float64)
+    rates = as_array("learning_rate", rate, np.float64).copy()
     if not (np.isfinite(rates).all() and (rates >= 0.0).all()):
         msg = "learning_rate must be finite and not negative in every element."
         raise ValueError(msg)

@@ -224,7 +224,7 @@ class HostStep(OptimizerStep[HostWork]):
         return _global_norm([*(g for g in work.grads if g is not None), *(r.gradient for r in work.rows.values())])
 
     def norms(self, work: HostWork) -> list[float]:
-        """Return the Euclidean norm of each gradient, 0 where there is none."""
+        """Return the Euclidean norm of each gradient. Where a gradient is missing, it is 0."""
         found = [0.0 if g is None else _global_norm([g]) for g in work.grads]
         for k, rows in work.rows.items():
             found[k] = _global_norm([rows.gradient])

@@ -74,7 +74,7 @@ class OptimizerStep(Protocol[Work]):
         ...
 
     def norms(self, work: Work) -> list[float]:
-        """Return the Euclidean norm of each gradient, 0 where there is none; only on the host."""
+        """Return the Euclidean norm of each gradient, on the host. Where a gradient is missing, it is 0."""
         ...
 
     def update(self, work: Work, rates: list[float], count: int, scale: Scale, limit: float | None) -> None:
