@@ -18,7 +18,7 @@ PROGRAM = """
     import numpy as np
     from numba import njit
     from numba.core import event
-    from rmsprop_nb import minimize
+    from rmsprop_nb import minimize, value_and_grad
 
     class Passes(event.Listener):
         '''Counts the passes of Numba's compiler, and sends SIGINT at one of them.'''
@@ -65,13 +65,15 @@ PROGRAM = """
         print(outcome(run, fun, at)[1])
         np.testing.assert_allclose(run(fun).x, 1.0, rtol=1e-6)
     print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    print(outcome(lambda fun: value_and_grad(fun)(x0, np.empty(2), rows), new_objective(), 20)[1])
     print(outcome(lambda fun: fun(x0, rows), new_objective(), 20)[1])
 """
 
 
 @pytest.mark.slow
 def test_compilation_ends_before_ctrl_c_comes():
-    *outcomes, is_restored, in_own_code = run_program(PROGRAM).splitlines()
+    *outcomes, is_restored, of_gradient, in_own_code = run_program(PROGRAM).splitlines()
     assert outcomes == ["raised"] * 4
     assert is_restored == "True"
+    assert of_gradient == "raised"
     assert in_own_code == "in a pass"  # what the user compiles without this package is left alone

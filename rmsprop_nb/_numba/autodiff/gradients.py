@@ -110,6 +110,10 @@ class Derivatives(CPUDispatcher):
         """Compile for these types of arguments, unless that was done before."""
         self.get_call_template(arg_types, {})
 
+    def compile(self, sig: Any) -> Any:
+        """Compile for a signature; also for a call from Python this is the package's work, which defers Ctrl-C."""
+        return super().compile(sig)
+
     def __reduce__(self) -> Any:
         return type(self), (self.passes, self.fun, self.width, self.is_single)
 
