@@ -92,6 +92,7 @@ class Options(RunOptions):
         return StoppingTests(
             gtol=-1.0 if self.gtol is None else as_number("gtol", self.gtol, 0.0, math.inf),
             gain_tol=max(GAIN_TOL, _GAIN_ULPS * float(np.finfo(dtype).eps)) if self.gtol is None else -1.0,
+            guessed_sizes=self.gtol is None and isinstance(self.x_scale, str),
             ftol=ftol if ftol > 0.0 else -1.0,
             xtol=xtol if xtol > 0.0 else -1.0,
             f_target=as_number("f_target", target, -math.inf, math.inf),

@@ -80,6 +80,7 @@ class Phase(IntEnum):
     REFRESH = 4  # the gradient at x, by other differences
     MEASURE = 5  # the noise of f
     COMPARE = 6  # the gradient at x by differences of twice the steps, which tells how accurate it is
+    CONFIRM = 7  # the gradient near x, which tells whether the sizes of the variables are right
 
 
 _COUNTERS = [
@@ -101,6 +102,7 @@ _COUNTERS = [
     "mark",
     "samples",
     "comparisons",
+    "verdict",
 ]
 
 _FLAGS = ["bracketed", "has_best", "fresh", "measured", "compared"]

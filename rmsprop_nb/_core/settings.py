@@ -45,6 +45,7 @@ class StoppingTests(NamedTuple):
 
     gtol: float
     gain_tol: float  # of what has been gained, for what can still be gained; on where gtol is off
+    guessed_sizes: bool  # whether that is by sizes of the variables which are to be confirmed
     ftol: float
     xtol: float
     f_target: float

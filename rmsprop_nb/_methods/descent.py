@@ -21,6 +21,12 @@ from rmsprop_nb._core.status import Status
 from rmsprop_nb._kernels.float_bits import from_bits, magnitude_bits
 from rmsprop_nb._kernels.thread_team import team_largest, team_sum
 from rmsprop_nb._kernels.vectors import copy, gradient_norm, max_abs_difference
+from rmsprop_nb._methods.confirmation import (
+    begin_confirming,
+    end_confirmation,
+    is_to_be_confirmed,
+    place_confirmation,
+)
 from rmsprop_nb._methods.failure import (
     LARGEST_LOSS,
     end_comparison,
@@ -56,7 +62,7 @@ from rmsprop_nb._methods.stopping import (
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, reduction_jit
 
 _START, _SEARCH, _TAKE_BEST = int(Phase.START), int(Phase.SEARCH), int(Phase.TAKE_BEST)
-_REFRESH, _MEASURE, _COMPARE = int(Phase.REFRESH), int(Phase.MEASURE), int(Phase.COMPARE)
+_REFRESH, _MEASURE, _COMPARE, _CONFIRM = map(int, (Phase.REFRESH, Phase.MEASURE, Phase.COMPARE, Phase.CONFIRM))
 _RUNNING, _NONFINITE, _UNBOUNDED = int(Status.RUNNING), int(Status.NONFINITE), int(Status.UNBOUNDED)
 _PRECISION_LOSS, _MAXITER, _MAXFEV = int(Status.PRECISION_LOSS), int(Status.MAXITER), int(Status.MAXFEV)
 _ROUNDING, _WRONG_GRADIENT = int(Status.ROUNDING), int(Status.WRONG_GRADIENT)
@@ -80,6 +86,8 @@ def ask(arrays, record, settings):
         copy(arrays.x, arrays.x_eval)
     elif p.phase == _MEASURE:
         place_sample(arrays, p)
+    elif p.phase == _CONFIRM:
+        place_confirmation(arrays)
     else:
         _move(arrays, p.a, arrays.x_eval)
     p.pending = 1
@@ -126,6 +134,9 @@ def make_tell(name: str, choose_direction: Any) -> Any:
             largest, outcome = p.gnorm, end_sample(p, f, settings)
         elif p.phase == _COMPARE:
             largest, outcome = p.gnorm, end_comparison(arrays, p, settings)
+        elif p.phase == _CONFIRM:
+            end_confirmation(arrays, p, settings)
+            return
         else:
             largest, slope = _gradient_and_slope(arrays, p.a)
             largest, slope = team_largest(settings.team, largest), team_sum(settings.team, slope)
@@ -144,6 +155,8 @@ def make_tell(name: str, choose_direction: Any) -> Any:
             slope = choose_direction(arrays, p, settings, accepted, moved)
             p.gnorm = gradient_norm(arrays, arrays.g, largest if accepted else p.gnorm, settings.team)
             _begin_iteration(arrays, p, slope, settings)
+        if is_to_be_confirmed(p, settings.tests):
+            begin_confirming(p)
         if p.status == _RUNNING and p.nfev >= settings.tests.maxfev:
             p.status = _MAXFEV
 

@@ -168,6 +168,7 @@ def ranges_of(layout: Layout, *phases: Phase) -> dict[str, range | set[int]]:
         "status": {int(status) for status in Status},
         "pairs": range(layout.memory + 1),
         "newest": range(max(layout.memory, 1)),
+        "verdict": {int(Status.GTOL), int(Status.ROUNDING)},
     }
 
 

@@ -19,6 +19,9 @@ from rmsprop_nb._numba.code_cache import cached_by_code
 from rmsprop_nb._numba.decorators import shared_jit, user_jit
 from rmsprop_nb._objectives.losses import loss_function
 
+LONGER = 1e3
+"""Factor between a step that changes no value and the next one."""
+
 
 class Terms(NamedTuple):
     """How values become f: the name of the loss, whether J'J is wanted, and whether for steps or for covariances."""
@@ -197,7 +200,10 @@ def _fill(function: Any, jac: Any) -> Any:
 
 
 def _differences(function: Any, central: bool) -> Any:
-    """Build `fill` by differences, whose steps are relative to each parameter and do not cross its bounds."""
+    """Build `fill` by differences, whose steps are relative to each parameter and do not cross its bounds.
+
+    A parameter may begin so near to 0 that a step of its size changes no value; then the step is made longer.
+    """
     rel_step = np.finfo(np.float64).eps ** (1 / 3 if central else 1 / 2)
 
     def fill(x, box, *args):
@@ -206,19 +212,24 @@ def _differences(function: Any, central: bool) -> Any:
         jacobian = np.empty((values.size, x.size))
         for j in range(x.size):
             h = rel_step * (abs(x[j]) if x[j] != 0.0 else 1.0)
-            low, high = (x[j] - h if central else x[j]), x[j] + h
-            if upper.size and high > upper[j]:
-                low, high = x[j] - h, x[j]
-            if lower.size and low < lower[j]:
-                low, high = x[j], min(x[j] + h, upper[j])
-            z = x.copy()
-            z[j] = high
-            above = function(z, *args)
-            z = x.copy()
-            z[j] = low
-            below = function(z, *args)
-            for m in range(values.size):
-                jacobian[m, j] = (above[m] - below[m]) / (high - low) if high > low else 0.0
+            moved = False
+            while not moved:
+                low, high = (x[j] - h if central else x[j]), x[j] + h
+                if upper.size and high > upper[j]:
+                    low, high = x[j] - h, x[j]
+                if lower.size and low < lower[j]:
+                    low, high = x[j], min(x[j] + h, upper[j])
+                z = x.copy()
+                z[j] = high
+                above = function(z, *args)
+                z = x.copy()
+                z[j] = low
+                below = function(z, *args)
+                moved = h >= rel_step or not high > low
+                for m in range(values.size):
+                    moved = moved or above[m] != below[m]
+                    jacobian[m, j] = (above[m] - below[m]) / (high - low) if high > low else 0.0
+                h = min(LONGER * h, rel_step)
         return values, jacobian
 
     return fill

@@ -35,7 +35,7 @@ def test_every_counter_has_its_range(tmp_path, make):
     """In a state made by hand, or in a file: compiled code indexes with some of them."""
     state = make().state
     counters = [name for name in state.record.dtype.names if state.record.dtype[name] == np.int64]
-    limits = {"pairs": 11, "newest": 10, "phase": 7, "pending": 2, "fresh": 2, "measured": 2}
+    limits = {"pairs": 11, "newest": 10, "phase": 8, "verdict": 1, "pending": 2, "fresh": 2, "measured": 2}
     limits |= {"compared": 2, "status": 50, "batch": 7}
     for name in counters:
         for value in (-2, 2**63 - 1, limits.get(name, 2**62)):
