@@ -227,7 +227,7 @@ def _differences(function: Any, central: bool) -> Any:
                 below = function(z, *args)
                 moved = h >= rel_step or not high > low
                 for m in range(values.size):
-                    moved = moved or above[m] != below[m]
+                    moved = moved or bool(above[m] != below[m])
                     jacobian[m, j] = (above[m] - below[m]) / (high - low) if high > low else 0.0
                 h = min(LONGER * h, rel_step)
         return values, jacobian
