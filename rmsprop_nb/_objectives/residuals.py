@@ -99,8 +99,9 @@ class PythonResiduals:
 
     def __call__(self, x: NDArray[np.float64], out: NDArray[np.float64], *args: Any) -> float:
         """Fill `out` and return f."""
-        count = args[self.places.y].size
-        return float(_objective(self._sized_fill(count), make_sum(self.terms), self.places)(x, out, *args))
+        fill = self._sized_fill(args[self.places.y].size)
+        with np.errstate(all="ignore"):  # the run answers values that are not finite
+            return float(_objective(fill, make_sum(self.terms), self.places)(x, out, *args))
 
     def __repr__(self) -> str:
         return repr(self.function)  # the user's, for messages
@@ -112,12 +113,15 @@ class PythonResiduals:
 
     def _sized_fill(self, count: int) -> Any:
         """Return `fill` for as many values; 0 if their number is not known."""
+        warned_of = np.geterr()  # as the user has set it
 
         def function(x: NDArray[Any], *args: Any) -> NDArray[Any]:
-            return _as_values(self._called(self.function, x, args), count, x.dtype.kind)
+            with np.errstate(**warned_of):
+                return _as_values(self._called(self.function, x, args), count, x.dtype.kind)
 
         def jac(x: NDArray[Any], *args: Any) -> NDArray[np.float64]:
-            return np.atleast_2d(np.asarray(self._called(self.jac, x, args), np.float64))
+            with np.errstate(**warned_of):
+                return np.atleast_2d(np.asarray(self._called(self.jac, x, args), np.float64))
 
         return _fill(function, jac if callable(self.jac) else self.jac)
 
@@ -225,7 +229,7 @@ def _differences(function: Any, central: bool) -> Any:
                 z = x.copy()
                 z[j] = low
                 below = function(z, *args)
-                moved = h >= rel_step or not high > low
+                moved = bool(h >= rel_step) or not high > low
                 for m in range(values.size):
                     moved = moved or bool(above[m] != below[m])
                     jacobian[m, j] = (above[m] - below[m]) / (high - low) if high > low else 0.0
