@@ -45,7 +45,7 @@ gc.set_threshold(300_000, 5, 100)
 settings.register_profile(
     "ci", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("nightly", settings.get_profile("ci"), derandomize=False, max_examples=1000)
+settings.register_profile("nightly", settings.get_profile("ci"), derandomize=False, max_examples=3000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
