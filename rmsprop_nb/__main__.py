@@ -1,4 +1,4 @@
-"""The command ``python -m rmsprop_nb``: a demo, a benchmark of your objective, and information for bug reports."""
+"""The command ``python -m rmsprop_nb``: a demo, a benchmark of your objective, and facts about this machine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from pathlib import Path
 
 import llvmlite.binding
 import numba
+import numpy as np
 
 from rmsprop_nb import __version__
 from rmsprop_nb._cli.bench import find, report, time_objective
+from rmsprop_nb._cli.compile import compile_all
 from rmsprop_nb._cli.demo import DEFAULT_SETS, QUICK_SETS, draw_logistic, run_demo
 from rmsprop_nb._cli.nist import show_table
 from rmsprop_nb._cli.relaxation import QUICK_SIZE, SIZE, run_relaxation, save_maps
@@ -46,6 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     if chosen.command == "info":
         print(info())
+        return 0
+    if chosen.command == "compile":
+        compile_all((np.float64, np.float32) if chosen.float32 else (np.float64,))
         return 0
     if chosen.command == "bench":
         return _bench(chosen)
@@ -78,7 +83,7 @@ def _demo(chosen: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rmsprop_nb", description="RMSprop for NumPy and SciPy users.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{demo,bench,info}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{demo,bench,compile,info}")
     demo = commands.add_parser(
         "demo",
         help="compare with certified results and with SciPy; the default",
@@ -113,6 +118,12 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--jac", help="as in minimize: True, 2-point, 3-point, cs, inplace, or module:name of a function"
     )
+    prepare = commands.add_parser(
+        "compile",
+        help="compile the loops of all methods beforehand, for all later processes on this machine",
+        description="Where it is kept, and how NUMBA_CACHE_DIR changes that, is said by python -m rmsprop_nb info.",
+    )
+    prepare.add_argument("--float32", action="store_true", help="also for x of float32")
     commands.add_parser("info", help="show versions, CPU, threads, CUDA and the cache")
     return parser
 

@@ -49,6 +49,13 @@ settings.register_profile("nightly", settings.get_profile("ci"), derandomize=Fal
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_at_once():
+    """Loops are compiled, as in any process but the first; test_first_runs.py is about that one."""
+    first_runs = importlib.import_module("rmsprop_nb._drivers.first_runs")  # not before coverage has begun
+    first_runs.STEPS = 0
+
+
 @pytest.fixture
 def others_stay():
     """What is there already is not looked at by ``gc.collect()``: it takes a second over those of Numba."""

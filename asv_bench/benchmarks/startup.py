@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 from benchmarks._interleaved import compare
+from benchmarks._package import COMPILE_AT_ONCE
 from benchmarks._peers import optional
 
 SETUP_PRIVATE_CACHE = """
@@ -111,7 +112,7 @@ class LoopOnDisk:
 
     def setup(self, method, *_):
         self.cache = tempfile.mkdtemp()
-        self.python(first_result(method))
+        self.python(COMPILE_AT_ONCE + first_result(method))
 
     def teardown(self, *_):
         shutil.rmtree(self.cache, ignore_errors=True)

@@ -20,6 +20,7 @@ from rmsprop_nb._core.callbacks import Observe
 from rmsprop_nb._core.rates import Schedule, scheduled_rates
 from rmsprop_nb._core.settings import Settings
 from rmsprop_nb._core.status import Status
+from rmsprop_nb._drivers.first_runs import Advance, compiled_in_time
 from rmsprop_nb._drivers.inner_runs import answers_interrupts, is_inner_run
 from rmsprop_nb._methods.method import Algorithm
 from rmsprop_nb._methods.run_state import RunState
@@ -70,9 +71,6 @@ class StopRun(Exception):
         self.status = status
 
 
-Advance = Callable[[Any, int, bool, NDArray[np.float64], int], int]
-
-
 @answers_interrupts
 def drive(
     algorithm: Algorithm,
@@ -86,11 +84,7 @@ def drive(
     p["status"], p["nit"], p["nfev"], p["calls"] = _RUNNING, 0, 0, 0
     if (follow := getattr(objective, "follow", None)) is not None:
         follow(state.arrays, state.record)
-    advance = (
-        _compiled(algorithm, state, objective)
-        if isinstance(objective, CompiledObjective)
-        else _interpreted(algorithm, state, objective)
-    )
+    advance = _compiled_in_time(algorithm, state, objective)
     rows: list[NDArray[np.float64]] = []
     try:
         if math.isfinite(p["f_best"]):  # it is resumed
@@ -197,6 +191,24 @@ def next_budget(budget: int, seconds: float, largest: int) -> int:
     return max(1, min(int(fitting), 8 * budget, largest))
 
 
+def _compiled_in_time(algorithm: Algorithm, state: RunState, objective: CompiledObjective | Evaluate) -> Advance:
+    """Make the loop, which may begin as Python."""
+    arrays, record = state.arrays, record_argument(state)
+    in_code = isinstance(objective, CompiledObjective)
+    whole = (_compiled if in_code else _interpreted)(algorithm, state, objective)
+
+    def calls(settings: Settings) -> list[tuple[Any, ...]]:
+        if in_code:
+            trace = np.empty((0, len(TRACE_COLUMNS)))
+            return [(_make_compiled_loop(algorithm), 0, 0, arrays, record, settings, 1, False, trace, 0)]
+        return [(algorithm.ask, arrays, record, settings), (algorithm.tell, arrays, record, 0.0, settings)]
+
+    def uncompiled(steps: Algorithm) -> Advance:
+        return _interpreted(steps, state, objective)
+
+    return compiled_in_time(algorithm, state, in_code, whole, uncompiled, calls)
+
+
 def _interpreted(algorithm: Algorithm, state: RunState, objective: Evaluate) -> Advance:
     """Make the loop in Python, around an objective that is called from Python."""
     ask, tell = algorithm.ask, algorithm.tell
@@ -223,7 +235,7 @@ def _interpreted(algorithm: Algorithm, state: RunState, objective: Evaluate) -> 
     return advance
 
 
-def _compiled(algorithm: Algorithm, state: RunState, objective: CompiledObjective) -> Advance:
+def _compiled(algorithm: Algorithm, state: RunState, objective: Any) -> Advance:
     """Make the same loop, compiled, around a compiled objective."""
     run = _make_compiled_loop(algorithm)
     arrays, record = state.arrays, record_argument(state)

@@ -13,7 +13,7 @@ from numba import prange
 
 from rmsprop_nb._core.rule import make_rule, times
 from rmsprop_nb._core.settings import Hyper, Variant
-from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
+from rmsprop_nb._numba.decorators import inline_jit, kernel_jit, pinned_jit
 
 PARALLEL_MIN_SIZE = 100_000
 """Number of parameters below which waking threads costs more than they save."""
@@ -112,7 +112,7 @@ def make_parallel_update(variant: Variant) -> Any:
     return parallel_update
 
 
-@inline_jit
+@pinned_jit
 def bias(beta, step):
     """Return the divisor of bias correction; Numba computes the power, whose last digit may differ from Python's."""
     return 1.0 - np.float64(beta) ** step

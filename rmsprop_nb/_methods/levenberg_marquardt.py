@@ -94,7 +94,8 @@ def tell(arrays, record, f, settings):
             if ratio > GOOD:  # the better the prediction, the nearer to a step without damping
                 p.damping *= max(MOST_RELIEF, min(0.1, 10.0 * abs(1.0 - ratio)))
             else:
-                p.damping *= max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
+                excess = 2.0 * ratio - 1.0
+                p.damping *= max(1.0 / 3.0, 1.0 - excess * excess * excess)
             p.growth = 2.0
             p.f_prev = p.f
             copy(arrays.x_eval, arrays.x)
@@ -164,7 +165,8 @@ def _stop_here(arrays, p, tests):
 @inline_jit
 def _gain_ahead(gain, before):
     """Return what a gain is of all gains from here on, if each is smaller than the one before by the same factor."""
-    return max(1.0 - math.sqrt(gain / before), 0.0) ** 2 if gain > SLOW * before else 1.0
+    left = max(1.0 - math.sqrt(gain / before), 0.0)
+    return left * left if gain > SLOW * before else 1.0
 
 
 @inline_jit
@@ -224,7 +226,7 @@ def _is_exact(arrays, f, tolerance):
     """Return whether the residuals are at most `tolerance` of the values that they are made of."""
     size = 0.0
     for i in range(arrays.x.size):
-        size += arrays.g[place(arrays.x.size, i, i)] * arrays.x[i] ** 2
+        size += arrays.g[place(arrays.x.size, i, i)] * (arrays.x[i] * arrays.x[i])
     return f > 0.0 and tolerance > 0.0 and 2.0 * f <= tolerance * tolerance * size
 
 
@@ -242,8 +244,8 @@ def _is_without_effect(arrays, tolerance):
     """Return whether the last step, in the metric, is at most `tolerance` of x."""
     step = point = 0.0
     for i in range(arrays.x.size):
-        step += arrays.square_avg[i] * arrays.direction[i] ** 2
-        point += arrays.square_avg[i] * arrays.x[i] ** 2
+        step += arrays.square_avg[i] * (arrays.direction[i] * arrays.direction[i])
+        point += arrays.square_avg[i] * (arrays.x[i] * arrays.x[i])
     return step <= tolerance * tolerance * point
 
 

@@ -12,12 +12,15 @@ from numba.core.compiler import Compiler
 from numba.core.registry import CPUDispatcher
 
 from rmsprop_nb._numba.compile_interrupts import defer_interrupts
+from rmsprop_nb._numba.compile_notice import announce_compilations
 from rmsprop_nb._numba.disk_cache import PackageCache
 from rmsprop_nb._numba.linked_code import WITHOUT_ENTRY, LinkedCompiler, ReductionCompiler
+from rmsprop_nb._numba.packing import load_args, pack
 
 JIT_ENABLED = not config.DISABLE_JIT
 
 defer_interrupts()
+announce_compilations()
 
 # error_model="numpy": by default Numba tests every division, so the loop stays scalar, and an eps of 0 would raise in
 # the middle of an update. No fastmath: results are IEEE except where a sum may be reordered. No reference counts
@@ -32,14 +35,33 @@ class _Internal(CPUDispatcher):
         return self.py_func(*args)
 
 
-def _inlined(function: Any, pipeline: type[Compiler] = LinkedCompiler, **options: Any) -> Any:
-    return _internal(function, pipeline, **_OPTIONS, _nrt=False, **options)
+class _Pinned(_Internal):
+    """A function whose last digits depend on the compiler: a call from Python runs compiled code, too."""
+
+    def __call__(self, *args: Any) -> Any:
+        words, _, args_type = pack(args)
+        return _entry(self, args_type)(words.ctypes.data)
 
 
-def _internal(function: Any, pipeline: type[Compiler], **options: Any) -> Any:
+@functools.cache
+def _entry(function: _Pinned, args_type: Any) -> Any:
+    """Make a way into compiled code from Python; the arguments are packed, which compiles faster than any other way."""
+
+    @kernel_jit("entry", function.py_func.__module__, function.py_func.__qualname__, args_type)
+    def entry(data: Any) -> Any:
+        return function(*load_args(data, args_type))
+
+    return entry
+
+
+def _inlined(function: Any, kind: type[_Internal] = _Internal, pipeline: Any = LinkedCompiler, **options: Any) -> Any:
+    return _internal(function, pipeline, kind, **_OPTIONS, _nrt=False, **options)
+
+
+def _internal(function: Any, pipeline: type[Compiler], kind: type[_Internal] = _Internal, **options: Any) -> Any:
     if not JIT_ENABLED:
         return function
-    return _Internal(py_func=function, targetoptions=WITHOUT_ENTRY | options, pipeline_class=pipeline)
+    return kind(py_func=function, targetoptions=WITHOUT_ENTRY | options, pipeline_class=pipeline)
 
 
 def inline_jit(function: Any) -> Any:
@@ -47,9 +69,14 @@ def inline_jit(function: Any) -> Any:
     return _inlined(function)
 
 
+def pinned_jit(function: Any) -> Any:
+    """Compile as `inline_jit` does a function of which Python would compute other last digits."""
+    return _inlined(function, _Pinned)
+
+
 def reduction_jit(function: Any) -> Any:
     """Compile a function with sums: they vectorise only if the additions may be reordered."""
-    return _inlined(function, ReductionCompiler, fastmath={"reassoc"})
+    return _inlined(function, _Pinned, ReductionCompiler, fastmath={"reassoc"})
 
 
 def user_jit(function: Any) -> Any:
@@ -78,6 +105,14 @@ def _enable_cache(dispatcher: Any, key: tuple[Any, ...]) -> None:
         dispatcher._cache = PackageCache(dispatcher.py_func, key)
     except RuntimeError:  # no directory is writable: compile in every process
         _warn_without_cache()
+
+
+def is_compiled(kernel: Any, *args: Any) -> bool:
+    """Return whether a kernel has been compiled for arguments of these types, in this process or on disk."""
+    signature = tuple(map(kernel.typeof_pyval, args))
+    if signature in kernel.overloads:
+        return True
+    return isinstance(kernel._cache, PackageCache) and kernel._cache.holds(signature, kernel.targetctx)
 
 
 @functools.cache

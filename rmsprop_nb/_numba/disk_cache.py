@@ -102,6 +102,11 @@ class PackageCache(FunctionCache):
         except OSError as error:
             logger.warning("compiled code cannot be kept on disk: %s", error)
 
+    def holds(self, sig: Any, target_context: Any) -> bool:
+        """Return whether there is a file for a kernel; what is in it is not looked at."""
+        self._choose_file(sig, target_context.codegen())
+        return self._cache_file.path.exists()
+
     def _load_overload(self, sig: Any, target_context: Any) -> Any:
         self._choose_file(sig, target_context.codegen())
         return super()._load_overload(sig, target_context)

@@ -98,9 +98,9 @@ _MAX_TYPES = 1024
 
 def _type_key(value: Any) -> Any:
     """Return a key that determines the type of a value, for the most common kinds of values; None for others."""
-    if type(value) is tuple:
+    if isinstance(value, tuple):
         keys = tuple(map(_type_key, value))
-        return None if None in keys else keys
+        return None if None in keys else (type(value), keys)
     if type(value) is np.ndarray and value.dtype.isbuiltin == 1:
         flags = value.flags
         return value.dtype.str, value.ndim, flags.c_contiguous, flags.f_contiguous, flags.aligned, flags.writeable

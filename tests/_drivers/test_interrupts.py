@@ -21,7 +21,7 @@ RUNS = """
     import numpy as np
     from numba import njit
     from rmsprop_nb import Status, minimize, minimize_batch, minimize_minibatch
-    from rmsprop_nb._drivers import batch_threads, loop, minibatch_loop
+    from rmsprop_nb._drivers import batch_threads, first_runs, loop, minibatch_loop
 
     PROCESS, SIGINT = os.getpid(), int(signal.SIGINT)
     kill = ctypes.CDLL(None).kill
@@ -66,8 +66,19 @@ RUNS = """
 
     iterations = 3000  # of a problem of a batch: enough that other threads are still running when one is told
 
+    def as_python(fun, at):
+        first_runs._COMPILED.clear()
+        first_runs.STEPS = 10**9
+        try:
+            return single(fun, at, 30)
+        finally:
+            first_runs.STEPS = 0
+
+    first_runs.STEPS = 0
+    first_runs.is_compiled = lambda *_: False
     KINDS = {
         "compiled": lambda at: single(compiled, at, 300),
+        "as Python": lambda at: as_python(compiled, at),
         "interpreted": lambda at: single(valley, at, 300),
         "batch": lambda at: batch(compiled, at, iterations),
         "threads": lambda at: batch(compiled, at, iterations, workers=2),
@@ -139,7 +150,16 @@ AT_LINES = """
         assert run(0).x.tobytes() == whole.x.tobytes(), kind
 """
 
-KINDS = ["compiled", "interpreted", "batch", "threads", "one by one", "minibatch", "interpreted minibatch"]
+KINDS = [
+    "compiled",
+    "steps as Python",
+    "interpreted",
+    "batch",
+    "threads",
+    "one by one",
+    "minibatch",
+    "interpreted minibatch",
+]
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +175,7 @@ def outcomes():
 @pytest.mark.parametrize("kind", KINDS)
 def test_interrupt_at_any_time(kind, outcomes):
     at_evaluations, at_lines = map(str.split, outcomes[kind])
-    if kind == "interpreted":
+    if kind in ("interpreted", "steps as Python"):
         assert at_evaluations.pop(0) == "raised"  # there was no point yet
     if kind == "threads":
         assert set(at_evaluations) <= {"returned", "whole"}  # the other threads may be faster than the one that is told
@@ -234,7 +254,7 @@ def test_ctrl_c_returns_the_best_point():
 
 
 def test_ctrl_c_in_an_inner_run_ends_the_outer_one():
-    assert run_program(RUNS + NESTED, NUMBA_NUM_THREADS="2").split() == ["True"] * 8
+    assert run_program(RUNS + NESTED, NUMBA_NUM_THREADS="2").split() == ["True"] * (len(KINDS) + 1)
 
 
 def test_ctrl_c_loses_nothing_that_had_ended():

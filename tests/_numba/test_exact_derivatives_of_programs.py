@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from marks import needs_jit
 from numba import njit
@@ -101,6 +101,7 @@ def test_random_expressions_as_by_complex_steps(program, x):
     with np.errstate(all="ignore"):
         assert f == pytest.approx(compiled_program()(x, *program), rel=1e-15, abs=1e-300, nan_ok=True)
         expected = [run_program(x + 1e-30j * unit, *program).imag / 1e-30 for unit in np.eye(x.size)]
+    assume(not np.abs(expected).max() > 1e12)  # on the way to such a derivative, that step is no small one
     np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-12 * max(1.0, np.abs(expected).max()))
 
 
