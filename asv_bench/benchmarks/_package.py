@@ -43,11 +43,10 @@ def compile_at_once() -> None:
 
 
 COMPILE_AT_ONCE = """
-try:
-    from rmsprop_nb._drivers import first_runs
-    first_runs.STEPS = 0
-except ImportError:
-    pass
+import contextlib, importlib
+
+with contextlib.suppress(ModuleNotFoundError):
+    importlib.import_module("rmsprop_nb._drivers.first_runs").STEPS = 0
 """
 """Code that does this in another process."""
 

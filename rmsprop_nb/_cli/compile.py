@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from rmsprop_nb._api.batch import minimize_batch
 from rmsprop_nb._api.curve_fit import curve_fit
@@ -16,6 +15,7 @@ from rmsprop_nb._api.minibatch import minimize_minibatch
 from rmsprop_nb._api.minimize import minimize
 from rmsprop_nb._api.optimizer import RMSprop
 from rmsprop_nb._drivers.first_runs import compiled_at_once
+from rmsprop_nb._numba.decorators import shared_jit
 
 METHODS: dict[str, dict[str, Any]] = {
     "rmsprop": {"options": {"maxiter": 2}},
@@ -57,17 +57,17 @@ def _step(x0: Any) -> None:
     rule.step(params, [x0], rule.init(params))
 
 
-@njit
+@shared_jit
 def _bowl(x):
     return (x * x).sum(), 2 * x
 
 
-@njit
+@shared_jit
 def _distance(x, rows):
     difference = x - rows[0]
     return (difference * difference).sum(), 2 * difference
 
 
-@njit
+@shared_jit
 def _line(x, a, b):
     return a + b * x

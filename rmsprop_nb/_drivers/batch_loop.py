@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from rmsprop_nb._core.records import Arrays
 from rmsprop_nb._core.settings import Settings
 from rmsprop_nb._core.status import Status
+from rmsprop_nb._drivers.first_runs import as_python, compiled_in_time
 from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._methods.method import Algorithm
 from rmsprop_nb._methods.points import start_run, store_point
 from rmsprop_nb._numba.calls import try_objective
-from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
+from rmsprop_nb._numba.decorators import inline_jit, is_compiled, kernel_jit, pinned_jit
 
 _RUNNING = int(Status.RUNNING)
 _EXCEPTION, _INTERRUPTED = int(Status.EXCEPTION), int(Status.INTERRUPTED)
@@ -123,7 +124,7 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
             while p.status == _RUNNING and budget > 0:
                 budget -= 1
                 ask(arrays, record, settings)
-                raised, f = try_objective(batch.address, arrays.x_eval, arrays.g_eval, worker.data)
+                raised, f = _try(batch.address, arrays.x_eval, arrays.g_eval, worker.data)
                 if raised:
                     p.status = _EXCEPTION
                 else:
@@ -134,6 +135,27 @@ def make_batch_loop(algorithm: Algorithm) -> Any:
         return end
 
     return run
+
+
+@pinned_jit
+def _try(address, x, g, data):
+    return try_objective(address, x, g, data)
+
+
+def batch_loop_in_time(algorithm: Algorithm, dtype: Any, size: int) -> Any:
+    """Return the compiled loop, or one that begins as Python."""
+    compiled = make_batch_loop(algorithm)
+    loop = algorithm.name, dtype, "batch"
+
+    def uncompiled() -> Any:
+        run = make_batch_loop(as_python(algorithm, loop)).py_func
+
+        def as_records(batch: Batch, worker: Worker, *arguments: Any) -> int:
+            return int(run(batch, worker._replace(record=worker.record.view(np.recarray)), *arguments))
+
+        return as_records
+
+    return compiled_in_time(loop, size, compiled, uncompiled, lambda *arguments: is_compiled(compiled, *arguments))
 
 
 @inline_jit

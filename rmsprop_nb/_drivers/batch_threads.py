@@ -16,7 +16,7 @@ from rmsprop_nb._core.bounds import is_unbounded
 from rmsprop_nb._core.options import Options
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import MANY, check_sizes, typical_sizes
-from rmsprop_nb._drivers.batch_loop import Batch, BatchResults, RowArgs, Worker, make_batch_loop
+from rmsprop_nb._drivers.batch_loop import Batch, BatchResults, RowArgs, Worker, batch_loop_in_time
 from rmsprop_nb._drivers.inner_runs import answers_interrupts, is_inner_run
 from rmsprop_nb._drivers.loop import LARGEST_CHUNK, StopRun, next_budget, record_argument
 from rmsprop_nb._drivers.solve import algorithm_of, batch_settings, outcome, run, starting_state
@@ -157,7 +157,7 @@ def _run_compiled(
         settings=batch_settings(options, starts[0], job.problem.sampling),
         results=results,
     )
-    loop = make_batch_loop(algorithm_of(options, parallel=False))
+    loop = batch_loop_in_time(algorithm_of(options, parallel=False), starts.dtype, starts.shape[1])
     ranges = _Ranges(len(starts), workers, on_done)
 
     def work() -> None:

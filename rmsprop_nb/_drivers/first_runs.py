@@ -9,6 +9,7 @@ disk, otherwise after STEPS, which take about a second as Python.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._methods.method import Algorithm
-from rmsprop_nb._methods.run_state import RunState
-from rmsprop_nb._numba.decorators import JIT_ENABLED, is_compiled
+from rmsprop_nb._numba.decorators import JIT_ENABLED
 
 STEPS = 2000
 """Evaluations after which the loop of a method is compiled, in a process."""
@@ -26,7 +26,7 @@ STEPS = 2000
 LARGEST_SIZE = 64
 """Largest number of variables for which Python is fast enough."""
 
-Advance = Callable[[Any, int, bool, NDArray[np.float64], int], int]
+Run = Callable[..., int]
 
 _COMPILED: set[Any] = set()
 _steps: Counter[Any] = Counter()
@@ -43,9 +43,16 @@ def compiled_at_once() -> Iterator[None]:
         STEPS = before
 
 
-def as_python(algorithm: Algorithm) -> Algorithm:
-    """Return ask and tell as Python."""
-    return Algorithm(algorithm.name, *(_whole(function.py_func) for function in (algorithm.ask, algorithm.tell)))
+@functools.cache
+def as_python(algorithm: Algorithm, loop: Any) -> Algorithm:
+    """Return ask and tell as Python; each step counts as one of `loop`."""
+
+    def tell(*arguments: Any) -> None:
+        _steps[loop] += 1
+        tell_whole(*arguments)
+
+    tell_whole = _whole(algorithm.tell.py_func)
+    return Algorithm((*algorithm.name, "as Python"), _whole(algorithm.ask.py_func), tell)
 
 
 def _whole(function: Callable[..., None]) -> Callable[..., None]:
@@ -65,44 +72,35 @@ def _whole(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def compiled_in_time(
-    algorithm: Algorithm,
-    state: RunState,
-    is_driven_by_code: bool,
-    compiled: Advance,
-    uncompiled: Callable[[Algorithm], Advance],
-    calls: Callable[[Any], list[tuple[Any, ...]]],
-) -> Advance:
-    """Return `compiled`, or what begins with Python and goes over to it.
+    loop: Any, size: int, compiled: Run, uncompiled: Callable[[], Run], is_ready: Callable[..., bool]
+) -> Run:
+    """Return `compiled`, or a function that begins with another and goes over to it.
 
     Parameters
     ----------
-    is_driven_by_code : bool
-        Whether the loop itself is compiled, around a compiled objective.
+    loop : hashable
+        What `compiled` is called here.
+    size : int
+        Number of variables.
     uncompiled : callable
-        Makes the loop for ask and tell as Python.
-    calls : callable
-        ``calls(settings)`` returns each kernel that the loop needs, with arguments like those it will be given.
+        Makes what does the same around `as_python`.
+    is_ready : callable
+        Whether `compiled` need not be compiled for these arguments.
     """
-    x, record = state.arrays.x, state.record[0]
-    loop = algorithm.name, x.dtype, is_driven_by_code
-    if loop in _COMPILED or x.size > LARGEST_SIZE or not JIT_ENABLED:
+    if loop in _COMPILED or size > LARGEST_SIZE or not JIT_ENABLED:
         return compiled
-    steps = uncompiled(as_python(algorithm))
-    looked = False
+    run, looked = uncompiled(), False
 
-    def advance(settings: Any, *arguments: Any) -> int:
+    def first(*arguments: Any) -> int:
         nonlocal looked
         if loop not in _COMPILED:
             is_due = _steps[loop] >= STEPS
             if not (is_due or looked):
                 looked = True
-                is_due = all(is_compiled(*call) for call in calls(settings))
+                is_due = is_ready(*arguments)
             if not is_due:
-                before = record["nfev"]
-                recorded = steps(settings, *arguments)
-                _steps[loop] += int(record["nfev"] - before)
-                return recorded
+                return run(*arguments)
             _COMPILED.add(loop)
-        return compiled(settings, *arguments)
+        return compiled(*arguments)
 
-    return advance
+    return first

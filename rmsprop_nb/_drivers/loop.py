@@ -20,12 +20,12 @@ from rmsprop_nb._core.callbacks import Observe
 from rmsprop_nb._core.rates import Schedule, scheduled_rates
 from rmsprop_nb._core.settings import Settings
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._drivers.first_runs import Advance, compiled_in_time
+from rmsprop_nb._drivers.first_runs import as_python, compiled_in_time
 from rmsprop_nb._drivers.inner_runs import answers_interrupts, is_inner_run
 from rmsprop_nb._methods.method import Algorithm
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._numba.calls import call_objective
-from rmsprop_nb._numba.decorators import JIT_ENABLED, inline_jit, kernel_jit
+from rmsprop_nb._numba.decorators import JIT_ENABLED, inline_jit, is_compiled, kernel_jit
 from rmsprop_nb._numba.thread_safety import in_turn
 from rmsprop_nb._objectives.compiled import CompiledObjective
 
@@ -69,6 +69,9 @@ class StopRun(Exception):
     def __init__(self, status: Status) -> None:
         super().__init__(status)
         self.status = status
+
+
+Advance = Callable[[Any, int, bool, NDArray[np.float64], int], int]
 
 
 @answers_interrupts
@@ -192,21 +195,24 @@ def next_budget(budget: int, seconds: float, largest: int) -> int:
 
 
 def _compiled_in_time(algorithm: Algorithm, state: RunState, objective: CompiledObjective | Evaluate) -> Advance:
-    """Make the loop, which may begin as Python."""
+    """Make the loop; where nothing is on disk, it begins as Python."""
     arrays, record = state.arrays, record_argument(state)
     in_code = isinstance(objective, CompiledObjective)
-    whole = (_compiled if in_code else _interpreted)(algorithm, state, objective)
+    loop = algorithm.name, arrays.x.dtype, in_code
 
-    def calls(settings: Settings) -> list[tuple[Any, ...]]:
+    def is_ready(settings: Settings, *arguments: Any) -> bool:
         if in_code:
-            trace = np.empty((0, len(TRACE_COLUMNS)))
-            return [(_make_compiled_loop(algorithm), 0, 0, arrays, record, settings, 1, False, trace, 0)]
-        return [(algorithm.ask, arrays, record, settings), (algorithm.tell, arrays, record, 0.0, settings)]
+            return is_compiled(_make_compiled_loop(algorithm), 0, 0, arrays, record, settings, *arguments)
+        steps = is_compiled(algorithm.ask, arrays, record, settings)
+        return steps and is_compiled(algorithm.tell, arrays, record, 0.0, settings)
 
-    def uncompiled(steps: Algorithm) -> Advance:
-        return _interpreted(steps, state, objective)
-
-    return compiled_in_time(algorithm, state, in_code, whole, uncompiled, calls)
+    return compiled_in_time(
+        loop,
+        arrays.x.size,
+        (_compiled if in_code else _interpreted)(algorithm, state, objective),
+        lambda: _interpreted(as_python(algorithm, loop), state, objective),
+        is_ready,
+    )
 
 
 def _interpreted(algorithm: Algorithm, state: RunState, objective: Evaluate) -> Advance:

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from rmsprop_nb._core.settings import MinibatchSettings
 from rmsprop_nb._core.status import Status
-from rmsprop_nb._drivers.first_runs import Advance
-from rmsprop_nb._drivers.loop import LARGEST_CHUNK, next_budget, next_recorded, record_argument
+from rmsprop_nb._drivers.loop import LARGEST_CHUNK, Advance, next_budget, next_recorded, record_argument
 from rmsprop_nb._drivers.row_order import Feed, Rows, load_batch
 from rmsprop_nb._kernels.vectors import copy
 from rmsprop_nb._methods.run_state import RunState

@@ -8,11 +8,11 @@ from driven_runs import CONTROLS, THREE, run, same
 from marks import needs_jit
 from numba import njit
 from objectives import FORMS
-from scipy.optimize import rosen, rosen_der
+from scipy.optimize import Bounds, rosen, rosen_der
 from variants import dtypes_in_turn
 
-from rmsprop_nb import minimize
-from rmsprop_nb._drivers import first_runs
+from rmsprop_nb import Status, fit, minimize, minimize_batch
+from rmsprop_nb._drivers import batch_loop, first_runs
 from rmsprop_nb._drivers import loop as _loop
 
 pytestmark = needs_jit
@@ -26,7 +26,8 @@ def as_python(monkeypatch):
         monkeypatch.setattr(first_runs, "STEPS", steps)
         monkeypatch.setattr(first_runs, "_COMPILED", set())
         monkeypatch.setattr(first_runs, "_steps", first_runs.Counter())
-        monkeypatch.setattr(first_runs, "is_compiled", lambda *_: False)
+        monkeypatch.setattr(_loop, "is_compiled", lambda *_: False)
+        monkeypatch.setattr(batch_loop, "is_compiled", lambda *_: False)
 
     return begin
 
@@ -72,6 +73,80 @@ def test_goes_over_to_compiled_code_in_the_middle(options, steps, as_python, mon
     assert steps <= sum(first_runs._steps.values()) < steps + 3
 
 
+@pytest.mark.parametrize("steps", [1, 50, 10**9])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("options", THREE.values(), ids=THREE)
+def test_batches(options, workers, steps, as_python):
+    method, options = options.get("method"), {k: v for k, v in options.items() if k != "method"} | {"maxiter": 40}
+    starts = np.random.default_rng(1).normal(size=(30, 3))
+    boxes = Bounds(np.full((30, 3), -np.inf), np.where(np.arange(30)[:, None] % 2, np.inf, 0.5))
+
+    def run_all():
+        return minimize_batch(
+            valley,
+            starts,
+            args=(2.0,),
+            method=method,
+            jac="inplace",
+            bounds=boxes,
+            workers=workers,
+            options=options,
+            batch_args=(weights,),
+        )
+
+    weights = np.linspace(1.0, 3.0, 30)
+    expected = run_all()
+    as_python(steps)
+    found = run_all()
+    for name in ("x", "fun", "jac", "nit", "nfev", "status"):
+        np.testing.assert_array_equal(found[name], expected[name], name)
+    if steps == 10**9:
+        assert sum(first_runs._steps.values()) == found.njev.sum()
+    else:
+        assert len(first_runs._COMPILED) == 1
+
+
+def test_problem_that_raises(as_python):
+    as_python(10**9)
+    starts = np.array([[1.0, 2.0], [-5.0, 1.0], [2.0, 2.0]])
+    batch = minimize_batch(picky, starts, jac="inplace")
+    assert [status == Status.EXCEPTION for status in batch.status] == [False, True, False]
+    assert "too low" in str(batch.exceptions[1])
+
+
+def test_fits(as_python):
+    x = np.linspace(0.0, 3.0, 40)
+    y = np.exp(-x) * np.linspace(1.0, 2.0, 6)[:, None] + 0.01 * np.sin(40.0 * x)
+    expected = fit(decay, x, y, p0=[1.0, 0.5])
+    as_python(10**9)
+    found = fit(decay, x, y, p0=[1.0, 0.5])
+    assert sum(first_runs._steps.values()) > 6
+    for name in ("popt", "pcov", "chi2", "nfev", "status"):
+        np.testing.assert_array_equal(found[name], expected[name], name)
+
+
+@njit
+def valley(x, grad, a, weight):
+    f = 0.0
+    for i in range(x.size):
+        grad[i] = weight * (a * (x[i] - i) + (x[i] - i) ** 3)
+        f += weight * (0.5 * a * (x[i] - i) ** 2 + 0.25 * (x[i] - i) ** 4)
+    return f
+
+
+@njit
+def picky(x, grad):
+    if x[0] < -4.0:
+        raise ValueError("too low")
+    grad[0], grad[1] = x[0] - 1.0, x[1] - 1.0
+    return 0.5 * (grad[0] ** 2 + grad[1] ** 2)
+
+
+@njit
+def decay(x, a, b):
+    return a * np.exp(-b * x)
+
+
 def test_long_vectors_are_compiled_at_once(as_python):
     as_python(10**9)
     minimize(rosen, np.zeros(first_runs.LARGEST_SIZE + 1), jac=rosen_der, options={"maxiter": 3})
@@ -103,7 +178,7 @@ def test_nothing_is_kept_of_a_step_that_is_interrupted(as_python):
     whole = minimize(rosen, [-1.2, 1.0], jac=rosen_der)
     algorithm = first_runs.Algorithm(("interrupted",), Step(), Step())
     state = whole.state.copy()
-    steps = first_runs.as_python(algorithm)
+    steps = first_runs.as_python(algorithm, "interrupted")
     with pytest.raises(KeyboardInterrupt):
         steps.tell(state.arrays, state.record, 0.0)
     assert state.record == whole.state.record

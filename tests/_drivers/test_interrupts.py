@@ -75,7 +75,7 @@ RUNS = """
             first_runs.STEPS = 0
 
     first_runs.STEPS = 0
-    first_runs.is_compiled = lambda *_: False
+    loop.is_compiled = lambda *_: False
     KINDS = {
         "compiled": lambda at: single(compiled, at, 300),
         "as Python": lambda at: as_python(compiled, at),
