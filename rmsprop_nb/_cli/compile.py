@@ -15,7 +15,7 @@ from rmsprop_nb._api.minibatch import minimize_minibatch
 from rmsprop_nb._api.minimize import minimize
 from rmsprop_nb._api.optimizer import RMSprop
 from rmsprop_nb._drivers.first_runs import compiled_at_once
-from rmsprop_nb._numba.decorators import shared_jit
+from rmsprop_nb._numba.decorators import JIT_ENABLED, shared_jit
 
 METHODS: dict[str, dict[str, Any]] = {
     "rmsprop": {"options": {"maxiter": 2}},
@@ -26,6 +26,9 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def compile_all(dtypes: tuple[Any, ...]) -> None:
     """Compile for x of these dtypes what is not on disk yet, and print what is ready and how long it took."""
+    if not JIT_ENABLED:
+        print("nothing is compiled where NUMBA_DISABLE_JIT is set")
+        return
     with compiled_at_once():
         for name, use in _uses(dtypes):
             start = time.perf_counter()
@@ -47,7 +50,8 @@ def _uses(dtypes: tuple[Any, ...]) -> Iterator[tuple[str, Callable[[], Any]]]:
             yield f"minimize_minibatch, learning_rate={rate!r}, {name}", run
         yield f"RMSprop.step, {name}", partial(_step, x0)
     points = np.arange(9.0)
-    yield "curve_fit", partial(curve_fit, _line, points, points % 2)
+    for kind, model in {"Python": _line.py_func, "compiled": _line}.items():
+        yield f"curve_fit, {kind} model", partial(curve_fit, model, points, points % 2)
     yield "curve_fit of many curves", partial(curve_fit, _line, points, np.ones((9, 9)) + np.eye(9))
 
 

@@ -66,8 +66,9 @@ finite_diff_rel_step : float or array_like, optional
 x_scale : "auto", float or array_like, default "auto"
     Typical sizes of the variables, positive. The run is that of RMSprop on x/x_scale. "auto" takes \|x0\|, or where
     that is 0 the width of the bounds, their finite end, or 1; from 32 variables on, the geometric mean of these for
-    all. Before a run says that it has converged, it evaluates the gradient once more, near x, and enlarges any of these
-    sizes that turns out to be too small; sizes that you give stay as they are. Only for automatic learning rates.
+    all. Before a run says that it has converged, it evaluates the gradient once more, near x, and enlarges any of
+    these sizes that turns out to be too small; sizes that you give stay as they are. Only for automatic learning
+    rates.
 f_noise : float, default 0.0
     Size of the error of f, in its units, for values that have fewer digits than their dtype. By default it is
     measured where a search fails. Only for automatic learning rates.
