@@ -154,7 +154,7 @@ def _stop_here(arrays, p, tests):
     p.gain = _full_gain(arrays)
     if p.f <= tests.f_target:
         p.status = _F_TARGET
-    elif p.gain <= ULPS * p.f_eps * p.f:
+    elif p.gain <= ULPS * p.f_eps * p.f or _is_exact(arrays, p.f, ULPS * p.f_eps):
         p.status = _ROUNDING
     elif p.gain <= tests.ftol * p.f * min(1.0, _gain_ahead(p.gain, before)):
         p.status = _FTOL

@@ -19,8 +19,11 @@ from rmsprop_nb._numba.code_cache import cached_by_code
 from rmsprop_nb._numba.decorators import shared_jit, user_jit
 from rmsprop_nb._objectives.losses import loss_function
 
+VISIBLE = 1e4 * float(np.finfo(np.float64).eps)
+"""Largest change of a value by a step, relative to the largest value, above which rounding errors do not matter."""
+
 LONGER = 1e3
-"""Factor between a step that changes no value and the next one."""
+"""Factor between a step that changes no value so much and the next one."""
 
 
 class Terms(NamedTuple):
@@ -206,7 +209,7 @@ def _fill(function: Any, jac: Any) -> Any:
 def _differences(function: Any, central: bool) -> Any:
     """Build `fill` by differences, whose steps are relative to each parameter and do not cross its bounds.
 
-    A parameter may begin so near to 0 that a step of its size changes no value; then the step is made longer.
+    A parameter may be so near to 0 that a step of its size changes no value visibly; then the step is made longer.
     """
     rel_step = np.finfo(np.float64).eps ** (1 / 3 if central else 1 / 2)
 
@@ -229,10 +232,12 @@ def _differences(function: Any, central: bool) -> Any:
                 z = x.copy()
                 z[j] = low
                 below = function(z, *args)
-                moved = bool(h >= rel_step) or not high > low
+                change = largest = 0.0
                 for m in range(values.size):
-                    moved = moved or bool(above[m] != below[m])
+                    change = max(change, abs(above[m] - below[m]))
+                    largest = max(largest, abs(above[m]))
                     jacobian[m, j] = (above[m] - below[m]) / (high - low) if high > low else 0.0
+                moved = bool(h >= rel_step or not change <= VISIBLE * largest or not high > low)
                 h = min(LONGER * h, rel_step)
         return values, jacobian
 

@@ -155,3 +155,16 @@ def test_signature_begins_as_scipys():
 def test_what_has_no_meaning_is_refused(name):
     with pytest.raises(TypeError, match=name):
         curve_fit(decay, T, noisy(), START, **{name: [1.0, 1.0, 1.0]})
+
+
+@pytest.mark.parametrize("jac", [None, "3-point"])
+@pytest.mark.parametrize("wiggle", [0.0, 0.1])
+@pytest.mark.parametrize("true", [(0.0, 10.0), (-10.0, 0.0), (0.0, 0.0, -1.0), (-10.0, 1e-3, 0.0), (0.0, 1.0, 0.0)])
+def test_parameters_that_vanish_at_the_minimum(true, wiggle, jac):
+    """Steps of differences that are relative to a parameter vanish with it."""
+    x = np.arange(9.0)
+    model = (lambda x, a, b: a + b * x) if len(true) == 2 else lambda x, a, b, c: a + b * x + c * x * x
+    y = model(x, *true) + wiggle * (x % 2)
+    popt, _ = curve_fit(model, x, y, jac=jac)
+    expected = np.polynomial.polynomial.polyfit(x, y, len(true) - 1)
+    np.testing.assert_allclose(popt, expected, atol=1e-6)
