@@ -20,7 +20,7 @@ pytestmark = needs_jit
 
 @pytest.fixture
 def as_python(monkeypatch):
-    """``as_python(steps)``: nothing has been compiled yet, and after so many steps it will be."""
+    """Call it to begin as in a new process with nothing on disk, where loops are compiled after `steps` evaluations."""
 
     def begin(steps):
         monkeypatch.setattr(first_runs, "STEPS", steps)

@@ -78,7 +78,7 @@ RUNS = """
     loop.is_compiled = lambda *_: False
     KINDS = {
         "compiled": lambda at: single(compiled, at, 300),
-        "as Python": lambda at: as_python(compiled, at),
+        "steps as Python": lambda at: as_python(compiled, at),
         "interpreted": lambda at: single(valley, at, 300),
         "batch": lambda at: batch(compiled, at, iterations),
         "threads": lambda at: batch(compiled, at, iterations, workers=2),
