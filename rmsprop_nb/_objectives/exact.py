@@ -14,9 +14,6 @@ from rmsprop_nb._objectives.problem import Problem
 
 AUTODIFF = "autodiff"
 
-MOST_FORWARD = 32
-"""Variables up to which forward mode takes less time than reverse mode, for most of the functions that were timed."""
-
 logger = logging.getLogger("rmsprop_nb")
 
 
@@ -74,7 +71,7 @@ def _gradient_function(fun: Any, n: int) -> Any:
     """Return the function that fills the gradient; the same one for the same objective, so that it is compiled once."""
     from rmsprop_nb._numba.autodiff.gradients import linked_gradient
 
-    return linked_gradient(fun, n, reverse=n > MOST_FORWARD)
+    return linked_gradient(fun, n)
 
 
 def _type_of(argument: Any) -> Any:

@@ -1,7 +1,4 @@
-"""Sums of squares from functions that return values: f, its gradient J'r, and the lower triangle of J'J behind it.
-
-A `fill` is a function ``fill(x, box, *args) -> (values, J)``, where `box` are the lower and upper bounds.
-"""
+"""Sums of squares from functions that return values: f, its gradient J'r, and the lower triangle of J'J behind it."""
 
 from __future__ import annotations
 
@@ -17,13 +14,8 @@ from numpy.typing import NDArray
 from rmsprop_nb._numba.autodiff.normal_equations import residuals_and_jacobian
 from rmsprop_nb._numba.code_cache import cached_by_code
 from rmsprop_nb._numba.decorators import shared_jit, user_jit
+from rmsprop_nb._objectives.jacobians import make_fill
 from rmsprop_nb._objectives.losses import loss_function
-
-VISIBLE = 1e4 * float(np.finfo(np.float64).eps)
-"""Largest change of a value by a step, relative to the largest value, above which rounding errors do not matter."""
-
-LONGER = 1e3
-"""Factor between a step that changes no value so much and the next one."""
 
 
 class Terms(NamedTuple):
@@ -79,7 +71,7 @@ def compiled_fill(function: Any, jac: Any, n: int) -> Any:
     if isinstance(jac, str) and jac == "autodiff":
         exact = residuals_and_jacobian(function, n)
         return shared_jit(lambda x, _box, *args: exact(x, *args))
-    return shared_jit(_fill(function, jac))
+    return shared_jit(make_fill(function, jac))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -126,7 +118,7 @@ class PythonResiduals:
             with np.errstate(**warned_of):
                 return np.atleast_2d(np.asarray(self._called(self.jac, x, args), np.float64))
 
-        return _fill(function, jac if callable(self.jac) else self.jac)
+        return make_fill(function, jac if callable(self.jac) else self.jac)
 
     def _called(self, function: Callable[..., Any], x: NDArray[Any], args: tuple[Any, ...]) -> Any:
         return function(*args, *x) if self.spread else function(x, *args)
@@ -197,67 +189,3 @@ def _objective(fill: Any, add: Any, places: Places) -> Any:
         return add(values, jacobian, args[y], args[sigma], args[scale], out)
 
     return objective
-
-
-def _fill(function: Any, jac: Any) -> Any:
-    """Build `fill` from functions of ``(x, *args)``, or the name of what makes J."""
-    if callable(jac):
-        return lambda x, _box, *args: (function(x.copy(), *args), jac(x.copy(), *args))
-    return _complex_steps(function) if jac == "cs" else _differences(function, jac == "3-point")
-
-
-def _differences(function: Any, central: bool) -> Any:
-    """Build `fill` by differences, whose steps are relative to each parameter and do not cross its bounds.
-
-    A parameter may be so near to 0 that a step of its size changes no value visibly; then the step is made longer.
-    """
-    rel_step = np.finfo(np.float64).eps ** (1 / 3 if central else 1 / 2)
-
-    def fill(x, box, *args):
-        lower, upper = box
-        values = function(x.copy(), *args)
-        jacobian = np.empty((values.size, x.size))
-        for j in range(x.size):
-            h = rel_step * (abs(x[j]) if x[j] != 0.0 else 1.0)
-            moved = False
-            while not moved:
-                low, high = (x[j] - h if central else x[j]), x[j] + h
-                if upper.size and high > upper[j]:
-                    low, high = x[j] - h, x[j]
-                if lower.size and low < lower[j]:
-                    low, high = x[j], min(x[j] + h, upper[j])
-                z = x.copy()
-                z[j] = high
-                above = function(z, *args)
-                z = x.copy()
-                z[j] = low
-                below = function(z, *args)
-                change = largest = 0.0
-                for m in range(values.size):
-                    change = max(change, abs(above[m] - below[m]))
-                    largest = max(largest, abs(above[m]))
-                    jacobian[m, j] = (above[m] - below[m]) / (high - low) if high > low else 0.0
-                moved = bool(h >= rel_step or not change <= VISIBLE * largest or not high > low)
-                h = min(LONGER * h, rel_step)
-        return values, jacobian
-
-    return fill
-
-
-def _complex_steps(function: Any) -> Any:
-    """Build `fill` by complex steps."""
-
-    def fill(x, _box, *args):
-        values = function(x.copy(), *args)
-        jacobian = np.empty((values.size, x.size))
-        z = x.astype(np.complex128)
-        for j in range(x.size):
-            h = 1e-20 * (abs(x[j]) if x[j] != 0.0 else 1.0)
-            z[j] = complex(x[j], h)
-            moved = function(z.copy(), *args)
-            z[j] = x[j]
-            for m in range(values.size):
-                jacobian[m, j] = moved[m].imag / h
-        return values, jacobian
-
-    return fill

@@ -82,3 +82,72 @@ def test_products_with_constant_matrices():
         assert grad[i] == pytest.approx(slope, rel=1e-6)
     with pytest.raises(ValueError, match="inner dimensions"):
         in_reverse(x, grad, np.ones((2, 3)), b)
+
+
+def few_operands(x, a):
+    return np.sum(np.exp(-x) * a) + np.sum((x[1:] - x[:-1]) ** 2 * a[1:] + x[0]) + np.sum(x[::2] * x[1::2] / x[::-2])
+
+
+def many_operands(x, a):
+    y = x[:2] * x[1:3] + x[2:4] * x[3:5] + x[4:6] * x[5:7] + x[6:8] * x[7:9] + x[8:10] * a[:2]
+    return np.sum(y * y)
+
+
+def partly_constant(x, a):
+    u = np.zeros(x.size + 2)
+    u[1:-1] = x
+    v = np.zeros(3)
+    return np.sum((u[2:] - 2.0 * u[1:-1] + u[:-2]) ** 2 * a) + np.sum(v * v + v) + np.sum(u) + np.sum(u[:1])
+
+
+def broadcast(x, a):
+    m = x.reshape((2, 5)) * x[:5] + a[:5] / (x[:2].reshape((2, 1)) - 3.0)
+    return np.sum(np.sum(m, axis=0) ** 2) - np.mean(m.T, axis=1)[1] + np.var(m) + np.sum(m[:, ::2] * x[0])
+
+
+def sums(x, a):
+    numbers = np.array([x[3], 2.0 * x[1], 1.0, x[3]])
+    return np.sum(x) ** 2 + np.sum(numbers) + np.dot(x, x) * np.dot(x[::2], numbers[:4].sum() * x[1::2]) + a[0]
+
+
+def products_of_variables(x, a):
+    m = x[:6].reshape((2, 3))
+    return np.sum(m @ x[3:6]) + np.sum(x[:2] @ m) ** 2 + (m @ m.T)[0, 1] + np.linalg.norm(x)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    "function", [few_operands, many_operands, partly_constant, broadcast, sums, products_of_variables]
+)
+def test_expressions_and_sums_of_arrays(function, dtype):
+    """An element of an expression is one record, whatever its operands are; a sum is one record."""
+    x, a = (wave(10) + 1.5).astype(dtype), wave(10, 2.0).astype(dtype)
+    f, grad = reverse(function, x, a)
+    expected_f, expected = derivatives(function, x, a)
+    assert f == expected_f
+    rounding = 50 * np.finfo(dtype).eps
+    np.testing.assert_allclose(grad, expected, rtol=rounding, atol=rounding * np.max(np.abs(expected)))
+
+
+def test_expressions_and_sums_on_a_tape_that_is_too_short():
+    x = np.linspace(0.5, 1.5, 700)
+    in_reverse, grad = value_and_grad(njit(alternating_sums), mode="reverse"), np.empty(700)
+    assert in_reverse(x, grad) == pytest.approx(alternating_sums(x), rel=1e-14)
+    np.testing.assert_allclose(grad, derivatives(alternating_sums, x, chunk=8)[1], rtol=1e-12)
+
+
+def alternating_sums(x):
+    y = x[1:] * x[:-1] + x[1:]
+    return np.sum(y[::-1] * y) + np.sum(y[::-1] + 2.0 * x[:-1]) + np.sum(2.0 * y) + np.sum(x[::7])
+
+
+@pytest.mark.parametrize(("how", "n", "calls"), [({}, 20, 2), ({}, 40, 1), ({"mode": "forward"}, 40, 5)])
+def test_the_mode_is_chosen_by_the_number_of_variables(how, n, calls):
+    def counted(x, count):
+        count[0] += 1
+        return np.sum(x * x)
+
+    count, x, grad = np.zeros(1, np.int64), np.linspace(-1.0, 1.0, n), np.empty(n)
+    value_and_grad(njit(counted), **how)(x, grad, count)
+    np.testing.assert_array_equal(grad, 2.0 * x)
+    assert count[0] == calls

@@ -164,8 +164,8 @@ def product(x):
 def test_arguments_of_the_functions_themselves():
     with pytest.raises(TypeError, match=r"value_and_grad needs a function compiled with numba\.njit"):
         value_and_grad(product)
-    with pytest.raises(ValueError, match="chunk must be at most 8, got 9"):
-        jacobian(njit(product), chunk=9)
+    with pytest.raises(ValueError, match="chunk must be at most 16, got 17"):
+        jacobian(njit(product), chunk=17)
     function = value_and_grad(njit(product))
     with pytest.raises(ValueError, match="grad must have as many elements as x"):
         function(np.ones(2), np.ones(3))

@@ -21,8 +21,8 @@ from numba.core.typed_passes import NopythonRewrites
 from numba.core.untyped_passes import MakeFunctionToJitFunction
 from numba.extending import intrinsic
 
-from rmsprop_nb._numba.autodiff import making, operations, products, reductions, selection, stand_ins
-from rmsprop_nb._numba.autodiff.dual import Dual, DualDType
+from rmsprop_nb._numba.autodiff import array_expressions, making, products, reductions, selection, stand_ins
+from rmsprop_nb._numba.autodiff.dual import DualDType, is_dual
 from rmsprop_nb._numba.linked_code import WITHOUT_ENTRY, LinkedCompiler
 
 _REGISTERED = (reductions, selection)
@@ -147,13 +147,34 @@ class _OwnArrayExpressions(FunctionPass):
         FunctionPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
-        state["targetctx"].special_ops[_ARRAY_EXPRESSION] = operations.lower_array_expression
+        state["targetctx"].special_ops[_ARRAY_EXPRESSION] = array_expressions.lower_array_expression
         typemap = state["typemap"]
         for block in state["func_ir"].blocks.values():
             for expr in block.find_exprs(op="arrayexpr"):
-                if any(isinstance(typemap[variable.name], Dual) for variable in expr.list_vars()):
+                if any(is_dual(typemap[variable.name]) for variable in expr.list_vars()):
                     expr.op = _ARRAY_EXPRESSION
+                    expr.expr = _with_each_view_once(expr, state["func_ir"])
         return True
+
+
+def _with_each_view_once(expr: Any, func_ir: Any) -> Any:
+    """Return the operations of an array expression, in which x[1:] is one operand also where it is written twice."""
+    definitions = func_ir._definitions
+    operands: dict[Any, Any] = {}
+
+    def view(variable: Any) -> Any:
+        found = definitions[variable.name]
+        is_view = len(found) == 1 and getattr(found[0], "op", "") == "static_getitem"
+        if is_view and len(definitions[found[0].value.name]) == 1:
+            return found[0].value.name, repr(found[0].index)
+        return variable.name
+
+    def with_first(operation: Any) -> Any:
+        if isinstance(operation, tuple):
+            return operation[0], [with_first(operand) for operand in operation[1]]
+        return operands.setdefault(view(operation), operation) if isinstance(operation, ir.Var) else operation
+
+    return with_first(expr.expr)
 
 
 class _Rewriter:

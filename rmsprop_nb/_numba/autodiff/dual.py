@@ -47,6 +47,10 @@ class Dual(types.Type):
         """Return the type with as many partial derivatives and values of type `real`."""
         return Dual(self.width, real)
 
+    def of_width(self, width: int) -> Any:
+        """Return the type with values of the same type and as many partial derivatives."""
+        return Dual(width, self.real)
+
     def unify(self, typingctx: Any, other: Any) -> Any:
         """Return the type of a variable that holds this type and another one in turn."""
         if isinstance(other, PLAIN) or (isinstance(other, Dual) and other.width == self.width):

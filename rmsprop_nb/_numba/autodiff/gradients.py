@@ -34,16 +34,21 @@ FIRST_RECORDS = 1 << 10
 MOST_RECORDS = 1 << 22
 """Records of 24 bytes on a tape, at first and at most."""
 
-LARGEST_WIDTH = 8
+LARGEST_WIDTH = 16
 """Variables in one pass, at most: more partial derivatives than this do not stay in registers."""
+
+MOST_FORWARD = 32
+"""Variables up to which forward mode is taken to be faster; nothing is measured, so that runs can be repeated."""
+
+_NARROW = 8
+"""Variables up to which a pass takes exactly as many; of longer vectors, only those of 16 are fast everywhere."""
 
 OPTIONS: dict[str, Any] = {"nopython": True, "error_model": "numpy", "nogil": True}
 
 
 def width_for(n: int) -> int:
-    """Return how many of n variables to take in each pass, so that there are few passes and all are alike."""
-    passes = max(-(-n // LARGEST_WIDTH), 1)
-    return max(-(-n // passes), 1)
+    """Return how many of n variables to take in each pass."""
+    return max(n, 1) if n <= _NARROW else LARGEST_WIDTH
 
 
 class _Compiler(_FunctionCompiler):
@@ -163,8 +168,8 @@ def gradient_passes(setting: Setting | None, function: Any, width: int, is_singl
     return value_and_grad
 
 
-def taped_passes(setting: Setting | None, function: Any, width: int, is_single: bool) -> Any:
-    """Build ``value_and_grad(x, grad, *args) -> f`` in reverse mode.
+def taped_passes(setting: Setting | None, function: Any, width: int, is_single: bool, few: int = 0) -> Any:
+    """Build ``value_and_grad(x, grad, *args) -> f`` in reverse mode; in forward mode for as many variables as `few`.
 
     A tape that is too short is made again, up to a bound on its length; past it the gradient is computed in passes over
     some of the variables, which need no memory.
@@ -180,6 +185,8 @@ def taped_passes(setting: Setting | None, function: Any, width: int, is_single: 
         n = x.size
         if grad.size != n:
             raise ValueError("grad must have as many elements as x.")
+        if n <= few:
+            return forward(x, grad, *args)
         variables = np.empty(n, dtype)
         room = max(load_word(length_address), 2 * n + 2)
         while True:
@@ -214,9 +221,14 @@ def reverse_gradient(fun: Any) -> Derivatives:
     return Derivatives(taped_passes, fun, ON_TAPE, False)
 
 
-def linked_gradient(fun: Any, n: int, *, reverse: bool) -> Derivatives:
+def gradient_by_size(fun: Any) -> Derivatives:
+    """Return the function that fills a gradient in forward mode up to `MOST_FORWARD` variables, or else in reverse."""
+    return Derivatives(functools.partial(taped_passes, few=MOST_FORWARD), fun, ON_TAPE, False)
+
+
+def linked_gradient(fun: Any, n: int) -> Derivatives:
     """Return the function that fills a gradient by n variables, for compiled callers."""
-    if reverse:
+    if n > MOST_FORWARD:
         return LinkedDerivatives(taped_passes, fun, ON_TAPE, False)
     return LinkedDerivatives(gradient_passes, fun, width_for(n), n <= LARGEST_WIDTH)
 

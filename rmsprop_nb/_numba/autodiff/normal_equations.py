@@ -21,7 +21,6 @@ from numba.np import arrayobj
 from rmsprop_nb._numba.autodiff.access import check_vector, partial_of, stack_array, value_of, variable
 from rmsprop_nb._numba.autodiff.dual import is_dual
 from rmsprop_nb._numba.autodiff.gradients import (
-    LARGEST_WIDTH,
     Derivatives,
     LinkedDerivatives,
     differentiated,
@@ -265,10 +264,10 @@ def residual_passes(setting: Any, function: Any, width: int, is_single: bool) ->
 @cached_by_code
 def point_normal(f: Any, task: Task) -> Derivatives:
     """Return the function ``normal(x, out, *args) -> f`` for a model ``f(t, *parameters)``."""
-    n = task.n
-    is_single = n <= LARGEST_WIDTH
+    n, width = task.n, width_for(task.n)
+    is_single = width == n
     passes = functools.partial(single_pass if is_single else several_passes, task=task)
-    return LinkedDerivatives(passes, curve_function(f, n, task.predictors), width_for(n), is_single)
+    return LinkedDerivatives(passes, curve_function(f, n, task.predictors), width, is_single)
 
 
 @cached_by_code

@@ -18,7 +18,6 @@ from numba.core.imputils import lower_builtin
 from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.np import arrayobj, npyimpl
-from numba.np.ufunc import array_exprs  # type: ignore[attr-defined]
 
 from rmsprop_nb._numba.autodiff.dual import ON_TAPE, Dual, is_dual, join, plain, width_of, with_partials
 from rmsprop_nb._numba.autodiff.emitter import Emitter, call_plain, literal_power, plain_signature
@@ -171,27 +170,6 @@ def as_array(context: Any, builder: Any, ty: Any, value: Any) -> tuple[Any, Any]
     itemsize = context.get_abi_sizeof(in_memory)
     arrayobj.populate_array(array, data=pointer, shape=[], strides=[], itemsize=itemsize, meminfo=None)
     return array_type, array._getvalue()
-
-
-class _ScalarsAsArrays:
-    """What lowers an array expression, with an array in the place of each dual number."""
-
-    def __init__(self, lowerer: Any) -> None:
-        self._lowerer = lowerer
-        self.context = lowerer.context
-        self.builder = lowerer.builder
-
-    def typeof(self, name: str) -> Any:
-        ty = self._lowerer.typeof(name)
-        return types.Array(ty, 0, "C") if isinstance(ty, Dual) else ty
-
-    def loadvar(self, name: str) -> Any:
-        return as_array(self.context, self.builder, self._lowerer.typeof(name), self._lowerer.loadvar(name))[1]
-
-
-def lower_array_expression(lowerer: Any, expr: Any) -> Any:
-    """Lower an array expression that Numba has joined into one loop."""
-    return array_exprs._lower_array_expr(_ScalarsAsArrays(lowerer), expr)
 
 
 def _register() -> None:

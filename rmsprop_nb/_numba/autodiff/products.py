@@ -9,9 +9,9 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from rmsprop_nb._numba.autodiff import tape_products
+from rmsprop_nb._numba.autodiff import many_terms
 from rmsprop_nb._numba.autodiff.access import cast_dual
-from rmsprop_nb._numba.autodiff.dual import is_dual
+from rmsprop_nb._numba.autodiff.dual import ON_TAPE, is_dual
 from rmsprop_nb._numba.autodiff.reductions import maximum, total
 from rmsprop_nb._numba.autodiff.refusals import refuse
 from rmsprop_nb._numba.autodiff.selection import values
@@ -29,11 +29,11 @@ def dot(a, b):
     if max(dims) > 2:
         refuse("products of values that depend on x need vectors and matrices")
     dtype = dtype_of(a, b)
-    if tape_products.multiplies(a, b) and dims != (1, 2):
-        return tape_products.product_of(dims, dtype, values)
-    if tape_products.multiplies(b, a) and dims == (1, 1):
+    if many_terms.multiplies(a, b) and dims != (1, 2):
+        return many_terms.product_of(dims, dtype, values)
+    if many_terms.multiplies(b, a) and dims == (1, 1):
         return lambda a, b: dot(b, a)
-    if tape_products.multiplies(b, a) and dims == (1, 2):
+    if many_terms.multiplies(b, a) and dims == (1, 2):
         return lambda a, b: dot(b.T, a)
     return {(1, 1): _dot_11, (2, 1): _dot_21, (1, 2): _dot_12, (2, 2): _dot_22}[dims](dtype)
 
@@ -44,25 +44,25 @@ def _check_inner(m, n):
 
 
 def _dot_11(dtype: Any) -> Any:
-    def impl(a, b):
+    def on_tape(a, b):
+        check_inner(a.size, b.size)
+        return total(a * b)
+
+    def forward(a, b):
         check_inner(a.size, b.size)
         total = cast_dual(0.0, dtype)
         for k in range(a.size):
             total += a[k] * b[k]
         return total
 
-    return impl
+    return on_tape if dtype.dual.width == ON_TAPE else forward
 
 
 def _dot_21(dtype: Any) -> Any:
     def impl(a, b):
-        check_inner(a.shape[1], b.size)
         out = np.empty(a.shape[0], dtype)
-        for i in range(a.shape[0]):
-            total = cast_dual(0.0, dtype)
-            for k in range(b.size):
-                total += a[i, k] * b[k]
-            out[i] = total
+        for i in range(out.size):
+            out[i] = dot(a[i], b)
         return out
 
     return impl
@@ -70,11 +70,9 @@ def _dot_21(dtype: Any) -> Any:
 
 def _dot_12(dtype: Any) -> Any:
     def impl(a, b):
-        check_inner(a.size, b.shape[0])
-        out = np.zeros(b.shape[1], dtype)
-        for k in range(a.size):
-            for j in range(b.shape[1]):
-                out[j] += a[k] * b[k, j]
+        out = np.empty(b.shape[1], dtype)
+        for j in range(out.size):
+            out[j] = dot(a, b[:, j])
         return out
 
     return impl
@@ -82,12 +80,9 @@ def _dot_12(dtype: Any) -> Any:
 
 def _dot_22(dtype: Any) -> Any:
     def impl(a, b):
-        check_inner(a.shape[1], b.shape[0])
-        out = np.zeros((a.shape[0], b.shape[1]), dtype)
-        for i in range(a.shape[0]):
-            for k in range(b.shape[0]):
-                for j in range(b.shape[1]):
-                    out[i, j] += a[i, k] * b[k, j]
+        out = np.empty((a.shape[0], b.shape[1]), dtype)
+        for i, j in np.ndindex(out.shape):
+            out[i, j] = dot(a[i], b[:, j])
         return out
 
     return impl

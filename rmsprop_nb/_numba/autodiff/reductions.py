@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop_nb._numba.autodiff import many_terms
 from rmsprop_nb._numba.autodiff.access import cast_dual
+from rmsprop_nb._numba.autodiff.dual import ON_TAPE
 from rmsprop_nb._numba.autodiff.refusals import refuse
 from rmsprop_nb._numba.autodiff.stand_ins import dtype_of, is_dual_array, is_missing, stands_for
-from rmsprop_nb._numba.decorators import inline_jit
+from rmsprop_nb._numba.decorators import inline_jit, user_jit
 
 
 @stands_for(np.sum, method="sum")
@@ -19,37 +21,41 @@ def total(a, axis=None):
     if not is_dual_array(a):
         return (lambda a, axis=None: np.sum(a)) if is_missing(axis) else (lambda a, axis=None: np.sum(a, axis))
     dtype = dtype_of(a)
-    if is_missing(axis):
+    if not is_missing(axis):
+        return _sums_along_axis(a, dtype)
+    if a.dtype.width == ON_TAPE:
+        return _without_axis(many_terms.sum_of(dtype))
 
-        def sum_all(a, axis=None):
-            total = cast_dual(0.0, dtype)
-            for item in a.flat:
-                total += item
-            return total
+    def sum_all(a, axis=None):
+        total = cast_dual(0.0, dtype)
+        for item in a.flat:
+            total += item
+        return total
 
-        return sum_all
-    return _along_axis(a, dtype, lambda total, item: total + item, 0.0)
+    return sum_all
 
 
-def _along_axis(a: Any, dtype: Any, add: Any, first: float) -> Any:
-    """Return the implementation of a reduction of a matrix along one axis."""
+def _without_axis(implementation: Any) -> Any:
+    sum_all = user_jit(implementation)
+    return lambda a, axis=None: sum_all(a)
+
+
+def _sums_along_axis(a: Any, dtype: Any) -> Any:
+    """Return the implementation of sums of a matrix along one axis."""
     if a.ndim != 2:
         refuse(f"reductions along an axis of values that depend on x need two dimensions, not {a.ndim}")
-    combine = inline_jit(add)
 
-    def reduce(a, axis=None):
+    def sums(a, axis=None):
         along = axis + 2 if axis < 0 else axis
         if along < 0 or along > 1:
             raise ValueError("axis is out of bounds")
-        out = np.empty(a.shape[1 - along], dtype)
+        rows = a.T if along == 0 else a
+        out = np.empty(rows.shape[0], dtype)
         for i in range(out.size):
-            total = cast_dual(first, dtype)
-            for j in range(a.shape[along]):
-                total = combine(total, a[j, i] if along == 0 else a[i, j])
-            out[i] = total
+            out[i] = total(rows[i])
         return out
 
-    return reduce
+    return sums
 
 
 @stands_for(np.prod, method="prod")
@@ -81,12 +87,14 @@ def _var(a):
     if not is_dual_array(a):
         return lambda a: np.var(a)
 
+    dtype = dtype_of(a)
+
     def var(a):
         mean = _mean(a)
-        total = mean * 0.0
-        for item in a.flat:
-            total += (item - mean) * (item - mean)
-        return total / a.size
+        squares = np.empty(a.size, dtype)
+        for k, item in enumerate(a.flat):
+            squares[k] = (item - mean) * (item - mean)
+        return total(squares) / a.size
 
     return var
 

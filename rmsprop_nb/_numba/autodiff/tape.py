@@ -15,12 +15,18 @@ from numba import types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from rmsprop_nb._numba.autodiff.dual import Dual, split
+from rmsprop_nb._numba.autodiff.dual import Dual, Entry, split
 from rmsprop_nb._numba.autodiff.emitter import Emitter
-from rmsprop_nb._numba.decorators import inline_jit
+from rmsprop_nb._numba.decorators import inline_jit, user_jit
 
 HEADER_WORDS = 2
 RECORD_WORDS = 3
+
+ANY_INDICES = 0
+"""Stands for the distance between the numbers of a record of many terms whose indices are behind its factors."""
+
+NO_FACTORS = -1
+"""Stands for the distance where it is 1 and all factors are 1, so that no places come before."""
 
 _WORD = ir.IntType(64)
 _HALF = ir.IntType(32)
@@ -73,10 +79,7 @@ class TapeEmitter(Emitter):
             partials = [self._joined(*partials[:2]), *partials[2:]]
         factor, index, tape = partials[0]
         factor = self.context.cast(self.builder, factor, self.real, types.float64)
-        entry = ir.Constant(self._vector, ir.Undefined)
-        for k, word in enumerate((index, tape, factor)):
-            entry = self.builder.insert_value(entry, word, k)
-        return entry
+        return make_entry(self.context, self.builder, (factor, index, tape))
 
     def _joined(self, a: Any, b: Any) -> Any:
         """Make one term of two: they need a record only if they are of two numbers and neither is a constant."""
@@ -104,15 +107,29 @@ class TapeEmitter(Emitter):
         builder.store(builder.add(count, ir.Constant(_WORD, 1)), head)
         last = builder.sub(builder.load(builder.gep(head, [ir.Constant(_WORD, 1)])), ir.Constant(_WORD, 1))
         place = builder.select(builder.icmp_signed("<", count, last), count, last)
-        word = builder.add(builder.mul(place, ir.Constant(_WORD, RECORD_WORDS)), ir.Constant(_WORD, HEADER_WORDS))
-        address = builder.add(tape, builder.mul(word, ir.Constant(_WORD, 8)))
-        indices = builder.inttoptr(address, _HALF.as_pointer())
-        factors = builder.inttoptr(builder.add(address, ir.Constant(_WORD, 8)), _DOUBLE.as_pointer())
-        for k, (own, index, _) in enumerate(terms):
-            builder.store(builder.trunc(index, _HALF), builder.gep(indices, [ir.Constant(_WORD, k)]))
-            factor = self.context.cast(builder, own, self.real, types.float64)
-            builder.store(factor, builder.gep(factors, [ir.Constant(_WORD, k)]))
+        numbers = [(self.context.cast(builder, own, self.real, types.float64), index) for own, index, _ in terms]
+        write_record(builder, tape, place, numbers)
         return place
+
+
+def write_record(builder: Any, tape: Any, place: Any, terms: Any) -> None:
+    """Emit stores of the factors of two terms, and of the indices that follow them, to a place on a tape."""
+    word = builder.add(builder.mul(place, ir.Constant(_WORD, RECORD_WORDS)), ir.Constant(_WORD, HEADER_WORDS))
+    address = builder.add(tape, builder.mul(word, ir.Constant(_WORD, 8)))
+    indices = builder.inttoptr(address, _HALF.as_pointer())
+    factors = builder.inttoptr(builder.add(address, ir.Constant(_WORD, 8)), _DOUBLE.as_pointer())
+    for k, (factor, index, *_) in enumerate(terms):
+        builder.store(builder.trunc(index, _HALF), builder.gep(indices, [ir.Constant(_WORD, k)]))
+        builder.store(factor, builder.gep(factors, [ir.Constant(_WORD, k)]))
+
+
+def make_entry(context: Any, builder: Any, term: Any) -> Any:
+    """Emit what is kept beside the value of a number that is one term."""
+    factor, index, tape = term
+    entry = ir.Constant(context.get_value_type(Entry()), ir.Undefined)
+    for k, word in enumerate((index, tape, factor)):
+        entry = builder.insert_value(entry, word, k)
+    return entry
 
 
 @intrinsic
@@ -180,17 +197,27 @@ def store_word(typingctx: Any, address: Any, value: Any) -> Any:
 @inline_jit
 def backward(tape, adjoints, root, factor, n, grad):
     """Go back over the records from the one at `root`, and fill the gradient by n variables."""
-    indices = tape[HEADER_WORDS:].view(np.int32)
-    factors = tape[HEADER_WORDS:].view(np.float64)
-    adjoints[root] = factor
     words = tape[HEADER_WORDS:]
+    indices = words.view(np.int32)
+    factors = words.view(np.float64)
+    adjoints[root] = factor
     k = root
     while k > n:
         adjoint = adjoints[k]
-        if indices[6 * k] < 0:  # a row: see tape_products
+        if indices[6 * k] < 0:  # many terms: see many_terms
             size, first, stride = -words[3 * k], words[3 * k + 1], words[3 * k + 2]
-            k -= (size + RECORD_WORDS - 1) // RECORD_WORDS
-            if adjoint != 0.0:
+            k -= places_of(size, stride)
+            if adjoint == 0.0:
+                pass
+            elif stride == NO_FACTORS:
+                for j in range(size):
+                    adjoints[first + j] += adjoint
+            elif stride == ANY_INDICES:
+                for j in range(size):
+                    adjoints[indices[6 * k + 2 * size + j]] += adjoint * factors[3 * k + j]
+            elif stride == 1:
+                add_row(adjoints[first : first + size], adjoint, factors[3 * k : 3 * k + size])
+            else:
                 for j in range(size):
                     adjoints[first + j * stride] += adjoint * factors[3 * k + j]
         elif adjoint != 0.0:
@@ -199,3 +226,19 @@ def backward(tape, adjoints, root, factor, n, grad):
         k -= 1
     for i in range(n):
         grad[i] = adjoints[1 + i]
+
+
+@inline_jit
+def places_of(size, stride):
+    """Return how many places the terms take that stand before their record."""
+    if stride == NO_FACTORS:
+        return 0
+    words = size + (size + 1) // 2 if stride == ANY_INDICES else size
+    return (words + RECORD_WORDS - 1) // RECORD_WORDS
+
+
+@user_jit
+def add_row(adjoints, adjoint, factors):
+    """Add a multiple of one vector to another; by itself, so that it is compiled to instructions for many elements."""
+    for j in range(adjoints.size):
+        adjoints[j] += adjoint * factors[j]

@@ -1,8 +1,8 @@
-"""Products of constant matrices with recorded numbers: one record for each element of the result, with its row.
+"""Records of many terms: products of constant matrices with recorded numbers, a record for each element, and sums.
 
-Such a record takes several places on the tape. The first ones hold the row; the last, which has the index of the
-element, holds the negative length of the row, the index of the first number that it multiplies, and the distance to the
-next one.
+Such a record takes several places on the tape. The first ones hold the factors; the last, which has the index of the
+result, holds the negative number of terms, the index of the first number, and the distance to the next one. Two
+distances have other meanings (ANY_INDICES, NO_FACTORS).
 """
 
 from __future__ import annotations
@@ -15,8 +15,18 @@ from numba import types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
+from rmsprop_nb._numba.autodiff.access import cast_dual, plain_of
 from rmsprop_nb._numba.autodiff.dual import ON_TAPE, Dual
-from rmsprop_nb._numba.autodiff.tape import HEADER_WORDS, RECORD_WORDS, factor_of, index_of, on_tape
+from rmsprop_nb._numba.autodiff.tape import (
+    ANY_INDICES,
+    HEADER_WORDS,
+    NO_FACTORS,
+    RECORD_WORDS,
+    factor_of,
+    index_of,
+    on_tape,
+    places_of,
+)
 from rmsprop_nb._numba.decorators import user_jit
 from rmsprop_nb._numba.packing import borrowed_array
 
@@ -64,21 +74,48 @@ def words_of(typingctx: Any, address: Any) -> Any:
 @user_jit
 def _record_row(words, row, first, stride):
     """Record the product of a row with numbers at equal distances; return its index."""
-    places = (row.size + RECORD_WORDS - 1) // RECORD_WORDS
+    base, last = _begin(words, row.size, first, stride)
+    if base:
+        _copy(row, words[base : base + row.size].view(np.float64))
+    return last
+
+
+@user_jit
+def _copy(row, factors):
+    """Copy a row; by itself, so that it is compiled to instructions for many elements."""
+    for j in range(factors.size):
+        factors[j] = row[j]
+
+
+@user_jit
+def _record_sum(words, numbers):
+    """Record the sum of numbers; return its index."""
+    first = _first_of_sequence(numbers)
+    if first:
+        _, last = _begin(words, numbers.size, first, NO_FACTORS)
+        return last
+    base, last = _begin(words, numbers.size, 0, ANY_INDICES)
+    if base:
+        factors, indices = words.view(np.float64), words.view(np.int32)
+        for j, number in enumerate(numbers.flat):
+            factors[base + j] = factor_of(number)
+            indices[2 * (base + numbers.size) + j] = index_of(number)
+    return last
+
+
+@user_jit
+def _begin(words, size, first, stride):
+    """Make a record of many terms; return the first word for them, 0 if the tape is full, and the index."""
     begin = words[0]
-    last = begin + places
+    last = begin + places_of(size, stride)
     words[0] = last + 1
     if last >= words[1]:
-        return words[1] - 1  # the tape is full, and will be made again
-    factors = words.view(np.float64)
-    base = HEADER_WORDS + RECORD_WORDS * begin
-    for j in range(row.size):
-        factors[base + j] = row[j]
+        return 0, words[1] - 1  # the tape will be made again
     end = HEADER_WORDS + RECORD_WORDS * last
-    words[end] = -row.size
+    words[end] = -size
     words[end + 1] = first
     words[end + 2] = stride
-    return last
+    return HEADER_WORDS + RECORD_WORDS * begin, last
 
 
 @user_jit
@@ -105,20 +142,42 @@ def _tape(numbers):
 
 
 @user_jit
-def _first_index(words, numbers):
-    """Return the index of the first of the numbers; they are recorded again unless they follow one another."""
+def _first_of_sequence(numbers):
+    """Return the index of the first of the numbers if they follow one another, 0 if they do not."""
     first = index_of(numbers.flat[0])
-    follow = first != 0
+    if first == 0:
+        return 0
     for k, number in enumerate(numbers.flat):
         if index_of(number) != first + k or factor_of(number) != 1.0:
-            follow = False
-            break
-    if follow:
+            return 0
+    return first
+
+
+@user_jit
+def _first_index(words, numbers):
+    """Return the index of the first of the numbers; they are recorded again unless they follow one another."""
+    first = _first_of_sequence(numbers)
+    if first:
         return first
     first = words[0]
     for number in numbers.flat:
         _record_copy(words, index_of(number), factor_of(number))
     return first
+
+
+def sum_of(dtype: Any) -> Any:
+    """Return the implementation of a sum."""
+
+    def impl(a):
+        value = plain_of(cast_dual(0.0, dtype))
+        for number in a.flat:
+            value += plain_of(number)
+        tape = _tape(a)
+        if tape == 0:
+            return on_tape(value, 0, 0, dtype)
+        return on_tape(value, _record_sum(words_of(tape), a), tape, dtype)
+
+    return impl
 
 
 def product_of(ndims: tuple[int, int], dtype: Any, read: Any) -> Any:
