@@ -106,9 +106,9 @@ def minimize_batch(
         processors. Otherwise a function that is called as ``map(function, iterable)``, such as the ``map`` of a
         `concurrent.futures.ProcessPoolExecutor` or of MPI's or Dask's executors; it is not closed.
     device : {"cpu", "cuda"}, default "cpu"
-        Where to run. On a CUDA device each thread minimizes a problem, all in one launch; `fun` must have the form
-        ``jac="inplace"`` and compile for the device. If the first of `args` is a `rmsprop_nb.cuda.Team`, each problem
-        is shared by a block of threads. See docs/cuda.md.
+        Where to run. On a CUDA device each thread minimizes a problem, all in one launch; `fun` must compile for the
+        device, and have the form ``jac="inplace"`` or, for up to 32 variables, exact derivatives. If the first of
+        `args` is a `rmsprop_nb.cuda.Team`, each problem is shared by a block of threads. See docs/cuda.md.
     %(progress)s
     %(checkpoint)s
     %(checkpoint_every)s
@@ -183,19 +183,16 @@ def minimize_batch(
     problem = Problem(fun, check_jac(jac), as_args(args), lower, upper, parsed.own_steps(starts.shape[1]))
     engine = workers if callable(workers) else as_workers(workers)
     _check_device(device, engine, parsed)
-    if device == "cpu":
+    on_device: OnDevice | None = None
+    if device == "cuda":
+        from rmsprop_nb._cuda.batch import prepare
+
+        problem, on_device = prepare(problem, starts.shape[1], starts.dtype)
+    else:
         problem = with_exact_gradient(problem, starts.shape[1], starts.dtype, last=tuple(a[0] for a in rows if len(a)))
     job = Job(problem, starts, rows, parsed, boxes)
     company = Company(progress, checkpoint, as_checkpoint_seconds(checkpoint_every, checkpoint), state)
-    return run_batch(job, engine, company, _on(device))
-
-
-def _on(device: str) -> OnDevice | None:
-    if device != "cuda":
-        return None
-    from rmsprop_nb._cuda.batch import run_on_device
-
-    return run_on_device
+    return run_batch(job, engine, company, on_device)
 
 
 def _check_options(chosen: dict[str, Any], method: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,13 +22,15 @@ from rmsprop_nb._cuda.batch_kernels import (
 )
 from rmsprop_nb._cuda.batch_memory import DeviceMemory
 from rmsprop_nb._cuda.block_team import LARGEST_TEAM
-from rmsprop_nb._cuda.native import SIMULATED, PreparedLaunch, cuda, require_device, resident_threads
+from rmsprop_nb._cuda.native import SIMULATED, PreparedLaunch, cuda, require_compiler, require_device, resident_threads
 from rmsprop_nb._cuda.objective import check_arguments, check_objective
 from rmsprop_nb._drivers.batch_loop import BatchResults
+from rmsprop_nb._drivers.batch_run import OnDevice
 from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._drivers.solve import algorithm_of, batch_settings
 from rmsprop_nb._kernels.thread_team import Team
 from rmsprop_nb._methods.registry import method_of
+from rmsprop_nb._objectives.exact import AUTODIFF
 from rmsprop_nb._objectives.problem import Problem
 
 LARGEST_LAUNCH = 2**20
@@ -38,6 +41,9 @@ LOCAL_SIZE = 4 if SIMULATED else 32
 
 LOCAL_BYTES = 16 * 1024
 """Largest local memory that they may take; the driver reserves it for every thread that can run."""
+
+MOST_EXACT = 32
+"""Largest number of variables for exact derivatives: a thread keeps each variable with up to 16 derivatives."""
 
 _RUNNING, _INTERRUPTED = int(Status.RUNNING), int(Status.INTERRUPTED)
 
@@ -56,7 +62,7 @@ class Launch(NamedTuple):
 
 def launch_of(job: Job) -> Launch:
     """Choose the kernel for a batch; raise if the device cannot run it."""
-    _check(job)
+    check_arguments(job)
     problem = job.problem
     shape = Shape(job.starts.shape[1], job.starts.dtype, method_of(job.options).layout(*job.options.kind[1:]))
     columns = shape.n > LOCAL_SIZE or shape.bytes > LOCAL_BYTES
@@ -77,14 +83,49 @@ def _is_cooperative(problem: Problem) -> bool:
     return bool(problem.args) and isinstance(problem.args[0], Team)
 
 
-def _check(job: Job) -> None:
-    if job.problem.jac != "inplace":
+def prepare(problem: Problem, n: int, dtype: Any) -> tuple[Problem, OnDevice]:
+    """Return the problem as the host is to know it, and what runs a batch on the device.
+
+    The host evaluates objectives again that have raised. It needs no exact derivatives for that.
+    """
+    there = with_gradient(problem, n, dtype)
+
+    def run(job: Job, results: BatchResults, on_done: Callable[[int], None]) -> None:
+        run_on_device(dataclasses.replace(job, problem=there), results, on_done)
+
+    return (problem if there is problem else dataclasses.replace(problem, jac=None, exact=True)), run
+
+
+def with_gradient(problem: Problem, n: int, dtype: Any) -> Problem:
+    """Return the problem with an objective that fills its gradient; raise if a device cannot make it.
+
+    Parameters
+    ----------
+    problem : Problem
+        The problem, in any form.
+    n, dtype : int and dtype
+        Size and dtype of x.
+    """
+    if isinstance(problem.jac, str) and problem.jac == "inplace":
+        return problem
+    needed = "device='cuda' needs jac='inplace', fun(x, grad, *args) -> f"
+    if not (problem.jac is None or problem.jac == AUTODIFF):
+        msg = f"{needed}, or exact derivatives (jac=None), because a device allocates nothing; got jac={problem.jac!r}."
+        raise ValueError(msg)
+    if _is_cooperative(problem) or n > MOST_EXACT:
         msg = (
-            "device='cuda' needs jac='inplace', fun(x, grad, *args) -> f, because a device allocates nothing; "
-            f"got jac={job.problem.jac!r}."
+            f"{needed}, if the threads of a team share a problem or it has more than {MOST_EXACT} variables; got "
+            f"jac={problem.jac!r} and {n} variables."
         )
         raise ValueError(msg)
-    check_arguments(job)
+    require_compiler()
+    if SIMULATED:
+        msg = f"{needed}, in the simulator, which cannot compile exact derivatives; got jac={problem.jac!r}."
+        raise ValueError(msg)
+    from rmsprop_nb._cuda.derivatives import gradient_on_device
+
+    fun = gradient_on_device(problem.fun, n, np.dtype(dtype) == np.float32)
+    return dataclasses.replace(problem, fun=fun, jac="inplace", exact=True)
 
 
 # -- its arguments -------------------------------------------------------------------------------------------------

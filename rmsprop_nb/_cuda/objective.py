@@ -15,6 +15,7 @@ from numba import float32, float64, from_dtype, typeof, types
 from rmsprop_nb._cuda.native import compiled_for, count_double
 from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._kernels.thread_team import Team
+from rmsprop_nb._numba.autodiff.refusals import refusal_in
 
 # Patterns in compiler errors, and the constructs they point to. Order matters: allocation underlies many others.
 CONSTRUCTS = (
@@ -115,6 +116,12 @@ def _type_of_row(row: Any) -> Any:
 def _said(fun: Any, error: Exception) -> str:
     """Return the compiler's message, preceded by the construct that it is about."""
     said = str(error)
+    if hasattr(fun, "source"):  # of which exact derivatives are made
+        fun = fun.source
+        if refused := refusal_in(said):
+            return (
+                f"{fun.__name__} cannot be differentiated: {refused}{_line_of(fun, said)}. Otherwise give the gradient."
+            )
     construct = next((name.format(*found.groups()) for p, name in CONSTRUCTS if (found := re.search(p, said))), None)
     where = _line_of(fun, said)
     first = " ".join(" ".join(line for line in said.splitlines()[:3] if "pipeline" not in line).split())

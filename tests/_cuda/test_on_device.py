@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from numba import njit
@@ -149,6 +151,32 @@ def compare_batches(count, method):
 @pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
 def test_batches_end_as_on_the_cpu(method):
     compare_batches(12, method)
+
+
+@njit
+def decay_alone(p, t, y):
+    s = 0.0
+    for i in range(t.size):
+        r = p[0] * math.exp(-p[1] * t[i]) - y[i]
+        if math.isnan(r):
+            raise ValueError("a point is missing")
+        s += r * r
+    return s
+
+
+@pytest.mark.skipif(bool(config.ENABLE_CUDASIM), reason="the simulator compiles no derivatives")
+def test_batches_with_exact_derivatives_end_as_on_the_cpu():
+    t, count = np.linspace(0.0, 4.0, 9), 40
+    curves = np.random.default_rng(0).uniform(1.0, 3.0, (count, 1)) * np.exp(-0.7 * t)
+    curves[7, 3] = np.nan
+    expected, found = (
+        minimize_batch(decay_alone, np.ones((count, 2)), (t,), batch_args=(curves,), device=device)
+        for device in ("cpu", "cuda")
+    )
+    assert found.gradient == expected.gradient == "autodiff"
+    np.testing.assert_array_equal(found.status, expected.status)
+    np.testing.assert_allclose(found.x, expected.x, rtol=1e-6)
+    assert str(found.exceptions[7]) == "a point is missing"
 
 
 @njit

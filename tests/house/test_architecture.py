@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 LONGEST_MODULE = 400
 COMPILERS = {f"numba.{name}" for name in ("cfunc", "guvectorize", "jit", "njit", "stencil", "vectorize")}
 MAY_COMPILE = {"_cli/models.py", "_numba/decorators.py"}
-KNOW_NUMBA_CUDA = {"_cuda/memory.py", "_cuda/native.py"}
+KNOW_NUMBA_CUDA = {"_cuda/derivatives.py", "_cuda/memory.py", "_cuda/native.py"}
 # What `import rmsprop_nb` must leave alone, however it is installed.
 HEAVY = {"matplotlib", "mpi4py", "numba", "numba.cuda", "numpy", "scipy", "tqdm", "xarray"}
 
@@ -59,7 +59,7 @@ def test_compile_options_are_chosen_in_one_place(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", sorted(MODULES.keys() - KNOW_NUMBA_CUDA))
-def test_numba_cuda_is_known_to_two_files(module: str) -> None:
+def test_numba_cuda_is_known_to_few_files(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     found = {name for name in imported(tree) if re.match(r"numba[._]cuda\b", name)}
     assert not found, f"{module} imports {found}; take it from _cuda/native.py"

@@ -56,7 +56,7 @@ class Emitter:
         return self.builder.fdiv(a, b)
 
     def neg(self, a: Any) -> Any:
-        return self.builder.fneg(a)
+        return self.builder.fsub(ir.Constant(a.type, -0.0), a)  # compilers for devices know no fneg
 
     def call(self, function: Any, *values: Any) -> Any:
         """Return what one of Numba's own functions gives for numbers of this type."""
@@ -107,7 +107,7 @@ class Emitter:
         """Subtract partial derivatives."""
         if q is None:
             return p
-        return self.builder.fneg(q) if p is None else self.builder.fsub(p, q)
+        return self.builder.fsub(self._all(self.const(-0.0)) if p is None else p, q)
 
     def finish(self, partials: Any) -> Any:
         """Return what is kept beside the value of a number."""

@@ -51,10 +51,10 @@ def _implementation(key: Any) -> Implementation:
     return "rmsprop_nb.dual", key
 
 
-def _make_template(key: Any) -> Any:
+def _make_template(key: Any, base: Any) -> Any:
     the_key = key
 
-    class Operation(AbstractTemplate):
+    class Operation(base):
         key = the_key
         # An exponent that is known at compile time is worth knowing.
         prefer_literal = key in _POWERS
@@ -93,6 +93,8 @@ def _lower(key: Any) -> None:
         if _is_plain_target(key, sig.args):
             refuse(stored_in_plain(sig.args[0]))
         if any(isinstance(ty, types.Array) for ty in sig.args):
+            if not context.enable_nrt:
+                refuse("array expressions allocate memory, which a device does not; write a loop")
             return _elementwise(key, context, builder, sig, args)
         value, ty = apply(key, context, builder, sig.args, args)
         return context.cast(builder, value, ty, sig.return_type)
@@ -172,22 +174,31 @@ def as_array(context: Any, builder: Any, ty: Any, value: Any) -> tuple[Any, Any]
     return array_type, array._getvalue()
 
 
-def _register() -> None:
+def register_types(context: Any, infer_global: Any, base: Any) -> Any:
     """Let Numba ask our rules for types before its own, which take long to refuse dual numbers, or fail instead.
 
-    What this version of Numba does not have for plain numbers is left out.
+    What this version of Numba does not have for plain numbers is left out; what it has is returned.
+
+    Parameters
+    ----------
+    context : typing context
+        That of a target.
+    infer_global : callable
+        What registers a function there.
+    base : type
+        The class of the target's templates.
     """
-    context = cpu_target.typing_context
     context.refresh()
-    templates = {key: _make_template(key) for key in RULES if context._lookup_global(key) is not None}
+    templates = {key: _make_template(key, base) for key in RULES if context._lookup_global(key) is not None}
     for key, template in templates.items():
         infer_global(key, types.Function(template))
-        _lower(key)
     context.refresh()
     for key, template in templates.items():
         others = [other for other in context._lookup_global(key).templates if other is not template]
         context._remove_global(key)
         context._insert_global(key, types.Function((template, *others)))
+    return templates.keys()
 
 
-_register()
+for _key in register_types(cpu_target.typing_context, infer_global, AbstractTemplate):
+    _lower(_key)

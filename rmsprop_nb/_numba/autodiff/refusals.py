@@ -32,10 +32,16 @@ def explain(error: Exception, fun: Any) -> str:
     return f"{name} cannot be differentiated: {_construct(text)}{_place(text)}. {_remedy(text)}"
 
 
-def _construct(text: str) -> str:
+def refusal_in(text: str) -> str:
+    """Return what `refuse` said, from the text of Numba's error; nothing if that is about something else."""
     marked = re.search(rf"{_MARK}(.*?)\.\s*$", text, re.MULTILINE)
-    if marked:
-        return marked[1]
+    return marked[1] if marked else ""
+
+
+def _construct(text: str) -> str:
+    refused = refusal_in(text)
+    if refused:
+        return refused
     unknown = _UNKNOWN.findall(text)
     if unknown:
         return f"{unknown[-1]} has no derivative here"
