@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
+from rmsprop_nb._core.kernel_report import KernelReport
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Rule
 from rmsprop_nb._core.settings import Variant
 from rmsprop_nb._kernels.thread_team import Team, team_sum
 
-__all__ = ["Team", "device_rule", "team_sum"]
+__all__ = ["KernelReport", "Team", "check", "device_rule", "team_sum"]
 
 
 @with_option_docs
@@ -73,3 +75,60 @@ def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, *
 
     require_compiler()
     return make_bound_rule(Variant(*chosen.variant), chosen.hyper(real), deterministic)
+
+
+def check(
+    fun: Callable[..., Any],
+    X0: ArrayLike,
+    args: tuple[Any, ...] = (),
+    *,
+    batch_args: tuple[Any, ...] | None = None,
+    method: str = "rmsprop",
+    jac: str | None = None,
+    options: dict[str, Any] | None = None,
+    capability: tuple[int, int] | None = None,
+) -> KernelReport:
+    """Compile what ``minimize_batch(..., device="cuda")`` would run, and tell what it takes; no device is needed.
+
+    Parameters
+    ----------
+    fun : callable
+        The objective, as for `minimize_batch`.
+    X0 : array_like, shape (B, n) or (n,)
+        Starts as for `minimize_batch`; their number does not matter, and their dtype does.
+    args, batch_args, method, jac, options
+        As for `minimize_batch`.
+    capability : tuple of int, optional
+        The compute capability to compile for, such as (8, 0); by default that of the current device, or (9, 0) if
+        there is none.
+
+    Returns
+    -------
+    KernelReport
+        Registers, local memory and spills of the kernel, and instructions in double precision.
+
+    Raises
+    ------
+    TypeError
+        If the objective contains what a device lacks; the message names the construct and its line.
+    ImportError
+        If there is no compiler for devices.
+
+    Examples
+    --------
+    >>> import math
+    >>> import numpy as np
+    >>> from rmsprop_nb import cuda
+    >>> def misfit(p, t, y):
+    ...     f = p[0] - p[0]
+    ...     for i in range(t.size):
+    ...         f += (p[0] * math.exp(-p[1] * t[i]) - y[i]) ** 2
+    ...     return f
+    >>> t = np.linspace(0.0, 4.0, 20)
+    >>> report = cuda.check(misfit, np.ones(2), (t,), batch_args=(np.ones((1, 20)),))     # doctest: +SKIP
+    >>> report.spilled_bytes                                                              # doctest: +SKIP
+    0
+    """
+    from rmsprop_nb._cuda.offline import examine
+
+    return examine(fun, X0, args, batch_args, method, jac, options, capability)

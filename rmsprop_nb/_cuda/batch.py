@@ -145,8 +145,8 @@ class Given(NamedTuple):
     taken: Any  # how many problems threads have taken
 
 
-def arguments(job: Job, memory: DeviceMemory) -> Given:
-    """Return the arguments of a kernel, in `memory` and without a workspace."""
+def arguments(job: Job, memory: Any) -> Given:
+    """Return the arguments of a kernel, in `memory`, a DeviceMemory or what stands in, and without a workspace."""
     cooperative = _is_cooperative(job.problem)
     record = job.new_state().record.astype(RECORD_DTYPE)
     record["status"] = _RUNNING

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
+import textwrap
 import warnings
 import weakref
 from collections.abc import MutableMapping
@@ -68,6 +71,25 @@ def _is_sendable(arg: Any) -> bool:
 
 def check_objective(job: Job, layout: str, capability: tuple[int, int]) -> None:
     """Compile the objective for vectors of this layout; raise if that fails, warn if float32 becomes float64."""
+    count = count_float64(job, layout, capability)
+    if job.starts.dtype == np.float32 and count:
+        numbers = literals_of(job.problem.fun)
+        msg = (
+            f"fun computes in float64 ({count} instructions), though x is float32: a number such as 2 or 0.5, or an "
+            f"argument of float64, makes it so{numbers and f' ({numbers})'}, and most devices are far slower at that. "
+            "Write x.dtype.type(2), and give float32 arguments."
+        )
+        warnings.warn(msg, RuntimeWarning, stacklevel=5)
+
+
+def count_float64(job: Job, layout: str, capability: tuple[int, int]) -> int:
+    """Compile the objective for vectors of this layout; return how many instructions it has in double precision.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be compiled, or does not return a number.
+    """
     single = job.starts.dtype == np.float32
     vector = types.Array(float32 if single else float64, 1, layout)
     arg_types = (vector, vector, *map(_type_of_arg, job.problem.args), *map(_type_of_row, job.rows))
@@ -78,13 +100,28 @@ def check_objective(job: Job, layout: str, capability: tuple[int, int]) -> None:
     if not isinstance(returned, types.Number | types.Boolean):
         msg = f"fun must return f, a number, with jac='inplace'; on the device it returns {returned}."
         raise TypeError(msg)
-    if single and count:
-        msg = (
-            f"fun computes in float64 ({count} instructions), though x is float32: a number such as 2 or 0.5, or an "
-            "argument of float64, makes it so, and most devices are far slower at that. Write x.dtype.type(2), and "
-            "give float32 arguments."
-        )
-        warnings.warn(msg, RuntimeWarning, stacklevel=5)
+    return count
+
+
+def literals_of(fun: Any) -> str:
+    """Return the numbers that are written in a function and take part in its arithmetic, with their lines."""
+    fun = getattr(fun, "source", fun)
+    fun = getattr(fun, "py_func", fun)
+    try:
+        lines, first = inspect.getsourcelines(fun)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, SyntaxError):  # typed at a prompt, or a lambda in the middle of a statement
+        return ""
+    operands: list[Any] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp):
+            operands += [node.left, node.right]
+        elif isinstance(node, ast.Assign | ast.AugAssign | ast.Return):
+            operands.append(node.value)
+    indices = {part for node in ast.walk(tree) if isinstance(node, ast.Subscript) for part in ast.walk(node.slice)}
+    found = [node for node in operands if isinstance(node, ast.Constant) and node not in indices]
+    numbers = [node for node in found if type(node.value) in (int, float)]
+    return ", ".join(f"{node.value!r} in line {first + node.lineno - 1}" for node in numbers[:5])
 
 
 def _found_of(fun: Any, arg_types: tuple[Any, ...], capability: tuple[int, int]) -> tuple[Any, int]:

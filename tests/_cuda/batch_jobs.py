@@ -13,6 +13,7 @@ from offline_compiler import ptx
 
 from rmsprop_nb._core.options import RmspropOptions
 from rmsprop_nb._cuda import batch as _cuda_batch
+from rmsprop_nb._cuda.offline import HostMemory
 from rmsprop_nb._drivers.batch_loop import BatchResults
 from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._methods.lbfgs import LbfgsOptions
@@ -45,27 +46,6 @@ def problem_of(fun, dtype, *args):
 def bowls(n, options, dtype=np.float64, count=4):
     starts = (0.5 + 0.01 * np.arange(count * n).reshape(count, n)).astype(dtype)
     return Job(problem_of(bowl, dtype), starts, (), options)
-
-
-class HostMemory:
-    """Arrays as a device has them, on the host."""
-
-    @staticmethod
-    def whole(value):
-        return value
-
-    @staticmethod
-    def columns(rows):
-        return np.moveaxis(rows, 0, -1).copy(order="C")
-
-    @staticmethod
-    def sizes(shared, starts):
-        sizes = np.where(shared > 0, shared, np.abs(starts[: len(shared)].T)).T
-        return np.where(sizes > 0, sizes, 1).astype(starts.dtype)
-
-    @classmethod
-    def results(cls, starts):
-        return BatchResults(*map(cls.columns, BatchResults.empty(starts.T.copy(), starts.shape[0])))
 
 
 def planned(job, threads, form=None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
 import shutil
@@ -11,8 +10,6 @@ import sysconfig
 import tempfile
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
-from unittest import mock
 
 import pytest
 from numba import config
@@ -23,21 +20,14 @@ if config.ENABLE_CUDASIM or config.DISABLE_JIT:
 
 from numba import cuda
 
+from rmsprop_nb._cuda.offline import linked, standing_in, usage
+
 ARCHITECTURES = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0))
-
-
-@contextlib.contextmanager
-def device_of(capability):
-    """What a compiler asks the device for, when a kernel calls another function."""
-    with mock.patch(
-        "numba.cuda.dispatcher.get_current_device", return_value=SimpleNamespace(compute_capability=capability)
-    ):
-        yield
 
 
 def ptx(kernel, arg_types, capability=(9, 0)):
     """The kernel as text for a virtual machine."""
-    with device_of(capability):
+    with standing_in(capability):
         return cuda.compile(kernel.py_func, arg_types, device=False, abi="numba", cc=capability)[0]
 
 
@@ -60,34 +50,14 @@ class MachineCode:
 
 def machine_code(kernel, arg_types, capability):
     """Compile and link as numba-cuda does when it launches, and take the result apart."""
-    nvjitlink = pytest.importorskip("cuda.bindings.nvjitlink")
-    with device_of(capability):
-        code, _ = cuda.compile(
-            kernel.py_func, arg_types, device=False, abi="numba", cc=capability, output="ltoir",
-            launch_bounds=kernel.targetoptions["launch_bounds"],
-        )  # fmt: skip
-    options = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", "-verbose"]
-    handle = nvjitlink.create(len(options), options)
-    try:
-        nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), "kernel")
-        nvjitlink.complete(handle)
-        cubin, log = bytearray(nvjitlink.get_linked_cubin_size(handle)), bytearray(nvjitlink.get_info_log_size(handle))
-        nvjitlink.get_linked_cubin(handle, cubin)
-        nvjitlink.get_info_log(handle, log)
-    finally:
-        nvjitlink.destroy(handle)
-    said = log.decode(errors="replace")
-
-    def number(pattern):
-        found = re.search(pattern, said)
-        assert found is not None, said
-        return int(found[1])
-
-    instructions = _instructions(_disassembled(bytes(cubin)))
+    pytest.importorskip("cuda.bindings.nvjitlink")
+    cubin, said = linked(kernel, arg_types, capability)
+    registers, stack, spilled = usage(said)
+    instructions = _instructions(_disassembled(cubin))
     return MachineCode(
-        registers=number(r"Used (\d+) registers"),
-        spilled=number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads"),
-        stack=number(r"(\d+) bytes stack frame"),
+        registers=registers,
+        spilled=spilled,
+        stack=stack,
         opcodes=Counter(opcode for _, opcode, _ in instructions),
         loops=_loops(instructions),
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from batch_jobs import OPTIONS, compiled, found_by, make_job
 from numba import cuda, njit, typeof
-from offline_compiler import ARCHITECTURES, device_of, machine_code, ptx
+from offline_compiler import ARCHITECTURES, machine_code, ptx, standing_in
 from ptx_interpreter import run
 
 from rmsprop_nb import minimize_batch, value_and_grad
@@ -132,7 +132,7 @@ def array_expression(x, a):
 def test_what_has_no_derivatives_on_a_device_is_named(fun, named):
     problem = with_gradient(Problem(njit(fun), "autodiff", (np.ones(2),), NONE, NONE), 2, np.float64)
     job = Job(problem, np.ones((2, 2)), (), RmspropOptions())
-    with device_of((9, 0)), pytest.raises(TypeError, match=named):
+    with standing_in((9, 0)), pytest.raises(TypeError, match=named):
         check_objective(job, "C", (9, 0))
 
 

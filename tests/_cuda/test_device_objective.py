@@ -12,7 +12,7 @@ import pytest
 from batch_jobs import problem_of
 from numba import cuda, njit, typeof
 from objectives import bowl, decay
-from offline_compiler import ARCHITECTURES, device_of, machine_code, ptx
+from offline_compiler import ARCHITECTURES, machine_code, ptx, standing_in
 from ptx_interpreter import run
 
 from rmsprop_nb._core.options import RmspropOptions
@@ -94,7 +94,7 @@ def test_machine_code_of_objectives(capability):
 
 def checked(fun, dtype=np.float64, args=()):
     job = Job(problem_of(fun, dtype, *args), np.ones((2, 2), dtype), (), RmspropOptions())
-    with device_of((9, 0)):
+    with standing_in((9, 0)):
         check_objective(job, "C", (9, 0))
 
 
