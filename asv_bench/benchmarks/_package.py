@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 from typing import Any
 
 __all__ = ["COMPILE_AT_ONCE", "PLACES", "ask_and_tell", "compile_at_once", "private", "update_kernel"]
@@ -42,12 +43,7 @@ def compile_at_once() -> None:
         importlib.import_module("rmsprop_nb._drivers.first_runs").STEPS = 0
 
 
-COMPILE_AT_ONCE = """
-import contextlib, importlib
-
-with contextlib.suppress(ModuleNotFoundError):
-    importlib.import_module("rmsprop_nb._drivers.first_runs").STEPS = 0
-"""
+COMPILE_AT_ONCE = f"import contextlib, importlib\n\n{inspect.getsource(compile_at_once)}\ncompile_at_once()\n"
 """Code that does this in another process."""
 
 
