@@ -32,6 +32,7 @@ __all__ = [
     "jacobian",
     "least_squares",
     "load",
+    "make_solver",
     "minimize",
     "minimize_batch",
     "minimize_minibatch",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from rmsprop_nb._api.multistart import multistart
     from rmsprop_nb._api.optimizer import RMSprop
     from rmsprop_nb._api.scipy_methods import rmsprop, rmsprop_lbfgs
+    from rmsprop_nb._api.solver import make_solver
     from rmsprop_nb._core.status import Status
     from rmsprop_nb._drivers.batch_result import IncompleteBatchError
     from rmsprop_nb._drivers.ranks import RankError
@@ -82,6 +84,7 @@ _DEFINED_IN = {
     "jacobian": "_api.gradients",
     "least_squares": "_api.least_squares",
     "load": "_api.checkpoint",
+    "make_solver": "_api.solver",
     "minimize": "_api.minimize",
     "minimize_batch": "_api.batch",
     "minimize_minibatch": "_api.minibatch",

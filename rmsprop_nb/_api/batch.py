@@ -167,12 +167,7 @@ def minimize_batch(
     [[-1.0, 0.0], [1.0, 2.0], [3.0, 4.0]]
     """
     check_switches(progress=progress)
-    method = method_name(method)
-    chosen = as_options(options)
-    _check_options(chosen, method)
-    if tol is not None:
-        chosen.setdefault("gtol", tol)
-    parsed = OPTIONS[method](**chosen)
+    parsed = batch_options(options, method, tol)
     rows = as_rows(batch_args)
     starts = as_starts(X0, rows, bounds)
     check_rows(rows, len(starts))
@@ -193,6 +188,16 @@ def minimize_batch(
     job = Job(problem, starts, rows, parsed, boxes)
     company = Company(progress, checkpoint, as_checkpoint_seconds(checkpoint_every, checkpoint), state)
     return run_batch(job, engine, company, on_device)
+
+
+def batch_options(options: dict[str, Any] | None, method: str | None, tol: float | None) -> Options:
+    """Return the options of runs that do not return to Python."""
+    method = method_name(method)
+    chosen = as_options(options)
+    _check_options(chosen, method)
+    if tol is not None:
+        chosen.setdefault("gtol", tol)
+    return OPTIONS[method](**chosen)
 
 
 def _check_options(chosen: dict[str, Any], method: str) -> None:

@@ -1,0 +1,67 @@
+"""An objective and its further arguments for a loop that takes addresses, from within compiled code.
+
+This module depends on Numba's internals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from rmsprop_nb._numba.calls import OBJECTIVE_SIGNATURE, call_inlined, entry_address, load_vectors
+from rmsprop_nb._numba.decorators import adapter_jit
+
+
+def objective_and_data(both: Any, vector: Any) -> tuple[Any, list[Any]]:
+    """Return ``found(args) -> (address, data)`` for compiled code, and what must exist as long as the code does.
+
+    Parameters
+    ----------
+    both : compiled function
+        ``both(x, grad, *args) -> f``
+    vector : Numba type
+        Of x and grad.
+    """
+    adapters: dict[Any, Any] = {}
+    kept: list[Any] = []
+
+    @intrinsic
+    def found(typingctx: Any, args: Any) -> Any:
+        if args not in adapters:
+            adapters[args] = adapter_jit(OBJECTIVE_SIGNATURE)(_make_adapter(both, args, vector))
+            kept.append(adapters[args])
+        address = entry_address(adapters[args])
+
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            place = cgutils.alloca_once(builder, context.get_data_type(args))
+            context.pack_value(builder, args, values[0], place)
+            words = context.get_constant(types.intp, address), builder.ptrtoint(place, cgutils.intp_t)
+            return context.make_tuple(builder, sig.return_type, words)
+
+        return types.UniTuple(types.intp, 2)(args), codegen
+
+    return found, kept
+
+
+def _make_adapter(both: Any, args_type: Any, vector: Any) -> Callable[..., Any]:
+    return lambda x, g, size, data: call_inlined(
+        both, (*load_vectors(x, g, size, size, vector), *_load_stacked(data, args_type))
+    )
+
+
+@intrinsic
+def _load_stacked(typingctx: Any, data: Any, args_type_ref: Any) -> Any:
+    """Return the tuple at an address; whoever stored it there keeps its arrays."""
+    args_type = args_type_ref.instance_type
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        place = builder.inttoptr(values[0], context.get_data_type(args_type).as_pointer())
+        value = context.unpack_value(builder, args_type, place)
+        context.nrt.incref(builder, args_type, value)
+        return value
+
+    return args_type(data, args_type_ref), codegen
