@@ -46,7 +46,7 @@ def test_builds_without_warnings(tmp_path: Path) -> None:
         assert f'id="{name}"' in reference, f"{name} is not in the reference"
     script = (tmp_path / "html" / "searchindex.js").read_text(encoding="utf-8")
     index = json.loads(script.removeprefix("Search.setIndex(").rstrip().removesuffix(")"))
-    titles = {page: "" for page in index["docnames"]}
+    titles = dict.fromkeys(index["docnames"], "")
     for title, places in index["alltitles"].items():
         for page, _ in places:
             titles[index["docnames"][page]] += title.lower() + "\n"
