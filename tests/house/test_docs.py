@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -16,12 +17,24 @@ import rmsprop_nb
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
+SEARCHED = {
+    "fits": ("curve fit", "covariance", "standard error", "jacobian", "bounds"),
+    "gradients": ("jacobian",),
+    "mini-batches": ("early stopping",),
+    "accuracy": ("nan", "float32"),
+    "troubleshooting": ("nan", "float32", "covariance"),
+    "objectives": ("checkpoint",),
+    "parallel": ("cluster",),
+    "migration": ("bounds",),
+}
+"""What readers look for, and the page that should have it in a title, which is what the search puts first."""
+
 pytestmark = pytest.mark.house
 
 
 @pytest.mark.slow
 def test_builds_without_warnings(tmp_path: Path) -> None:
-    for name in ("sphinx", "myst_parser", "numpydoc", "pydata_sphinx_theme"):
+    for name in ("sphinx", "myst_parser", "numpydoc", "pydata_sphinx_theme", "sphinx_copybutton"):
         pytest.importorskip(name)
     command = [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", str(DOCS), str(tmp_path / "html")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -31,6 +44,14 @@ def test_builds_without_warnings(tmp_path: Path) -> None:
     reference = (tmp_path / "html" / "reference.html").read_text(encoding="utf-8")
     for name in public_names():
         assert f'id="{name}"' in reference, f"{name} is not in the reference"
+    script = (tmp_path / "html" / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(script.removeprefix("Search.setIndex(").rstrip().removesuffix(")"))
+    titles = dict.fromkeys(index["docnames"], "")
+    for title, places in index["alltitles"].items():
+        for page, _ in places:
+            titles[index["docnames"][page]] += title.lower() + "\n"
+    for page, words in SEARCHED.items():
+        assert all(word in titles[page] for word in words), (page, titles[page])
 
 
 def public_names() -> set[str]:
