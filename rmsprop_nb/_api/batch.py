@@ -121,9 +121,11 @@ def minimize_batch(
     result : BatchResult
         An OptimizeResult with ``x`` and ``jac`` of shape (B, n); ``fun``, ``nit``, ``nfev``, ``njev``, ``status``,
         ``success`` and ``message`` of shape (B,); ``best``, the index of the lowest f; ``gradient``, as for `minimize`;
-        and ``exceptions``, a dict from
-        the index of a problem whose objective raised (status 8) to the exception, for the first ten such problems. A
-        compiled problem is run again to find its exception; there is none if the objective has changed by then.
+        and ``exceptions``, a dict from the index of a problem whose objective raised (status 8) to the exception, for
+        the first ten such problems. A compiled problem is run again to find its exception; there is none if the
+        objective has changed by then. ``result[i]`` is the result of problem i, ``result[:10]`` or ``result[mask]``
+        that of several problems; ``for one in result`` goes over the problems, and ``result.to_frame()`` is a pandas
+        table with a row for each.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from scipy.optimize import OptimizeResult
 from rmsprop_nb._core import archive
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.status import MESSAGES, Status
-from rmsprop_nb._drivers.batch_result import BatchResult, LoadedError
+from rmsprop_nb._drivers.batch_result import BatchResult, LoadedError, MultistartResult
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._training.state import RMSpropState
 
@@ -129,7 +129,8 @@ def _from_tree(tree: Any) -> Any:
     if name == "BatchResult":
         return _batch_result(tree["fields"], tree["exceptions"], tree.get("messages", {}))
     if name == "OptimizeResult":
-        result = Result({key: _from_tree_if_known(value) for key, value in tree["fields"].items()})
+        fields = {key: _from_tree_if_known(value) for key, value in tree["fields"].items()}
+        result = MultistartResult(fields) if {"minima", "batch"} <= fields.keys() else Result(fields)
         _check_result(result)
         return result
     msg = f"it holds a {name!r}, which is unknown."
