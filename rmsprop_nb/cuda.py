@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Rule
 from rmsprop_nb._core.settings import Variant
@@ -15,6 +17,11 @@ from rmsprop_nb._kernels.thread_team import Team, team_sum
 __all__ = ["Team", "device_rule", "team_sum"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+@explain_keywords(also=[field.name for field in dataclasses.fields(Rule)])
 @with_option_docs
 def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, **options: Any) -> Any:
     """Make the rule for one element, a device function to be called in ``numba.cuda`` kernels.

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._core import archive
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._drivers.batch_result import BatchResult, LoadedError, MultistartResult
@@ -23,6 +24,7 @@ ValueError if `to_arrays` cannot have returned it.
 """
 
 
+@explain_keywords()
 def save(path: str | os.PathLike[str], obj: Any) -> None:
     """Write a state or a result to a file.
 
@@ -67,6 +69,7 @@ def save(path: str | os.PathLike[str], obj: Any) -> None:
     archive.write(path, _to_tree(obj))
 
 
+@explain_keywords()
 def load(path: str | os.PathLike[str]) -> Any:
     """Read a state or a result from a file that `save` or a run with `checkpoint` has written.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
-from rmsprop_nb._api.fit import check_jacobian, fit_method, fit_options
+from rmsprop_nb._api.fit import FIT_OPTION_NAMES, check_jacobian, fit_method, fit_options
 from rmsprop_nb._core.batch_arguments import as_rows, as_starts, check_rows
 from rmsprop_nb._core.fit_arguments import Boxes, as_guesses
 from rmsprop_nb._core.names_elsewhere import explain_keywords
@@ -39,7 +39,7 @@ _STATUSES = {Status.MAXFEV: 0, Status.MAXITER: 0, Status.GTOL: 1, Status.FTOL: 2
 _FAILED = -1
 
 
-@explain_keywords()
+@explain_keywords({"here it is an option: options={{{!r}: ...}}": FIT_OPTION_NAMES})
 def least_squares(
     fun: Callable[..., Any],
     x0: ArrayLike,

@@ -10,6 +10,7 @@ import scipy.optimize
 from numpy.typing import ArrayLike, NDArray
 
 from rmsprop_nb._core.fit_arguments import Curves, as_curves
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.validate import as_count
 from rmsprop_nb._plotting.style import COLORS, axes_or_new, ink, line_style, pyplot
 
@@ -18,6 +19,7 @@ _WIDE = 3.0  # standard errors to both sides
 _OTHERS = {"fixed": "others fixed", "free": "others re-optimised"}
 
 
+@explain_keywords()
 def plot_fits(
     f: Callable[..., Any],
     xdata: Any,
@@ -181,6 +183,7 @@ def _curve(
     return (points, values) if same else coarse
 
 
+@explain_keywords()
 def plot_profile(
     fun: Callable[..., float],
     x: Any,

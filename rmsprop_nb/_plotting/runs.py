@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._plotting.style import axes_or_new, ink, line_style
 
 _GRID = 200  # points along each axis of the contours
@@ -20,6 +21,7 @@ _LABELS = {"fun": "f - lowest f", "gnorm": "max-norm of the gradient"}
 Spans = Sequence[tuple[float, float]]
 
 
+@explain_keywords()
 def plot_convergence(results: Any, *, y: str = "fun", ax: Any = None) -> Any:
     """Plot how f or the gradient decreases with the number of evaluations.
 
@@ -91,6 +93,7 @@ def _scale_to_zero(axes: Any, values: NDArray[Any]) -> None:
     axes.set_ylim(bottom=-0.3 * smallest)
 
 
+@explain_keywords()
 def plot_trajectory(
     fun: Callable[..., float],
     results: Any,
