@@ -161,6 +161,8 @@ def minimize_batch(
     >>> result = minimize_batch(distance, np.zeros((3, 2)), batch_args=(targets,), jac="inplace")
     >>> result.success.all(), result.x.round(4).tolist()
     (np.True_, [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+    >>> result[1].x.round(4).tolist(), len(result), len(result[result.fun > 1.0])
+    ([2.0, 3.0], 3, 0)
 
     One start for all, and a box for each, which ends 1 below its target:
 

@@ -92,8 +92,8 @@ def multistart(
     >>> from rmsprop_nb import multistart
     >>> himmelblau = lambda x: (x[0] ** 2 + x[1] - 11) ** 2 + (x[0] + x[1] ** 2 - 7) ** 2
     >>> result = multistart(himmelblau, [(-5, 5), (-5, 5)], 16, rng=1)
-    >>> len(result.minima)
-    4
+    >>> len(result), [one.success for one in result]
+    (4, [True, True, True, True])
     """
     count = as_count("n_starts", n_starts, 1, least=1)
     if count > MOST_STARTS:
