@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmsprop_nb._core.kernel_report import KernelReport
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 from rmsprop_nb._core.options import Rule
 from rmsprop_nb._core.settings import Variant
@@ -17,6 +19,11 @@ from rmsprop_nb._kernels.thread_team import Team, team_sum
 __all__ = ["KernelReport", "Team", "check", "device_rule", "team_sum"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+@explain_keywords(also=[field.name for field in dataclasses.fields(Rule)])
 @with_option_docs
 def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, **options: Any) -> Any:
     """Make the rule for one element, a device function to be called in ``numba.cuda`` kernels.
@@ -77,6 +84,7 @@ def device_rule(*, dtype: DTypeLike = np.float32, deterministic: bool = False, *
     return make_bound_rule(Variant(*chosen.variant), chosen.hyper(real), deterministic)
 
 
+@explain_keywords()
 def check(
     fun: Callable[..., Any],
     X0: ArrayLike,

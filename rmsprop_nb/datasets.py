@@ -13,7 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.names_elsewhere import explain_keywords
+
 __all__ = ["NIST_NAMES", "NistProblem", "load_breast_cancer", "load_digits", "load_nist"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 NIST_NAMES: tuple[str, ...] = (
     *("Misra1a", "Chwirut2", "Chwirut1", "Lanczos3", "Gauss1", "Gauss2", "DanWood", "Misra1b"),  # lower difficulty
@@ -67,6 +74,7 @@ class NistProblem(NamedTuple):
     certified_rss: float
 
 
+@explain_keywords()
 def load_nist(name: str) -> NistProblem:
     """Read a nonlinear regression problem with certified parameters.
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.plateau import ReduceOnPlateau
 from rmsprop_nb._core.plateau import check_positive as _check_positive
 from rmsprop_nb._core.validate import as_array, as_number
@@ -33,6 +34,10 @@ __all__ = [
 Schedule = Callable[[int], float]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def _check_fall(learning_rate: float, decay_steps: int, final: float) -> None:
     _check_positive(learning_rate=learning_rate, decay_steps=decay_steps)
     as_number("final", final, 0.0, learning_rate)
@@ -44,6 +49,7 @@ def _check_schedule(schedule: Any) -> None:
         raise TypeError(msg)
 
 
+@explain_keywords()
 def constant(learning_rate: float) -> Schedule:
     """Make a schedule with the same learning rate for every step.
 
@@ -72,6 +78,7 @@ def constant(learning_rate: float) -> Schedule:
     return lambda step: learning_rate  # noqa: ARG005
 
 
+@explain_keywords()
 def exponential_decay(learning_rate: float, decay_steps: int, decay_rate: float) -> Schedule:
     """Make a schedule that smoothly multiplies the rate by `decay_rate` every `decay_steps` steps.
 
@@ -104,6 +111,7 @@ def exponential_decay(learning_rate: float, decay_steps: int, decay_rate: float)
     return lambda step: learning_rate * decay_rate ** (step / decay_steps)
 
 
+@explain_keywords()
 def inverse_time_decay(learning_rate: float, decay_steps: int, decay_rate: float = 1.0) -> Schedule:
     """Make a schedule that divides the rate by ``1 + decay_rate*step/decay_steps``.
 
@@ -136,6 +144,7 @@ def inverse_time_decay(learning_rate: float, decay_steps: int, decay_rate: float
     return lambda step: learning_rate / (1.0 + decay_rate * step / decay_steps)
 
 
+@explain_keywords()
 def cosine_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> Schedule:
     """Make a schedule that falls from `learning_rate` to `final` along half a cosine wave, and stays there.
 
@@ -171,6 +180,7 @@ def cosine_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> 
     return lambda step: final + 0.5 * span * (1.0 + math.cos(math.pi * min(step / decay_steps, 1.0)))
 
 
+@explain_keywords()
 def linear_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> Schedule:
     """Make a schedule that falls from `learning_rate` to `final` along a straight line, and stays there.
 
@@ -204,6 +214,7 @@ def linear_decay(learning_rate: float, decay_steps: int, final: float = 0.0) -> 
     return lambda step: learning_rate + (final - learning_rate) * min(step / decay_steps, 1.0)
 
 
+@explain_keywords()
 def warm_up(schedule: Schedule, steps: int, start: float = 0.0) -> Schedule:
     """Make a schedule that rises to another's first rate along a straight line, then follows the other.
 
@@ -241,6 +252,7 @@ def warm_up(schedule: Schedule, steps: int, start: float = 0.0) -> Schedule:
     return lambda step: schedule(step - steps) if step >= steps else start + (first - start) * (step + 1) / (steps + 1)
 
 
+@explain_keywords()
 def piecewise(boundaries: Sequence[int], learning_rates: Sequence[float]) -> Schedule:
     """Make a schedule that is constant between boundaries.
 
@@ -281,6 +293,7 @@ def piecewise(boundaries: Sequence[int], learning_rates: Sequence[float]) -> Sch
     return lambda step: rates[bisect_right(ends, step)]
 
 
+@explain_keywords()
 def one_cycle(
     largest: float, total_steps: int, rising: float = 0.3, first_divisor: float = 25.0, last_divisor: float = 1e4
 ) -> Schedule:

@@ -12,9 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
 
 __all__ = ["PROBLEMS", "TestProblem", "reference_rmsprop"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 Vector = NDArray[np.float64]
 
@@ -53,6 +59,7 @@ TestProblem.__test__ = False  # type: ignore[attr-defined]  # the name looks lik
 # -- reference --------------------------------------------------------------------------------------------------------
 
 
+@explain_keywords()
 @with_option_docs
 def reference_rmsprop(
     x0: ArrayLike,

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._api.fit import fit
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.validate import check_callable
 
 if TYPE_CHECKING:
@@ -23,11 +24,17 @@ if TYPE_CHECKING:
 
 __all__ = ["curvefit"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _OPTIONS = ("ftol", "gtol", "xtol")  # that kwargs may have beside `options`, as in SciPy
 _OURS = ("p0", "bounds", "nan_policy")  # arguments of fit that are made here
 _OF_ONE_RUN = ("checkpoint", "checkpoint_every", "state")  # blocks would share them
 
 
+@explain_keywords({"here it is an argument of fit: kwargs={{{!r}: ...}}": inspect.signature(fit).parameters})
 def curvefit(
     da: xr.DataArray | xr.Dataset,
     coords: Any,

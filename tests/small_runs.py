@@ -55,9 +55,10 @@ def assert_equal(a, b):
     """Same classes, same values, same bits."""
     assert type(a) is type(b)
     if isinstance(a, OptimizeResult | dict):
-        assert set(a) == set(b)
-        for name in a:
-            assert_equal(a[name], b[name])
+        a, b = dict(a), dict(b)
+        assert a.keys() == b.keys()
+        for name, value in a.items():
+            assert_equal(value, b[name])
     elif isinstance(a, list | tuple):
         assert len(a) == len(b)
         for left, right in zip(a, b, strict=True):

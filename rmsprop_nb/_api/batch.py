@@ -121,9 +121,11 @@ def minimize_batch(
     result : BatchResult
         An OptimizeResult with ``x`` and ``jac`` of shape (B, n); ``fun``, ``nit``, ``nfev``, ``njev``, ``status``,
         ``success`` and ``message`` of shape (B,); ``best``, the index of the lowest f; ``gradient``, as for `minimize`;
-        and ``exceptions``, a dict from
-        the index of a problem whose objective raised (status 8) to the exception, for the first ten such problems. A
-        compiled problem is run again to find its exception; there is none if the objective has changed by then.
+        and ``exceptions``, a dict from the index of a problem whose objective raised (status 8) to the exception, for
+        the first ten such problems. A compiled problem is run again to find its exception; there is none if the
+        objective has changed by then. ``result[i]`` is the result of problem i, ``result[:10]`` or ``result[mask]``
+        that of several problems; ``for one in result`` goes over the problems, and ``result.to_frame()`` is a pandas
+        table with a row for each.
 
     Raises
     ------
@@ -159,6 +161,8 @@ def minimize_batch(
     >>> result = minimize_batch(distance, np.zeros((3, 2)), batch_args=(targets,), jac="inplace")
     >>> result.success.all(), result.x.round(4).tolist()
     (np.True_, [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+    >>> result[1].x.round(4).tolist(), len(result), len(result[result.fun > 1.0])
+    ([2.0, 3.0], 3, 0)
 
     One start for all, and a box for each, which ends 1 below its target:
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from rmsprop_nb._api.containers import Containers, is_container
 from rmsprop_nb._core.bounds import as_bounds
 from rmsprop_nb._core.names_elsewhere import explain_keywords
+from rmsprop_nb._core.result import as_frame, as_html
 from rmsprop_nb._core.validate import as_args, as_number, as_start, check_callable, check_jac
 from rmsprop_nb._objectives.exact import with_exact_gradient
 from rmsprop_nb._objectives.finite_differences import DIFFERENCES
@@ -64,18 +65,34 @@ class GradientCheck:
         """Whether the differences confirm every element."""
         return self.verdict == "right"
 
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with a row for each element, by the name that the text gives it."""
+        names = ("gradient", "differences", "error", "wrong", "undecided")
+        frame = as_frame((name, getattr(self, name)) for name in names)
+        return frame.set_axis([self.place(i) for i in range(self.gradient.size)], axis=0)
+
     def __repr__(self) -> str:
+        lines = self._findings()
+        if self.wrong.any():
+            lines.append(f"{'element':>10} {'gradient':>14} {'difference':>14} {'its error':>10}")
+        return "\n".join([*lines, *map(self._line, self._worst())])
+
+    def _repr_html_(self) -> str:
+        elements = (
+            (self.place(i), f"{self.gradient[i]:.6g}, by differences {self.differences[i]:.6g} ± {self.error[i]:.1g}")
+            for i in map(int, self._worst())
+        )
+        return as_html([*((finding, "") for finding in self._findings()), *elements])
+
+    def _findings(self) -> list[str]:
         lines = [f"{int(self.wrong.sum())} of {self.wrong.size} elements of the gradient are wrong."]
         if blind := int(self.undecided.sum()):
             lines.append(
                 f"{blind} are undecided: there f is too rough, too curved or too flat for differences to tell."
             )
-        if not self.wrong.any():
-            return "\n".join(lines)
-        if likely := _likely_fault(self.gradient.astype(np.float64), self.differences):
+        if self.wrong.any() and (likely := _likely_fault(self.gradient.astype(np.float64), self.differences)):
             lines.append(f"Likely fault: {likely}")
-        lines.append(f"{'element':>10} {'gradient':>14} {'difference':>14} {'its error':>10}")
-        return "\n".join([*lines, *map(self._line, self._worst())])
+        return lines
 
     def _worst(self) -> NDArray[np.intp]:
         excess = np.nan_to_num(np.abs(self.gradient - self.differences), nan=np.inf)
@@ -137,7 +154,7 @@ def check_gradient(
     GradientCheck
         With `gradient`, `differences`, `error`, `wrong` and `undecided`, arrays of shape (n,); `verdict`, "right",
         "wrong" or "undecided"; and `ok`, whether it is "right". Printed, it names the worst elements and the likely
-        fault.
+        fault; ``to_frame()`` is a pandas table of all elements.
 
     Raises
     ------

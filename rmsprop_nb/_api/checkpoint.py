@@ -9,9 +9,10 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from rmsprop_nb._core import archive
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.status import MESSAGES, Status
-from rmsprop_nb._drivers.batch_result import BatchResult, LoadedError
+from rmsprop_nb._drivers.batch_result import BatchResult, LoadedError, MultistartResult
 from rmsprop_nb._methods.run_state import RunState
 from rmsprop_nb._training.state import RMSpropState
 
@@ -23,6 +24,7 @@ ValueError if `to_arrays` cannot have returned it.
 """
 
 
+@explain_keywords()
 def save(path: str | os.PathLike[str], obj: Any) -> None:
     """Write a state or a result to a file.
 
@@ -67,6 +69,7 @@ def save(path: str | os.PathLike[str], obj: Any) -> None:
     archive.write(path, _to_tree(obj))
 
 
+@explain_keywords()
 def load(path: str | os.PathLike[str]) -> Any:
     """Read a state or a result from a file that `save` or a run with `checkpoint` has written.
 
@@ -129,7 +132,8 @@ def _from_tree(tree: Any) -> Any:
     if name == "BatchResult":
         return _batch_result(tree["fields"], tree["exceptions"], tree.get("messages", {}))
     if name == "OptimizeResult":
-        result = Result({key: _from_tree_if_known(value) for key, value in tree["fields"].items()})
+        fields = {key: _from_tree_if_known(value) for key, value in tree["fields"].items()}
+        result = MultistartResult(fields) if {"minima", "batch"} <= fields.keys() else Result(fields)
         _check_result(result)
         return result
     msg = f"it holds a {name!r}, which is unknown."

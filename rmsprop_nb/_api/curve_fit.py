@@ -10,13 +10,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeWarning
 
-from rmsprop_nb._api.fit import fit
+from rmsprop_nb._api.fit import FIT_OPTION_NAMES, fit
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import as_options, check_switches
 from rmsprop_nb._drivers.batch_processes import Engine
 from rmsprop_nb._drivers.fit_result import FitResult
 
+_SCIPYS = ("ftol", "gtol", "maxfev", "max_nfev", "xtol")
+_PASSED_ON = ("loss", "f_scale", "progress", "options")
+_WITHOUT_USE = ("diag", "factor", "x_scale")
 
+
+@explain_keywords(
+    {"here it is an option: options={{{!r}: ...}}": FIT_OPTION_NAMES}, (*_SCIPYS, *_PASSED_ON, *_WITHOUT_USE)
+)
 def curve_fit(
     f: Callable[..., Any],
     xdata: Any,
@@ -117,9 +125,9 @@ def _warn(result: FitResult) -> None:
     failed = int(np.sum(~np.asarray(result.success)))
     if failed:
         msg = f"{failed} of {np.size(result.success)} fits failed; rmsprop_nb.fit returns which, and why."
-        warnings.warn(msg, OptimizeWarning, stacklevel=3)
+        warnings.warn(msg, OptimizeWarning, stacklevel=4)
     if (np.isinf(result.pcov).any(axis=(-2, -1)) & result.success).any():
-        warnings.warn("Covariance of the parameters could not be estimated", OptimizeWarning, stacklevel=3)
+        warnings.warn("Covariance of the parameters could not be estimated", OptimizeWarning, stacklevel=4)
 
 
 def _scipys_keywords(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -129,14 +137,12 @@ def _scipys_keywords(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
         if kwargs.get(name) is not None:
             limits["maxfev"] = kwargs[name]
         kwargs.pop(name, None)
-    passed = ("loss", "f_scale", "progress", "options")
-    others: dict[str, Any] = {name: kwargs.pop(name) for name in passed if name in kwargs}
+    others: dict[str, Any] = {name: kwargs.pop(name) for name in _PASSED_ON if name in kwargs}
     limits |= as_options(others.pop("options", None))
     if kwargs.get("x_scale") in (None, "jac") and not isinstance(kwargs.get("x_scale"), np.ndarray):
         kwargs.pop("x_scale", None)
     if kwargs:
         name = next(iter(kwargs))
-        reason = "the method finds the scale of the parameters itself" if name in ("x_scale", "diag", "factor") else ""
-        msg = f"curve_fit has no argument {name!r}{reason and ': '}{reason}. Leave it out."
+        msg = f"curve_fit has no argument {name!r}: the method finds the scale of the parameters itself. Leave it out."
         raise TypeError(msg)
     return limits, others

@@ -46,7 +46,12 @@ _NOT_FOR_FITS = (
 _EVALUATIONS = 200  # for each parameter and one more, as many as SciPy's curve_fit takes without derivatives
 
 
-@explain_keywords()
+FIT_OPTION_NAMES = tuple(
+    sorted({name for method in FIT_OPTIONS for name in option_names(method) if name not in _NOT_FOR_FITS})
+)
+
+
+@explain_keywords({"here it is an option: options={{{!r}: ...}}": FIT_OPTION_NAMES})
 @with_option_docs
 def fit(
     f: Callable[..., Any],

@@ -7,6 +7,7 @@ from typing import Any
 
 from numba.extending import is_jitted
 
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.validate import as_count, check_callable
 from rmsprop_nb._numba.autodiff.gradients import (
     LARGEST_WIDTH,
@@ -17,6 +18,7 @@ from rmsprop_nb._numba.autodiff.gradients import (
 from rmsprop_nb._numba.autodiff.gradients import jacobian as jacobian_function
 
 
+@explain_keywords()
 def value_and_grad(fun: Callable[..., Any], *, mode: str | None = None, chunk: int | None = None) -> Any:
     """Return a compiled function that gives f and fills its gradient with exact derivatives.
 
@@ -73,6 +75,7 @@ def value_and_grad(fun: Callable[..., Any], *, mode: str | None = None, chunk: i
     return reverse_gradient(fun) if mode == "reverse" else forward_gradient(fun, width=width)
 
 
+@explain_keywords()
 def jacobian(fun: Callable[..., Any], *, chunk: int = 8) -> Any:
     """Return a compiled function that gives the exact Jacobian of a function that returns an array.
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
-from rmsprop_nb._api.fit import check_jacobian, fit_method, fit_options
+from rmsprop_nb._api.fit import FIT_OPTION_NAMES, check_jacobian, fit_method, fit_options
 from rmsprop_nb._core.batch_arguments import as_rows, as_starts, check_rows
 from rmsprop_nb._core.fit_arguments import Boxes, as_guesses
 from rmsprop_nb._core.names_elsewhere import explain_keywords
-from rmsprop_nb._core.result import Result
+from rmsprop_nb._core.result import Result, elements
 from rmsprop_nb._core.status import Status
 from rmsprop_nb._core.validate import (
     as_args,
@@ -27,7 +27,7 @@ from rmsprop_nb._core.validate import (
     refuse_mask,
 )
 from rmsprop_nb._drivers.batch_processes import Engine
-from rmsprop_nb._drivers.batch_result import BatchResult
+from rmsprop_nb._drivers.batch_result import BatchResult, ProblemRows
 from rmsprop_nb._drivers.batch_run import Company, run_batch
 from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._methods.levenberg_marquardt import LevenbergMarquardtOptions
@@ -39,7 +39,7 @@ _STATUSES = {Status.MAXFEV: 0, Status.MAXITER: 0, Status.GTOL: 1, Status.FTOL: 2
 _FAILED = -1
 
 
-@explain_keywords()
+@explain_keywords({"here it is an option: options={{{!r}: ...}}": FIT_OPTION_NAMES})
 def least_squares(
     fun: Callable[..., Any],
     x0: ArrayLike,
@@ -116,7 +116,9 @@ def least_squares(
     result : scipy.optimize.OptimizeResult
         ``x``, ``cost``, ``fun`` (the residuals at x), ``jac``, ``grad``, ``optimality``, ``active_mask``, ``nfev``,
         ``njev``, ``nit``, ``status`` (-1 to 3, as in SciPy), ``message``, ``success`` and ``jacobian``, where
-        derivatives came from. With many problems there is a row for each, and neither ``fun`` nor ``jac``.
+        derivatives came from. With many problems there is a row for each, and neither ``fun`` nor ``jac``, but
+        ``exceptions``, as for `minimize_batch`; ``result[i]`` is the result of problem i, and ``result.to_frame()`` a
+        table.
 
     Raises
     ------
@@ -170,16 +172,34 @@ def least_squares(
     objective = _objective(fun, jac, starts, boxes, (as_args(args), rows), terms, scale)
     job = Job(objective.problem, starts, objective.rows, parsed, boxes if boxes.lower.ndim > 1 else None)
     found = run_batch(job, workers if callable(workers) else as_workers(workers), Company())
-    result = _result(found, boxes)
-    result["jacobian"] = objective.source
+    result = _result(found, boxes, objective.source)
     if many:
         return result
     if found.exceptions:
         raise found.exceptions[0]
-    alone = {name: value[0] if isinstance(value, np.ndarray) else value for name, value in result.items()}
-    alone = {name: value.item() if isinstance(value, np.generic) else value for name, value in alone.items()}
-    x = alone["x"]
-    return Result(alone, fun=objective.residuals(0, x), jac=objective.weighted_jacobian(0, x))
+    alone = result[0]
+    alone["fun"], alone["jac"] = objective.residuals(0, alone.x), objective.weighted_jacobian(0, alone.x)
+    return alone
+
+
+class LeastSquaresResult(ProblemRows):
+    """An OptimizeResult whose fields have a row for each problem; see `least_squares`.
+
+    ``result[i]`` is the result of problem i.
+    """
+
+    _value: ClassVar[tuple[str, str]] = ("cost", "cost")
+    _of_each: ClassVar[tuple[str, ...]] = (
+        *("cost", "x", "grad", "optimality", "active_mask", "nfev", "njev", "nit", "status", "message", "success"),
+    )
+
+    def _picked(self, key: Any) -> Any:
+        fields = self._fields_at(key) | {"jacobian": self.jacobian}
+        return LeastSquaresResult(fields) if np.ndim(fields["cost"]) else Result(fields)
+
+    def _columns(self) -> list[tuple[str, Any]]:
+        others = [(name, self[name]) for name in ("cost", "optimality", "success", "status", "nit", "nfev", "njev")]
+        return elements("x", self.x) + others
 
 
 def _check_names(x_scale: Any, loss: Any) -> None:
@@ -215,14 +235,14 @@ def _objective(
     return FitObjective(choose(fun, jac, starts.shape[1], arranged, terms), arranged, boxes, terms)
 
 
-def _result(found: BatchResult, boxes: Boxes) -> Result:
+def _result(found: BatchResult, boxes: Boxes, jacobian: str) -> LeastSquaresResult:
     """Make the result of many problems, with SciPy's fields and codes."""
     x, n = found.x, found.x.shape[1]
     grad = np.ascontiguousarray(found.jac[:, :n])
     at_lower, at_upper = (x == bound if bound.size else np.zeros(x.shape, bool) for bound in boxes)
     held = (at_lower & (grad > 0.0)) | (at_upper & (grad < 0.0))
     status = np.array([_STATUSES.get(Status(code), _FAILED) for code in found.status])
-    return Result(
+    return LeastSquaresResult(
         x=x,
         cost=found.fun,
         grad=grad,
@@ -234,4 +254,6 @@ def _result(found: BatchResult, boxes: Boxes) -> Result:
         status=status,
         message=found.message,
         success=found.success,
+        jacobian=jacobian,
+        exceptions=found.exceptions,
     )

@@ -16,10 +16,10 @@ from rmsprop_nb._api.batch import BATCH_OPTION_NAMES, minimize_batch
 from rmsprop_nb._core.bounds import as_bounds
 from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.option_docs import with_option_docs
-from rmsprop_nb._core.result import Result
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import as_count, as_generator, as_number
 from rmsprop_nb._drivers.batch_processes import Engine
+from rmsprop_nb._drivers.batch_result import MultistartResult
 
 MOST_STARTS = 2**30
 """The number of points of a Sobol sequence of SciPy."""
@@ -40,7 +40,7 @@ def multistart(
     workers: int | Engine = 1,
     rng: Any = None,
     distance: float = 1e-4,
-) -> OptimizeResult:
+) -> MultistartResult:
     """Search for a global minimum by minimizing from many starting points in a box.
 
     Parameters
@@ -69,10 +69,11 @@ def multistart(
 
     Returns
     -------
-    result : scipy.optimize.OptimizeResult
-        ``x``, ``fun``, ``jac``, ``status``, ``success`` and ``message`` of the best run; ``nfev``, ``nit`` and ``njev``
-        summed over all runs; ``minima`` and ``minima_fun``, the distinct minima of successful runs from the lowest up;
-        and ``batch``, the result of `minimize_batch`.
+    result : MultistartResult
+        An OptimizeResult with ``x``, ``fun``, ``jac``, ``status``, ``success`` and ``message`` of the best run;
+        ``nfev``, ``nit`` and ``njev`` summed over all runs; ``minima`` and ``minima_fun``, the distinct minima of
+        successful runs from the lowest up; and ``batch``, the result of `minimize_batch`. ``result[k]`` is the result
+        of the run that found minimum k, ``len(result)`` the number of minima, and ``result.to_frame()`` a table.
 
     Raises
     ------
@@ -91,8 +92,8 @@ def multistart(
     >>> from rmsprop_nb import multistart
     >>> himmelblau = lambda x: (x[0] ** 2 + x[1] - 11) ** 2 + (x[0] + x[1] ** 2 - 7) ** 2
     >>> result = multistart(himmelblau, [(-5, 5), (-5, 5)], 16, rng=1)
-    >>> len(result.minima)
-    4
+    >>> len(result), [one.success for one in result]
+    (4, [True, True, True, True])
     """
     count = as_count("n_starts", n_starts, 1, least=1)
     if count > MOST_STARTS:
@@ -113,7 +114,7 @@ def multistart(
     message = batch.message[best]
     if (batch.status == Status.INTERRUPTED).any():
         status, message = Status.INTERRUPTED, MESSAGES[Status.INTERRUPTED]
-    return Result(
+    return MultistartResult(
         x=batch.x[best],
         fun=float(batch.fun[best]),
         jac=batch.jac[best],

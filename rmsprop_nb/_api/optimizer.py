@@ -132,6 +132,7 @@ class RMSprop(Rule):
     per_block: Mapping[str, Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
+        """Check all options; nothing changes them later."""
         super().__post_init__()
         object.__setattr__(self, "learning_rate", as_rate(self.learning_rate))
         as_workers(self.workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, TypeVar
 
 from rmsprop_nb._core.names_elsewhere import advice
@@ -15,6 +16,7 @@ def explain_assignment(frozen: T) -> T:
     cls: Any = frozen
     refuse = cls.__setattr__
 
+    @functools.wraps(refuse)
     def assign(self: Any, name: str, value: Any) -> None:
         try:
             refuse(self, name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -11,10 +12,16 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 _LEARNING_RATE = ("learning_rate",)
 _BETA = ("beta",)
+_BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _EPOCHS = ("epochs",)
-_ITERATIONS = ("maxiter",)
-_EVALUATIONS = ("maxfev",)
+_SIMILAR = 0.8  # of two names, one of which is a slip of the keyboard
 _ACCUMULATE = ("accumulate_steps", "accumulate")
+
+
+def _all(names: str, *here: str) -> dict[str, tuple[str, ...]]:
+    """Return a table in which all these names mean the same thing."""
+    return dict.fromkeys(names.split(), here)
+
 
 NAMES_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "lr": _LEARNING_RATE,
@@ -53,12 +60,7 @@ NAMES_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "accumulatesteps": _ACCUMULATE,
     "accumulate": _ACCUMULATE,
     "everykschedule": _ACCUMULATE,
-    "maxiterations": _ITERATIONS,
-    "niter": _ITERATIONS,
-    "maxfun": _EVALUATIONS,
-    "maxnfev": _EVALUATIONS,
-    "maxeval": _EVALUATIONS,
-    "maxevals": _EVALUATIONS,
+    "maxnfev": ("maxfev",),
     "maxtimeseconds": ("maxtime",),
     "timelimit": ("maxtime",),
     "timeout": ("maxtime",),
@@ -74,11 +76,46 @@ NAMES_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "numepochs": _EPOCHS,
     "maxepochs": _EPOCHS,
     "niternochange": ("patience",),
-    "seed": ("rng",),
-    "randomstate": ("rng",),
-    "njobs": ("workers",),
-    "numworkers": ("workers",),
-    "numthreads": ("workers",),
+    **_all(
+        "niter maxiterations iters iterations niterations numiter numiters numiterations nsteps numsteps maxsteps",
+        "maxiter",
+    ),
+    **_all("maxfev maxfun maxeval maxevals", "maxfev", "max_nfev"),
+    **_all("seed randomstate randomseed generator", "rng"),
+    **_all("njobs nworkers numworkers nthreads numthreads threads processes nproc ncores", "workers"),
+    **_all(
+        "f fn func function objective objectivefunction costfunction lossfn lossfunction closure", "fun", "f", "func"
+    ),
+    **_all("fun model", "f", "func"),
+    **_all("grad gradient fprime dfun jacobian jacfun", "jac"),
+    **_all("grads", "gradients", "jac"),
+    **_all("x0 init initialguess initialparams guess start startingpoint theta0 params p0", "x0", "X0", "p0"),
+    **_all("x", "xdata", "x0", "X0"),
+    **_all("y", "ydata"),
+    **_all("yerr dy err sigmay ysigma uncertainties", "sigma"),
+    **_all("nstarts numstarts starts restarts nrestarts numrestarts", "n_starts"),
+    **_all("minibatchsize", "batch_size"),
+    **_all("callbacks", "callback"),
+    **_all("tolerance", "tol", "gtol"),
+    **_all("lossfunction", "loss"),
+    **_all("fargs extraargs", "args"),
+    **_all("file filename fname", "path"),
+    **_all("object result state", "obj"),
+    **_all("index indices", "rows", "k"),
+    **_all("initiallearningrate initvalue baselr", "learning_rate"),
+    **_all("maxlr peakvalue", "largest"),
+    **_all("gamma", "factor", "decay_rate"),
+    **_all("milestones", "boundaries"),
+    **_all("tmax transitionsteps totaliters steps", "decay_steps", "total_steps", "steps", "maxiter"),
+    **_all("etamin minlr endvalue finallearningrate", "final", "least"),
+    **_all("warmupsteps numwarmupsteps", "steps"),
+    **_all("pctstart", "rising"),
+    **_all("divfactor", "first_divisor"),
+    **_all("finaldivfactor", "last_divisor"),
+    **_all("axes", "ax"),
+    **_all("ax", "axes"),
+    **_all("popt fit", "result"),
+    **_all("n num npoints numpoints", "points", "n_starts"),
 }
 """Names elsewhere, without case and underscores, and what this package calls the same thing, which may differ between
 functions."""
@@ -90,7 +127,15 @@ _NEAREST: dict[str, tuple[str, ...]] = {
     "fatol": ("ftol",),
     "frtol": ("ftol",),
     "pgtol": ("gtol",),
+    "tolerancegrad": ("gtol",),
+    "tolerancechange": ("ftol",),
+    "ftolrel": ("ftol",),
+    "ftolabs": ("ftol",),
+    "xtolrel": ("xtol",),
+    "xtolabs": ("xtol",),
     "maxiter": _EPOCHS,
+    "weights": ("sigma", "weight"),  # they are 1/sigma, or its square
+    **_all("epochs nepochs numepochs maxepochs", "maxiter"),
 }
 """Names elsewhere of what is not quite the same here."""
 
@@ -99,14 +144,20 @@ def advice(name: str, known: Collection[str], more: Mapping[str, Collection[str]
     """Return what to write instead of a name that does not exist, or an empty string if nobody can tell.
 
     `known` are the names that could have been meant, and `more` has further ones, each group with its text for an error
-    in which ``{}`` is the name.
+    that begins with "here it is" and in which ``{}`` is the name.
     """
-    for text, names in {"here it is called {!r}": known, **(more or {})}.items():
+    groups = {"here it is called {!r}": known, **(more or {})}
+    for text, names in groups.items():
         here = _same(name, names)
         if here is not None:
             return text.format(here)
-    nearest = next((here for here in _NEAREST.get(plain_name(name), ()) if here in known), None)
-    return f"the nearest here is {nearest!r}" if nearest else ""
+    for text, names in groups.items():
+        nearest = next((here for here in _NEAREST.get(plain_name(name), ()) if here in names), None)
+        if nearest:
+            said = text.replace("here it is called", "the nearest here is").replace("here it is", "the nearest here is")
+            return said.format(nearest)
+    similar = difflib.get_close_matches(str(name), known, 1, _SIMILAR)
+    return f"the most similar name here is {similar[0]!r}" if similar else ""
 
 
 def _same(name: str, known: Collection[str]) -> str | None:
@@ -123,24 +174,26 @@ def plain_name(name: str) -> str:
     return "".join(letter for letter in str(name).lower() if letter.isalnum())
 
 
-def explain_keywords(more: Mapping[str, Collection[str]] | None = None) -> Callable[[T], T]:
+def explain_keywords(more: Mapping[str, Collection[str]] | None = None, also: Collection[str] = ()) -> Callable[[T], T]:
     """Make a decorator after which the TypeError for an unknown keyword says what it is called here.
 
-    `more` is as for `advice`. Of a class, the decorator changes ``__init__``, and its signature stays as it is.
+    `more` is as for `advice`, and `also` are the keywords that a function with ``**kwargs`` takes. Of a class, the
+    decorator changes ``__init__``, and its signature stays as it is.
     """
 
     def decorate(thing: T) -> T:
         if not isinstance(thing, type):
-            return _explaining(thing, thing.__name__, more)
+            return _explaining(thing, thing.__name__, more, also)
         wrapped: Any = thing
-        wrapped.__init__ = _explaining(wrapped.__init__, thing.__name__, more)
+        wrapped.__init__ = _explaining(wrapped.__init__, thing.__name__, more, also)
         return thing
 
     return decorate
 
 
-def _explaining(function: T, name: str, more: Mapping[str, Collection[str]] | None) -> T:
-    known = inspect.signature(function).parameters
+def _explaining(function: T, name: str, more: Mapping[str, Collection[str]] | None, also: Collection[str]) -> T:
+    parameters = inspect.signature(function).parameters.values()
+    known = (*(p.name for p in parameters if p.kind in _BY_KEYWORD), *also)
 
     @functools.wraps(function)
     def call(*args: Any, **given: Any) -> Any:

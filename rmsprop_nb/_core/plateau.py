@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.validate import as_number
 
 
@@ -16,6 +17,7 @@ def check_positive(**arguments: float) -> None:
         as_number(name, value, 0.0, math.inf, open_low=True, open_high=True)
 
 
+@explain_keywords()
 class ReduceOnPlateau:
     """A schedule that lowers the rate when the loss no longer falls.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop_nb._core.options import Options
-from rmsprop_nb._core.result import Result, as_html
+from rmsprop_nb._core.result import Result, RowResult, as_html, counted, elements
 from rmsprop_nb._core.status import MESSAGES, Status
 from rmsprop_nb._core.validate import place_of
 from rmsprop_nb._drivers.batch_loop import BatchResults
@@ -53,8 +53,39 @@ def _ranges(numbers: NDArray[np.intp]) -> str:
     return ", ".join(shown) + (", ..." if len(runs) > 10 else "")
 
 
-class BatchResult(Result):
-    """An OptimizeResult whose fields have a row for each problem; see `minimize_batch`."""
+class ProblemRows(RowResult):
+    """A result with a row for each problem, whose text counts the endings."""
+
+    _value: ClassVar[tuple[str, str]] = ("f", "fun")
+    """What problems minimize: its name in texts, and its field."""
+
+    def __repr__(self) -> str:
+        lines = [self._extent(), *(f"{count:>10}  {message}" for message, count in self._endings())]
+        return "\n".join(lines + [f"{name}: {text}" for name, text in self._lowest()])
+
+    def _repr_html_(self) -> str:
+        endings = ((message, str(count)) for message, count in self._endings())
+        return as_html([(self._extent(), ""), *endings, *self._lowest()])
+
+    def _extent(self) -> str:
+        count, n = self.x.shape
+        return f"{counted(count, 'problem')} of {counted(n, 'variable')}, {int(self.success.sum())} of them successful"
+
+    def _lowest(self) -> list[tuple[str, str]]:
+        if len(self) == 0:
+            return []
+        name, field = self._value
+        best = _lowest(self[field])
+        return [(f"lowest {name}", f"{self[field][best]:.6g} at index {best}")]
+
+
+class BatchResult(ProblemRows):
+    """An OptimizeResult whose fields have a row for each problem; see `minimize_batch`.
+
+    ``result[i]`` is the result of problem i, as of `minimize`, and has the ``exception`` that its objective raised.
+    """
+
+    _of_each: ClassVar[tuple[str, ...]] = ("fun", "x", "jac", "nit", "nfev", "njev", "status", "success", "message")
 
     def to_tree(self) -> dict[str, Any]:
         """Return plain values and arrays; messages are those of the statuses, and exceptions become text."""
@@ -63,19 +94,39 @@ class BatchResult(Result):
         messages = {str(int(code)): str(self.message[k]) for code, k in zip(*np.unique(self.status, True), strict=True)}
         return {"class": "BatchResult", "fields": fields, "exceptions": texts, "messages": messages}
 
-    def __repr__(self) -> str:
-        count, n = self.x.shape
-        statuses, counts = np.unique(self.status, return_counts=True)
-        lines = [f"{count} problems of {n} variables, {int(self.success.sum())} of them successful"]
-        texts = [self.message[np.argmax(self.status == status)] for status in statuses]
-        lines += [f"{k:>10}  {text}" for text, k in zip(texts, counts, strict=True)]
-        lines += [f"lowest f: {self.fun[self.best]:.6g} at index {self.best}"]
-        return "\n".join(lines)
+    def _picked(self, key: Any) -> Any:
+        fields = self._fields_at(key) | {"gradient": self.gradient}
+        if np.ndim(fields["fun"]) == 0:
+            return Result(fields)
+        if fields["fun"].ndim > 1:
+            msg = f"an index of a batch must choose along one axis, got one that gives the shape {fields['fun'].shape}."
+            raise IndexError(msg)
+        return BatchResult(fields, best=_lowest(fields["fun"]) if fields["fun"].size else None)
 
-    def _repr_html_(self) -> str:
-        first, *rest, lowest = map(str.strip, repr(self).split("\n"))
-        counts = {message: count for count, message in (line.split("  ", 1) for line in rest)}
-        return as_html({first: "", **counts, "lowest f": lowest.removeprefix("lowest f: ")})
+    def _columns(self) -> list[tuple[str, Any]]:
+        others = [(name, self[name]) for name in ("fun", "success", "status", "nit", "nfev", "njev")]
+        return elements("x", self.x) + others
+
+
+class MultistartResult(RowResult):
+    """An OptimizeResult of the best of many runs, with the distinct minima; see `multistart`.
+
+    ``result[k]`` is the result of the run that found minimum k, from the lowest up.
+    """
+
+    _of_each: ClassVar[tuple[str, ...]] = ("minima_fun", "minima")
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with a row for each distinct minimum, from the lowest up."""
+        return self[:].to_frame()
+
+    def _picked(self, key: Any) -> Any:
+        batch = self.batch
+        runs = [
+            int(np.argmax(batch.success & (batch.fun == f) & (batch.x == x).all(axis=1)))
+            for f, x in zip(self.minima_fun, self.minima, strict=True)
+        ]
+        return batch[np.array(runs, np.intp)[key]]
 
 
 def take_earlier(state: Any, results: BatchResults, bounds: tuple[NDArray[Any], NDArray[Any]]) -> dict[int, Exception]:

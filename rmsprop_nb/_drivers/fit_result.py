@@ -2,89 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._core.result import Result, as_html
+from rmsprop_nb._core.result import RowResult, as_html
 from rmsprop_nb._kernels.covariance import covariances
 
-_OF_EACH = ("popt", "perr", "pcov", "chi2", "dof", "status", "success", "message", "nfev", "nit")
 
+class FitResult(RowResult):
+    """An OptimizeResult whose fields have the leading axes of ydata; see `fit`.
 
-class FitResult(Result):
-    """An OptimizeResult whose fields have the leading axes of ydata; see `fit`."""
+    ``result[i]`` is the result of data set i, with the ``exception`` that the model raised, if any.
+    """
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The leading axes of ydata; () for one data set."""
-        return tuple(np.shape(self.chi2))
+    _of_each: ClassVar[tuple[str, ...]] = (
+        *("chi2", "popt", "perr", "pcov", "dof", "status", "success", "message", "nfev", "nit"),
+    )
 
-    def __len__(self) -> int:
-        """Return the length of the first axis, or the number of fields for one data set."""
-        return self.shape[0] if self.shape else super().__len__()
-
-    def __getitem__(self, key: Any) -> Any:
-        """Return a field by its name, or the result of some data sets by an index of the leading axes."""
-        if isinstance(key, str):
-            return super().__getitem__(key)
+    def _picked(self, key: Any) -> FitResult:
         if not self.shape:
             msg = "an index needs ydata with leading axes; this is the result of one data set."
             raise IndexError(msg)
-        picked = {name: self[name][key] for name in _OF_EACH}
-        return FitResult(
-            {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in picked.items()}
-            | {"names": self.names}
-        )
+        return FitResult(self._fields_at(key), names=self.names, jacobian=self.jacobian)
 
-    def to_frame(self) -> Any:
-        """Return a pandas DataFrame with a row for each data set: parameters, their errors, and how each fit ended.
-
-        The index has a level for each leading axis of ydata. Errors are named "... error".
-        """
-        import pandas as pd
-
-        rows = self.shape or (1,)
-        count = int(np.prod(rows))
-        columns: dict[str, Any] = {}
+    def _columns(self) -> list[tuple[str, Any]]:
+        """Return the parameters, each with its error, and how the fits ended."""
+        columns = []
         for k, name in enumerate(self.names):
-            columns[name] = np.reshape(self.popt, (count, -1))[:, k]
-            columns[f"{name} error"] = np.reshape(self.perr, (count, -1))[:, k]
-        for name in ("chi2", "dof", "success", "status", "nfev"):
-            columns[name] = np.reshape(self[name], count)
-        if len(rows) == 1:
-            return pd.DataFrame(columns)
-        return pd.DataFrame(columns, index=pd.MultiIndex.from_product([range(length) for length in rows]))
+            columns += [(name, self.popt[..., k]), (f"{name} error", self.perr[..., k])]
+        return columns + [(name, self[name]) for name in ("chi2", "dof", "success", "status", "nfev")]
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name:>12}  {text}".rstrip() for name, text in self._summary().items())
+        return "\n".join(f"{name:>12}  {text}".rstrip() for name, text in self._summary())
 
     def _repr_html_(self) -> str:
         return as_html(self._summary())
 
-    def _summary(self) -> dict[str, str]:
-        if not self.shape:
-            lines = {
-                name: f"{value:.8g} ± {error:.2g}"
-                for name, value, error in zip(self.names, self.popt, self.perr, strict=True)
-            }
-            return lines | {
-                "chi2": f"{self.chi2:.6g} with {self.dof} degrees of freedom",
-                "success": str(self.success),
-                "message": self.message,
-            }
-        success = np.asarray(self.success)
-        lines = {"fits": f"{success.size}, of shape {self.shape}; {int(success.sum())} of them successful"}
+    def _summary(self) -> list[tuple[str, str]]:
+        return self._summary_of_many() if self.shape else self._summary_of_one()
+
+    def _summary_of_one(self) -> list[tuple[str, str]]:
+        dof = int(self.dof)
+        freedom = f"{dof} degree{'' if dof == 1 else 's'} of freedom"
+        return [
+            *(
+                (name, f"{p:.8g} ± {error:.2g}")
+                for name, p, error in zip(self.names, self.popt, self.perr, strict=True)
+            ),
+            ("chi2", f"{self.chi2:.6g} with {freedom}"),
+            ("success", str(self.success)),
+            ("message", self.message),
+        ]
+
+    def _summary_of_many(self) -> list[tuple[str, str]]:
+        success = self.success
+        lines = [("fits", f"{success.size}, of shape {self.shape}; {int(success.sum())} of them successful")]
         for k, name in enumerate(self.names):
             middle, error = (
                 np.median(field[..., k][success]) if success.any() else np.nan for field in (self.popt, self.perr)
             )
-            lines[name] = f"median {middle:.6g} ± {error:.2g}"
-        statuses, first, counts = np.unique(self.status, return_index=True, return_counts=True)
-        for _, k, count in zip(statuses, first, counts, strict=True):
-            lines[str(count)] = str(np.ravel(self.message)[k])
-        return lines
+            lines.append((name, f"median {middle:.6g} ± {error:.2g}"))
+        return lines + [(str(count), message) for message, count in self._endings()]
 
 
 def inverse_matrices(

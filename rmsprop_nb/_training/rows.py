@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop_nb._core.names_elsewhere import explain_keywords
 from rmsprop_nb._core.validate import as_array, refuse_mask
 from rmsprop_nb._training.arrays import as_reals
 
 
+@explain_keywords()
 class GradientRows:
     """The rows of a gradient that are not zero, for `RMSprop.step`.
 

@@ -201,7 +201,8 @@ class RMSpropState:
 
     def __repr__(self) -> str:
         count, size = len(self._leaves), sum(leaf.square_avg.size for leaf in self._leaves)
-        return f"<RMSpropState: {count} array{'s' * (count > 1)}, {size} parameters, step {self._step}>"
+        arrays, parameters = f"{count} array{'s' * (count != 1)}", f"{size} parameter{'s' * (size != 1)}"
+        return f"<RMSpropState: {arrays}, {parameters}, step {self._step}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RMSpropState.from_arrays, (self.to_arrays(),)  # plain arrays outlive a change of the attributes here

@@ -7,7 +7,7 @@ import pytest
 from numba import njit
 from scipy.optimize import rosen, rosen_der
 
-from rmsprop_nb import minimize, minimize_batch, multistart
+from rmsprop_nb import minimize, minimize_batch
 
 
 @pytest.mark.parametrize("none", [(), [], {}, None, np.array([])])
@@ -72,14 +72,6 @@ def test_default_arguments_are_those_of_a_call():
     assert minimize(with_types, [3.0], jac="cs").success
     found = minimize_batch(alone, np.zeros((3, 1)), batch_args=(np.arange(3.0),))
     np.testing.assert_allclose(found.x[:, 0], np.arange(3.0), atol=1e-6)
-
-
-def test_every_result_can_be_printed():
-    box = [(0.0, 3.0), (0.0, 3.0)]
-    found = multistart(lambda x: float(np.sum((x - 1.0) ** 2)), box, 4, rng=0)
-    assert "4 problems of 2 variables" in repr(found)
-    assert "minima" in str(found)
-    assert "status: 0" in repr(minimize(rosen, [0.5, 0.5]))
 
 
 def test_long_runs_are_told_of_the_other_method():
