@@ -47,8 +47,8 @@ def make_solver(
     %(tol)s
     options : dict, optional
         Options of the method, as for `minimize_batch`.
-    dtype : dtype, default float64
-        float64 or float32, the dtype of x in the run.
+    dtype : dtype, optional
+        float64 (the default) or float32, the dtype of x in the run.
 
     Returns
     -------
