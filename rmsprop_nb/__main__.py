@@ -18,7 +18,8 @@ import numba
 import numpy as np
 
 from rmsprop_nb import __version__
-from rmsprop_nb._cli.bench import find, report, time_objective
+from rmsprop_nb._cli.asv_suite import next_steps, write_suite
+from rmsprop_nb._cli.bench import check_objective, find, report, time_objective
 from rmsprop_nb._cli.compile import compile_all
 from rmsprop_nb._cli.demo import DEFAULT_SETS, QUICK_SETS, draw_logistic, run_demo
 from rmsprop_nb._cli.nist import show_table
@@ -118,6 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--jac", help="as in minimize: True, 2-point, 3-point, cs, inplace, or module:name of a function"
     )
+    bench.add_argument(
+        "--asv",
+        metavar="DIR",
+        type=Path,
+        help="instead, write a benchmark suite for asv into this folder, which follows the objective over your commits",
+    )
     prepare = commands.add_parser(
         "compile",
         help="compile the loops of all methods beforehand, for all later processes on this machine",
@@ -133,8 +140,12 @@ def _bench(chosen: argparse.Namespace) -> int:
         fun, x0 = find(chosen.fun), find(chosen.x0)
         args = () if chosen.args is None else find(chosen.args)
         jac = True if chosen.jac == "True" else find(chosen.jac) if ":" in (chosen.jac or "") else chosen.jac
+        if chosen.asv is not None:
+            check_objective(fun, x0, args, jac)
+            print(next_steps(write_suite(chosen.asv, chosen.fun, chosen.x0, chosen.args, chosen.jac)))
+            return 0
         timing = time_objective(fun, x0, args, jac)
-    except (TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         print(f"python -m rmsprop_nb bench: {error}", file=sys.stderr)
         return 2
     print(report(timing))
