@@ -59,7 +59,7 @@ def write_suite(folder: Path, fun: str, x0: str, args: str | None, jac: str | No
 
 def next_steps(files: list[Path]) -> str:
     """Say what has been written, and what to do with it."""
-    shown = [os.path.relpath(path) for path in files]
+    shown = [Path(os.path.relpath(path)) for path in files]
     return "\n".join(
         [
             "Written:",
@@ -67,7 +67,7 @@ def next_steps(files: list[Path]) -> str:
             "",
             "Next:",
             "  pip install asv virtualenv",
-            f"  cd {shlex.quote(os.path.dirname(shown[0]) or '.')}",
+            f"  cd {shlex.quote(str(shown[0].parent))}",
             "  asv machine --yes",
             "  asv run HEAD^!               # measure the newest commit",
             "  asv continuous HEAD~1 HEAD   # compare two commits; the exit code is 1 if the second is slower",

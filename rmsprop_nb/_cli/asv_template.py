@@ -49,27 +49,31 @@ class Minimization:
         subprocess.run([sys.executable, "-m", "rmsprop_nb", "compile", *PREPARE], check=True)
 
     def setup(self, method):
-        fun, x0, args, jac = map(value, (FUN, X0, ARGS, JAC))
-        self.run = lambda: minimize(fun, x0, args, method, jac)
-        their_fun, their_jac = as_scipy_takes_it(fun, jac)
-        self.run_scipy = lambda: scipy.optimize.minimize(their_fun, x0, args, SCIPY_METHOD, their_jac)
-        self.run()  # compiles the objective
+        self.fun, self.x0, self.args, self.jac = map(value, (FUN, X0, ARGS, JAC))
+        self.run(method)  # compiles the objective
+
+    def run(self, method):
+        return minimize(self.fun, self.x0, self.args, method, self.jac)
 
     def time_run(self, method):
-        self.run()
+        self.run(method)
 
     def peakmem_run(self, method):
-        """Peak memory of the process, which is above 100 MB for Python, NumPy, SciPy and Numba alone."""
-        self.run()
+        """Peak memory of the process; Python, NumPy, SciPy and Numba alone take more than 100 MB."""
+        self.run(method)
 
     def track_evaluations(self, method):
-        return int(self.run().nfev)
+        return int(self.run(method).nfev)
 
     track_evaluations.unit = "evaluations"
 
     def track_time_over_scipy(self, method):
         """Time of a run over that of SciPy's, each until its own default tolerances are met."""
-        return ratio_of_times(self.run, self.run_scipy)
+        fun, jac = as_scipy_takes_it(self.fun, self.jac)
+        return ratio_of_times(
+            lambda: self.run(method),
+            lambda: scipy.optimize.minimize(fun, self.x0, self.args, SCIPY_METHOD, jac),
+        )
 
     track_time_over_scipy.unit = "ratio"
 
@@ -89,7 +93,8 @@ def value(given):
         missing = error
     except AttributeError as error:
         missing = error
-    raise NotImplementedError(f"this commit has no {given}") from missing
+    msg = f"this commit has no {given}"
+    raise NotImplementedError(msg) from missing
 
 
 def as_scipy_takes_it(fun, jac):
@@ -117,4 +122,4 @@ def ratio_of_times(ours, other):
     for _ in range(ROUNDS):
         mine, theirs = (timer.timeit(number) / number for timer, number in zip(timers, numbers, strict=True))
         ratios.append(mine / theirs)
-    return statistics.median(ratios)
+    return float(f"{statistics.median(ratios):.3g}")
