@@ -78,7 +78,7 @@ def next_steps(files: list[Path]) -> str:
 def _benchmark(constants: dict[str, Any]) -> str:
     """Return the template with these constants."""
     text = Path(__file__).with_name("asv_template.py").read_text(encoding="utf-8")
-    text = text.replace("FUN", constants["FUN"], 1)  # in the docstring
+    text = text.removeprefix("# mypy: ignore-errors\n").replace("FUN", constants["FUN"], 1)  # in the docstring
     for name, value in constants.items():
         line = f"{name} = {json.dumps(value) if isinstance(value, str | list) else repr(value)}"
         text = re.sub(rf"^{name} = (\S+|\[.*\])(?=  #|$)", line.replace("\\", r"\\"), text, count=1, flags=re.MULTILINE)

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Benchmarks of FUN for asv, https://asv.readthedocs.io.
 
 They measure the time, the evaluations and the memory of a run, and its time over SciPy's; lower is better everywhere.
