@@ -48,14 +48,15 @@ rmsprop_nb and SciPy. The first run on a machine also compiles.
 
 FITS: NIST's data sets with certified results, from NIST's far start
 
+* n: number of parameters
 * digits: correct digits of the worst parameter and of the worst standard error
   (se). A set is solved with {DIGITS} digits of every parameter.
-* evals: evaluations of the model at all points. One of rmsprop_nb.fit gives exact
-  derivatives, too; SciPy's curve_fit (MINPACK, ftol = xtol = 1e-10) takes one more
-  for each parameter.
+* evals: evaluations of the model at all points. One of rmsprop_nb.fit gives
+  exact derivatives, too. SciPy's curve_fit (MINPACK, ftol = xtol = 1e-10) takes
+  one more for each parameter.
 
-              para-  rmsprop_nb         MINPACK
-             meters  digits  se  evals  digits  se  evals  rmsprop_nb ended as""")
+               rmsprop_nb         MINPACK
+             n digits  se  evals  digits  se  evals  rmsprop_nb ended because""")
     fits = {}
     for name in names:
         fits[name] = fit_nist(name), fit_nist_with_scipy(name)
@@ -66,7 +67,7 @@ FITS: NIST's data sets with certified results, from NIST's far start
 
 def _nist_row(name: str, ours: Fit, theirs: Fit) -> str:
     cells = [f"{_digits(one)} {one.evaluations or '-':>6}" for one in (ours, theirs)]
-    return f"  {name:9} {load_nist(name).start1.size:7}  {'  '.join(cells)}  {ours.ended}"
+    return f"  {name:9} {load_nist(name).start1.size:2} {'  '.join(cells)}  {ours.ended}"
 
 
 def _digits(one: Fit) -> str:

@@ -198,7 +198,7 @@ def test_too_few_evaluations_are_reported(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(_nist, "fit", functools.partial(fit, options={"maxfev": 9}))
     assert command.main(["--set", "ENSO"]) == 1
     output = capsys.readouterr().out
-    assert re.search(r"\n  ENSO +9  failed +- +9 .*  out of evaluations\n", output)
+    assert re.search(r"\n  ENSO +9 +failed +- +9 .*  out of evaluations\n", output)
     assert "\nNOT REACHED by rmsprop_nb, though it should have been: ENSO, logistic regression.\n" in output
 
 
@@ -207,7 +207,7 @@ def test_a_hard_set_is_shown_and_is_no_failure(
 ) -> None:
     monkeypatch.setattr(_demo, "_show_batch", lambda: True)
     assert command.main(["demo", "--set", "BoxBOD"]) == 0
-    assert "\n  BoxBOD          2  failed " in capsys.readouterr().out
+    assert "\n  BoxBOD     2 failed " in capsys.readouterr().out
 
 
 def test_a_wrong_answer_to_a_hard_set_is_a_failure(
