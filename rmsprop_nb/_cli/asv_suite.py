@@ -156,6 +156,8 @@ def _configuration(repository: Path, folder: Path) -> dict[str, Any]:
         "branches": ["HEAD"],
         "environment_type": "virtualenv",
         **commands,
+        # BLAS with many threads makes the times of SciPy's small runs vary tenfold on a busy machine
+        "matrix": {"env_nobuild": {"OMP_NUM_THREADS": ["1"]}},
         "install_timeout": TIMEOUT,
         "default_benchmark_timeout": TIMEOUT,
         "benchmark_dir": "benchmarks",

@@ -162,6 +162,7 @@ def test_plain_module_is_imported_from_the_checkout(module: str, capsys: pytest.
         assert Path("suite", file).exists()
     settings = json.loads(Path("suite/asv.conf.json").read_text())
     assert settings["repo"] == "../.."
+    assert settings["matrix"] == {"env_nobuild": {"OMP_NUM_THREADS": ["1"]}}
     assert settings["build_command"] == settings["uninstall_command"] == []
     assert settings["install_command"] == [f"in-dir={{env_dir}} python -m pip install {asv_suite.requirement()}"]
     benchmark = load(Path("suite/benchmarks/minimize_misfit.py"))
