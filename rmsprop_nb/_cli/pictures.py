@@ -26,7 +26,7 @@ def draw_fits(figure: Any) -> None:
         x = np.linspace(problem.x.min(), problem.x.max(), 200)
         axes.plot(problem.x, problem.y, ".", color="0.6")
         axes.plot(x, nist_model(name)(x, *found.b))
-        axes.set_title(f"{name}: {found.digits:.1f} digits are right", fontsize="medium")
+        axes.set_title(f"{name}: {found.digits:.1f} correct digits", fontsize="medium")
 
 
 def draw_slice(figure: Any) -> None:
