@@ -18,11 +18,13 @@ import numba
 import numpy as np
 
 from rmsprop_nb import __version__
-from rmsprop_nb._cli.bench import find, report, time_objective
+from rmsprop_nb._cli.asv_suite import next_steps, write_suite
+from rmsprop_nb._cli.bench import check_objective, find, report, time_objective
 from rmsprop_nb._cli.compile import compile_all
-from rmsprop_nb._cli.demo import DEFAULT_SETS, QUICK_SETS, draw_logistic, run_demo
+from rmsprop_nb._cli.demo import DEFAULT_SETS, run_demo
 from rmsprop_nb._cli.nist import show_table
-from rmsprop_nb._cli.relaxation import QUICK_SIZE, SIZE, run_relaxation, save_maps
+from rmsprop_nb._cli.pictures import save_pictures
+from rmsprop_nb._cli.relaxation import run_relaxation
 from rmsprop_nb._drivers.loop import run_chunks
 from rmsprop_nb._kernels.update import make_update
 from rmsprop_nb._methods.descent import make_tell
@@ -43,7 +45,7 @@ print("; ".join(found) or "no CUDA device, or no driver")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("--quick", "--nist", "--set", "--plot"):
+    if not arguments or arguments[0] in ("--nist", "--set", "--plot"):
         arguments = ["demo", *arguments]
     chosen = _parser().parse_args(arguments)
     if chosen.command == "info":
@@ -65,19 +67,18 @@ def _demo(chosen: argparse.Namespace) -> int:
         print("python -m rmsprop_nb demo fits: --set and --nist are for the other demo", file=sys.stderr)
         return 2
     if chosen.plot is not None:
-        try:  # first of all, because this reveals a wrong file name or a missing matplotlib
-            (save_maps if chosen.part == "fits" else draw_logistic)(chosen.plot)
-        except (ImportError, OSError, ValueError) as error:
+        try:  # first of all, because this reveals a folder that cannot be written, or a missing matplotlib
+            page = save_pictures(chosen.plot)
+        except (ImportError, OSError) as error:
             print(f"python -m rmsprop_nb demo: --plot {chosen.plot}: {error}", file=sys.stderr)
             return 2
-        shown = "the maps below" if chosen.part == "fits" else "how the logistic regression below converges"
-        print(f"{chosen.plot} shows {shown}.\n", flush=True)
+        print(f"{page} shows pictures of this demo.\n", flush=True)
     if chosen.part == "fits":
-        return 0 if run_relaxation(QUICK_SIZE if chosen.quick else SIZE) else 1
+        return 0 if run_relaxation() else 1
     if chosen.nist:
         show_table()
         return 0
-    return 0 if run_demo(QUICK_SETS if chosen.quick else dict.fromkeys(chosen.set)) else 1
+    return 0 if run_demo(dict.fromkeys(chosen.set)) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,10 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("part", nargs="?", choices=["fits"], help="fits: a map of fits and their errors instead")
     demo.add_argument(
-        "--plot", metavar="FILE", help="also draw how the logistic regression converges, or the map; needs matplotlib"
+        "--plot",
+        metavar="DIR",
+        type=Path,
+        help="also draw pictures into a folder, and a page of them; needs matplotlib",
     )
     which = demo.add_mutually_exclusive_group()
-    which.add_argument("--quick", action="store_true", help="a shorter demo")
     which.add_argument(
         "--nist", action="store_true", help="instead, the digits of all NIST data sets from both starts, in Markdown"
     )
@@ -118,6 +121,12 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--jac", help="as in minimize: True, 2-point, 3-point, cs, inplace, or module:name of a function"
     )
+    bench.add_argument(
+        "--asv",
+        metavar="DIR",
+        type=Path,
+        help="instead, write a benchmark suite for asv into this folder, which follows the objective over your commits",
+    )
     prepare = commands.add_parser(
         "compile",
         help="compile the loops of all methods beforehand, for all later processes on this machine",
@@ -133,8 +142,12 @@ def _bench(chosen: argparse.Namespace) -> int:
         fun, x0 = find(chosen.fun), find(chosen.x0)
         args = () if chosen.args is None else find(chosen.args)
         jac = True if chosen.jac == "True" else find(chosen.jac) if ":" in (chosen.jac or "") else chosen.jac
+        if chosen.asv is not None:
+            check_objective(fun, x0, args, jac)
+            print(next_steps(write_suite(chosen.asv, chosen.fun, chosen.x0, chosen.args, chosen.jac)))
+            return 0
         timing = time_objective(fun, x0, args, jac)
-    except (TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         print(f"python -m rmsprop_nb bench: {error}", file=sys.stderr)
         return 2
     print(report(timing))

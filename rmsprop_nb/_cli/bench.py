@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import os
 import statistics
 import sys
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from rmsprop_nb._api.minimize import minimize
 from rmsprop_nb._core.settings import Hyper, Variant
 from rmsprop_nb._core.validate import as_args, as_start, check_callable, check_jac
+from rmsprop_nb._drivers.first_runs import compiled_at_once
 from rmsprop_nb._kernels.update import make_update
 from rmsprop_nb._methods.registry import OPTIONS
 from rmsprop_nb._numba.calls import call_objective
@@ -31,6 +33,7 @@ from rmsprop_nb._objectives.problem import Problem
 
 _ROUNDS = 7
 _ROUND_SECONDS = 0.05
+_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _MAX_CALLS = 2**24  # per round, for a run that ends early whatever its limit
 # Steps so short that x does not move: an objective may take longer elsewhere.
 _NO_MOTION = {"learning_rate": 1e-300, "gtol": 0.0}
@@ -69,7 +72,7 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
 
     Raises ValueError if a run ends where it begins, because there would be no steps to measure.
     """
-    check_callable("fun", fun)
+    check_objective(fun, x0, args, jac)
     x = as_start(x0)
     none = np.empty(0, x.dtype)
     problem = with_exact_gradient(Problem(fun, check_jac(jac), as_args(args), none, none), x.size, x.dtype)
@@ -81,11 +84,6 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
     def steps(count: int) -> Any:
         return call("rmsprop", **_NO_MOTION, maxfev=count)
 
-    first = steps(2)
-    if first.njev < 2:
-        msg = f"x0 must be a point from which a run goes on, but it ends there: {first.message} Give another x0."
-        raise ValueError(msg)
-
     jobs = {
         "evaluation": _evaluations(objective, x.copy()),  # an objective may write to x
         "step": lambda count: steps(count + 1),
@@ -94,7 +92,8 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
         **{method: _repeated(functools.partial(call, method)) for method in OPTIONS},
         **{f"start of {method}": _repeated(functools.partial(call, method, maxfev=1)) for method in OPTIONS},
     }
-    counts, seconds = _time_in_turns(jobs)
+    with compiled_at_once():  # what a first run does as Python is not what the next ones cost
+        counts, seconds = _time_in_turns(jobs)
     evaluation = seconds["evaluation"]
     return Timing(
         isinstance(objective, CompiledObjective),
@@ -104,6 +103,15 @@ def time_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> Timing
         {method: (int(call(method).njev), seconds[method]) for method in OPTIONS},
         {method: max(seconds[f"start of {method}"] - evaluation, 0.0) for method in OPTIONS},
     )
+
+
+def check_objective(fun: Any, x0: Any, args: Any = (), jac: Any = None) -> None:
+    """Raise a TypeError or ValueError if the objective is none, or if a run ends where it begins."""
+    check_callable("fun", fun)
+    first = minimize(fun, as_start(x0), args, "rmsprop", jac, options=_NO_MOTION | {"maxfev": 2})
+    if first.njev < 2:
+        msg = f"x0 must be a point from which a run goes on, but it ends there: {first.message} Give another x0."
+        raise ValueError(msg)
 
 
 def _time_in_turns(jobs: dict[str, Callable[[int], Any]]) -> tuple[dict[str, int], dict[str, float]]:
@@ -181,33 +189,44 @@ def _calls_per_round(job: Callable[[int], Any]) -> int:
 
 
 def report(timing: Timing) -> str:
-    """Describe where the time goes, in percent."""
+    """Describe where the time goes, in seconds and in percent."""
     kind = "compiled" if timing.compiled else "Python, and so is the loop; numba.njit compiles both"
-    objective, update = _shares(timing.step, timing.evaluation, timing.update)
     lines = [
         f"objective: {kind}",
         "",
-        "a step of the textbook rule           objective    update      loop",
-        _line("learning_rate=number", "", objective, update),
+        "a step of the textbook rule       total    objective       update         loop",
+        _line("learning_rate=number", "", timing.step, timing.evaluation, timing.update),
         "",
-        "a whole call of minimize  evaluations objective     start      loop",
+        "a call of minimize  evaluations   total    objective        start         loop",
     ]
     for method, (count, seconds) in timing.calls.items():
-        parts = _shares(seconds, count * timing.evaluation, timing.starts[method])
-        lines.append(_line(f'method="{method}"', str(count), *parts))
+        lines.append(_line(method, str(count), seconds, count * timing.evaluation, timing.starts[method]))
     return "\n".join(lines)
 
 
-def _shares(whole: float, *parts: float) -> list[float]:
-    """Return percentages of the whole; despite noise, they add up to at most 100."""
-    shares: list[float] = []
+def _line(name: str, count: str, whole: float, *parts: float) -> str:
+    """Return a line with the time of the whole, and the times and shares of its parts and of the rest.
+
+    Despite noise, the parts add up to the whole.
+    """
+    cells, rest, percent = "", whole, 100
     for part in parts:
-        shares.append(min(round(100.0 * part / whole, 1), 100.0 - sum(shares)))
-    return shares
+        time_of_part = min(part, rest)
+        share = min(round(100.0 * time_of_part / whole), percent)
+        cells += _cell(time_of_part, share)
+        rest, percent = rest - time_of_part, percent - share
+    return f"  {name:20}{count:>9}{_readable(whole):>8}{cells}{_cell(rest, percent)}"
 
 
-def _line(name: str, count: str, first: float, second: float) -> str:
-    return f"  {name:24}{count:>11} {first:7.1f} % {second:7.1f} % {100.0 - first - second:7.1f} %"
+def _cell(seconds: float, share: int) -> str:
+    return f"{_readable(seconds):>8}{share:4}%"
+
+
+def _readable(seconds: float) -> str:
+    """Return three digits and a unit."""
+    unit, name = next((u for u in _UNITS if seconds >= u[0]), _UNITS[-1])
+    digits = 2 - min(math.floor(math.log10(max(seconds / unit, 1.0))), 2)
+    return f"{seconds / unit:.{digits}f} {name}"
 
 
 def find(text: str) -> Any:

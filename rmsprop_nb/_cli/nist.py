@@ -45,7 +45,6 @@ class Fit(NamedTuple):
     sd: NDArray[np.float64]
     digits: float  # agreement of the worst parameter
     sd_digits: float  # agreement of the worst standard deviation
-    excess: float  # of the residual sum of squares, relative
     evaluations: int  # 0 where the method does not tell
     success: bool  # what the method says of itself
     ended: str
@@ -65,9 +64,7 @@ def fit_nist(name: str, start: str = "start1") -> Fit:
     if status is Status.INTERRUPTED:  # fit returns its best point, but here the whole demo must end
         raise KeyboardInterrupt
     ended = REASONS.get(status, status.name.lower())
-    return _compared(
-        "rmsprop_nb", name, result.popt, result.perr, result.chi2, result.nfev, bool(result.success), ended
-    )
+    return _compared("rmsprop_nb", name, result.popt, result.perr, result.nfev, bool(result.success), ended)
 
 
 def fit_nist_with_scipy(
@@ -87,16 +84,15 @@ def fit_nist_with_scipy(
     except RuntimeError as error:
         nothing = np.full(problem.certified.size, np.nan)
         ended = f"RuntimeError: {str(error).removeprefix('Optimal parameters not found: ')}"
-        return _compared(label, name, nothing, nothing, math.inf, 0, False, ended)
-    rss = float(np.sum(np.square(info["fvec"])))
+        return _compared(label, name, nothing, nothing, 0, False, ended)
     ended = REASONS[_CODES[method][code]]
-    return _compared(label, name, b, np.sqrt(np.diag(covariance)), rss, int(info["nfev"]), True, ended)
+    return _compared(label, name, b, np.sqrt(np.diag(covariance)), int(info["nfev"]), True, ended)
 
 
-def _compared(label: str, name: str, b: Any, sd: Any, rss: float, evaluations: int, success: bool, ended: str) -> Fit:
+def _compared(label: str, name: str, b: Any, sd: Any, evaluations: int, success: bool, ended: str) -> Fit:
     certified = load_nist(name)
     digits, sd_digits = agreement(b, certified.certified), agreement(sd, certified.certified_sd)
-    return Fit(label, b, sd, digits, sd_digits, rss / certified.certified_rss - 1.0, evaluations, success, ended)
+    return Fit(label, b, sd, digits, sd_digits, evaluations, success, ended)
 
 
 def agreement(b: NDArray[Any], certified: NDArray[Any]) -> float:
