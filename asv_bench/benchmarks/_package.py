@@ -20,6 +20,7 @@ PLACES = {
     "launch_batch": ("_cuda.batch:_launch",),
     "make_parallel_update": ("_kernels.update:make_parallel_update", "_cpu:make_parallel_update"),
     "make_update": ("_kernels.update:make_update", "_cpu:make_update"),
+    "width_for": ("_numba.autodiff.gradients:width_for",),
     "settings_of": ("_drivers.solve:settings_of", "_solve:settings_of"),
 }
 """``module:name`` in each layout of the package, the newest first."""

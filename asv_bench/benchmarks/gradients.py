@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from benchmarks._interleaved import compare
+from benchmarks._package import private
 from benchmarks._peers import jax_gradients
 
 EVALUATIONS = 100_000  # times the number of variables; a call from Python takes longer than some evaluations
@@ -119,7 +120,7 @@ def exact(fun, n):
     """Return the function that `minimize` would call for n variables."""
     from rmsprop_nb import value_and_grad
 
-    return value_and_grad(fun, mode="reverse") if n > 32 else value_and_grad(fun, chunk=min(n, 6))
+    return value_and_grad(fun, mode="reverse") if n > 32 else value_and_grad(fun, chunk=private("width_for")(n))
 
 
 def many_gradients(name):

@@ -11,7 +11,7 @@ from scipy.optimize import Bounds
 
 from rmsprop_nb import Status, make_solver, minimize, minimize_batch
 
-pytestmark = needs_jit
+pytestmark = [needs_jit, pytest.mark.thorough]
 
 
 @njit

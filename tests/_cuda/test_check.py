@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from offline_compiler import ARCHITECTURES
 
 from rmsprop_nb import cuda
 from rmsprop_nb._cuda import objective
+
+pytestmark = pytest.mark.thorough
 
 T = np.linspace(0.0, 4.0, 20)
 Y = np.ones((1, 20))
@@ -46,6 +50,14 @@ def test_what_a_kernel_takes(method):
     assert report.spilled_bytes == report.float64_instructions == 0
     assert str(report.registers) in str(report)
     assert checked(misfit, np.float64, method=method).float64_instructions > 20
+
+
+def test_the_example_of_the_page(capsys):
+    text = (Path(__file__).resolve().parents[2] / "docs" / "cuda.md").read_text(encoding="utf-8")
+    pattern = r"^```py\n(def misfit_alone.*?)^fits = .*?^```py\n(.*?)^```$.*?^```text\n(.*?)^```$"
+    function, call, printed = re.search(pattern, text, re.MULTILINE | re.DOTALL).groups()
+    exec(function + call, {"np": np, "math": math, "t": T, "curves": np.ones((3, 20))})  # noqa: S102
+    assert capsys.readouterr().out.splitlines()[1] == printed.splitlines()[1]
 
 
 def test_many_variables_are_in_columns():

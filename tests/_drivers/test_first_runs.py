@@ -32,6 +32,7 @@ def as_python(monkeypatch):
     return begin
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("python", [False, True])
 @pytest.mark.parametrize(("options", "dtype"), dtypes_in_turn(CONTROLS))
 def test_steps_as_python_give_the_same_numbers(python, options, dtype, as_python):
@@ -52,6 +53,7 @@ def test_every_form(form, options, as_python):
     same(run(form, bounds=[(-2, 0.5), (None, 0.1), (0.2, None)], **options), expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("jac", [rosen_der, None], ids=["exact", "differences"])
 @pytest.mark.parametrize("n", [4, 9, 33, 64])
 @pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])

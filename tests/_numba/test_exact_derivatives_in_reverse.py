@@ -115,7 +115,7 @@ def products_of_variables(x, a):
     return np.sum(m @ x[3:6]) + np.sum(x[:2] @ m) ** 2 + (m @ m.T)[0, 1] + np.linalg.norm(x)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize(
     "function", [few_operands, many_operands, partly_constant, broadcast, sums, products_of_variables]
 )

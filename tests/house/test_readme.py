@@ -27,7 +27,13 @@ def test_names_the_commands_of_a_newcomer(command: str) -> None:
     assert re.search(rf"^{command}\b", TEXT, re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
+def as_case(page: Path) -> Any:
+    """Return the page as a parameter: those beside README and quick start take long together."""
+    marks = () if page.stem in ("README", "quick-start") else (pytest.mark.thorough,)
+    return pytest.param(page, id=f"{page.parent.name}/{page.name}", marks=marks)
+
+
+@pytest.mark.parametrize("page", [as_case(page) for page in PAGES])
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "__readme__"}
