@@ -59,6 +59,11 @@ class Launch(NamedTuple):
     columns: bool
     team: int
 
+    @property
+    def vectors(self) -> str:
+        """Numba's name for the layout of the vectors that the objective is given."""
+        return "A" if self.columns and not self.team else "C"
+
 
 def launch_of(job: Job) -> Launch:
     """Choose the kernel for a batch; raise if the device cannot run it."""
@@ -187,9 +192,7 @@ def run_on_device(job: Job, results: BatchResults, on_done: Callable[[int], None
     require_device()
     launch = launch_of(job)
     if not SIMULATED:
-        check_objective(
-            job, "A" if launch.columns and not launch.team else "C", cuda.get_current_device().compute_capability
-        )
+        check_objective(job, launch.vectors, cuda.get_current_device().compute_capability)
     todo = np.flatnonzero(results.status == _INTERRUPTED)
     on_done(len(job.starts) - len(todo))
     memory = DeviceMemory()

@@ -56,8 +56,7 @@ def examine(
     found = capability or _current_capability()
     with standing_in(found):
         launch = launch_of(job)
-        layout = "A" if launch.columns and not launch.team else "C"
-        count = count_float64(job, layout, found)
+        count = count_float64(job, launch.vectors, found)
         given: tuple[Any, ...] = arguments(job, HostMemory())
         if launch.columns:
             given = (*given, workspace(launch, launch.team or 1, np.zeros))

@@ -70,7 +70,7 @@ def make_solve(both: Any, problem: Problem, options: Options, x: NDArray[Any]) -
         An example of x0, which tells the dtype.
     """
     settings, new_vectors = batch_settings(options, x, problem.sampling), _vectors_of(options, x.dtype)
-    run, (objective_of, kept) = _make_run(algorithm_of(options, parallel=False)), objective_and_data(both, typeof(x))
+    run, objective_of = _make_run(algorithm_of(options, parallel=False)), objective_and_data(both, typeof(x))
     lower, upper, sizes = problem.lower, problem.upper, _own_sizes(options, x.dtype)
     f_eps, f_noise, first_square_avg = float(np.finfo(x.dtype).eps), options.noise, options.first_square_avg
     successes, not_finite = _SUCCESSES, "x0 must be finite."
@@ -99,9 +99,7 @@ def make_solve(both: Any, problem: Problem, options: Options, x: NDArray[Any]) -
             success = success or p.status == status
         return Solution(x, f, g, p.nit, p.nfev, p.status, success)
 
-    compiled = shared_jit(solve)
-    compiled.kept = kept
-    return compiled
+    return shared_jit(solve)
 
 
 @functools.cache

@@ -16,8 +16,8 @@ from rmsprop_nb._numba.calls import OBJECTIVE_SIGNATURE, call_inlined, entry_add
 from rmsprop_nb._numba.decorators import adapter_jit
 
 
-def objective_and_data(both: Any, vector: Any) -> tuple[Any, list[Any]]:
-    """Return ``found(args) -> (address, data)`` for compiled code, and what must exist as long as the code does.
+def objective_and_data(both: Any, vector: Any) -> Any:
+    """Return ``found(args) -> (address, data)`` for compiled code; the addresses are valid while it exists.
 
     Parameters
     ----------
@@ -27,13 +27,11 @@ def objective_and_data(both: Any, vector: Any) -> tuple[Any, list[Any]]:
         Of x and grad.
     """
     adapters: dict[Any, Any] = {}
-    kept: list[Any] = []
 
     @intrinsic
     def found(typingctx: Any, args: Any) -> Any:
         if args not in adapters:
             adapters[args] = adapter_jit(OBJECTIVE_SIGNATURE)(_make_adapter(both, args, vector))
-            kept.append(adapters[args])
         address = entry_address(adapters[args])
 
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
@@ -44,7 +42,7 @@ def objective_and_data(both: Any, vector: Any) -> tuple[Any, list[Any]]:
 
         return types.UniTuple(types.intp, 2)(args), codegen
 
-    return found, kept
+    return found
 
 
 def _make_adapter(both: Any, args_type: Any, vector: Any) -> Callable[..., Any]:
@@ -55,7 +53,7 @@ def _make_adapter(both: Any, args_type: Any, vector: Any) -> Callable[..., Any]:
 
 @intrinsic
 def _load_stacked(typingctx: Any, data: Any, args_type_ref: Any) -> Any:
-    """Return the tuple at an address; whoever stored it there keeps its arrays."""
+    """Return the tuple at an address. Its arrays belong to the caller that stored it there."""
     args_type = args_type_ref.instance_type
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:

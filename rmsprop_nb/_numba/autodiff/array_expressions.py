@@ -96,7 +96,7 @@ class _Preaccumulation:
 class _Records:
     """Emits records whose number is kept in a register while a loop writes them.
 
-    Which tape it is shows at the first number that is none of the constants. Until then, records go to a place in the
+    The first number that is not a constant tells which tape to write to. Until then, records go to a place in the
     stack frame that has room for the record of a constant alone.
     """
 
