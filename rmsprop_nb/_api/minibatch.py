@@ -48,8 +48,8 @@ def minimize_minibatch(
     data: Any,
     args: tuple[Any, ...] = (),
     *,
-    batch_size: int = 128,
-    epochs: int = 10,
+    batch_size: int | None = None,
+    epochs: int | None = None,
     jac: Callable[..., Any] | str | bool | None = None,
     bounds: Any = None,
     learning_rate: float | str | ArrayLike | Callable[[int], float] = "auto",
@@ -91,10 +91,12 @@ def minimize_minibatch(
         single array need not be wrapped.
     args : tuple, optional
         Further arguments of `fun` and `jac`, the same for every batch.
-    batch_size : int, default 128
-        Rows in a batch; the last one of an epoch may be smaller.
-    epochs : int, default 10
-        Passes over the data, including those of a run that is resumed.
+    batch_size : int, optional
+        Rows in a batch; the last one of an epoch may be smaller. By default a twentieth of the rows, but at least 16
+        and at most 128.
+    epochs : int, optional
+        Passes over the data, including those of a run that is resumed. By default 10, or as many as it takes to make
+        1000 steps.
     jac : callable, True, "autodiff", "2-point", "3-point", "cs", "inplace" or None, default None
         As for `minimize`; a callable is given the same arguments as `fun`.
     bounds : sequence of (min, max) or scipy.optimize.Bounds, optional
@@ -230,12 +232,13 @@ def minimize_minibatch(
             msg = f"patience={patience!r} needs validation data; give validation=0.1 or arrays."
             raise ValueError(msg)
         seed = as_generator(rng).integers(0, 2**64, dtype=np.uint64)
-        plan = BatchPlan(chosen.batch_size, bool(shuffle), bool(deterministic), seed)
+        plan = BatchPlan(chosen.batch_size_for, bool(shuffle), bool(deterministic), seed)
         if ranks is None:
             targets = local_targets(problem, rows, plan)
         else:
             same = problem_digest(x, problem, state) | {"final_evaluation": str(bool(final_evaluation))}
             targets = shared_targets(ranks, problem, rows, plan, x.size, chosen.shared() | same)
+        chosen = chosen.for_batches(targets.training.rows.batches)
         current = first_state(chosen, problem, x, targets, state)
         trace = run(chosen, current, targets, report)
         result = make_result(chosen, current, targets, trace, final_evaluation)

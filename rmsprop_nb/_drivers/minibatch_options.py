@@ -35,6 +35,12 @@ from rmsprop_nb._numba.thread_safety import usable_threads
 
 MOST_EPOCHS = 10**8
 
+# The defaults: many rows in a batch where there are many, and enough steps to find the rate and then to converge.
+_BATCH_SIZES = 16, 128
+_BATCHES_OF_EPOCH = 20
+_LEAST_EPOCHS = 10
+_LEAST_STEPS = 1000
+
 AUTO = ("auto", "auto-constant")
 _AUTO_OPTIONS = ("beta", "eps", "finite_diff_rel_step", "first_distance")
 _TEXTBOOK_OPTIONS = (*(field.name for field in dataclasses.fields(Rule)), "finite_diff_rel_step", "parallel")
@@ -47,8 +53,8 @@ class MinibatchOptions(RunOptions):
     """The options of `minimize_minibatch`, as the user gave them, and what follows from them."""
 
     learning_rate: Any
-    batch_size: int
-    epochs: int
+    batch_size: int | None
+    epochs: int | None
     averaging: bool | None
     patience: int | None
     clip_value: float | None
@@ -62,12 +68,15 @@ class MinibatchOptions(RunOptions):
         if not self.auto and as_array("learning_rate", self.learning_rate).ndim == 0:
             check_learning_rate(self.learning_rate)
         for name in ("batch_size", "epochs", "accumulate"):
-            count = as_count(name, getattr(self, name), 0)
+            given = getattr(self, name)
+            if given is None and name != "accumulate":
+                continue
+            count = as_count(name, given, 0)
             if not 1 <= count < np.iinfo(np.int64).max:
-                msg = f"{name} must be an integer of at least 1, got {getattr(self, name)!r}."
+                msg = f"{name} must be an integer of at least 1, got {given!r}."
                 raise ValueError(msg)
             object.__setattr__(self, name, count)
-        if self.epochs > MOST_EPOCHS:
+        if self.epochs is not None and self.epochs > MOST_EPOCHS:
             msg = (
                 f"epochs must be at most {MOST_EPOCHS}, because a run records two numbers for each, got {self.epochs}; "
                 "maxtime ends a run earlier, and state=result.state goes on."
@@ -77,6 +86,21 @@ class MinibatchOptions(RunOptions):
         for name in ("clip_value", "clip_norm"):
             self._limit(name)
         _ = self.rule, self.first_distance, self.seconds, self.stride, self.checkpoint_seconds
+
+    def batch_size_for(self, n_rows: int) -> int:
+        """Return the number of rows in a batch: by default what gives 20 batches, but no fewer than 16, or over 128."""
+        least, most = _BATCH_SIZES
+        return self.batch_size or min(most, max(least, n_rows // _BATCHES_OF_EPOCH))
+
+    def for_batches(self, batches: int) -> MinibatchOptions:
+        """Return the options with a number of epochs: by default 10, or as many as make a thousand steps."""
+        if self.epochs is not None:
+            return self
+        return dataclasses.replace(self, epochs=max(_LEAST_EPOCHS, -(-_LEAST_STEPS // self._steps(batches))))
+
+    def _steps(self, batches: int) -> int:
+        """Return the number of steps in an epoch."""
+        return -(-batches // self.accumulate)
 
     def _check_options(self) -> None:
         """Raise for an option that does not exist, or that has no meaning with this learning rate."""
@@ -147,7 +171,8 @@ class MinibatchOptions(RunOptions):
         """Return what compiled code is given besides the state."""
         one_rate = not (self.auto or callable(self.learning_rate)) and np.ndim(self.learning_rate) == 0
         clips = self.clip_value is not None or self.clip_norm is not None
-        steps = self.epochs * -(-batches // self.accumulate)
+        assert self.epochs is not None  # see for_batches
+        steps = self.epochs * self._steps(batches)
         return MinibatchSettings(
             hyper=self.rule.hyper(x.dtype),
             rates=np.array([self.learning_rate if one_rate else 1.0], dtype=x.dtype),
@@ -199,6 +224,7 @@ def new_state(
         np.clip(start, lower, upper, out=start)
     vectors = kind_of(kind).layout(*kind[1:]).zeros(x.size, x.dtype)
     vectors |= {"x": start, "lower": lower, "upper": upper, "scale": options.scale(x)}
+    assert options.epochs is not None
     vectors |= {name: np.full(options.epochs, np.nan) for name in ("epoch_fun", "validation_fun")}
     copies = {"start": options.auto, "x_avg": options.averages, "x_best": True}
     vectors |= {name: start.copy() for name, used in copies.items() if used}

@@ -54,7 +54,7 @@ class Targets(NamedTuple):
 class BatchPlan(NamedTuple):
     """How rows are divided into batches; the seed orders them if they are shuffled."""
 
-    batch_size: int
+    batch_size_for: Callable[[int], int]  # of the number of rows to learn from
     shuffle: bool
     deterministic: bool
     seed: np.uint64
@@ -62,11 +62,13 @@ class BatchPlan(NamedTuple):
 
 def local_targets(problem: Problem, rows: tuple[Data, Data], plan: BatchPlan) -> Targets:
     """Bind the objective to the rows of this process: `rows` are those to learn from and those to validate on."""
+    assert rows[0] is not None
+    batch_size = plan.batch_size_for(rows[0][0].shape[0])
 
     def target(data: Data) -> Any:
         if data is None:
             return None
-        return make_target(problem, Rows(data, plan.batch_size, plan.shuffle), problem.lower.dtype)
+        return make_target(problem, Rows(data, batch_size, plan.shuffle), problem.lower.dtype)
 
     training, validation = map(target, rows)
     return Targets(training, validation, plan.seed)
@@ -83,6 +85,7 @@ def shared_targets(
     same |= {name: str(getattr(plan, name)) for name in ("shuffle", "deterministic")}
     counts = [0 if data is None else data[0].shape[0] for data in rows]
     found = ranks.agree(n, parts_in_all(plan.deterministic), same, (plan.seed, *counts))
+    batch_size = plan.batch_size_for(sum(own[1] for own in found))
 
     def target(k: int) -> Any:
         data = rows[k]
@@ -90,8 +93,8 @@ def shared_targets(
             return None
         theirs = [own[1 + k] for own in found]
         here = parts_of(ranks.rank, theirs, plan.deterministic)
-        local = Rows(data, plan.batch_size, plan.shuffle)
-        shard = Shard(local, sum(theirs[: ranks.rank]), sum(theirs), plan.batch_size, here)
+        local = Rows(data, batch_size, plan.shuffle)
+        shard = Shard(local, sum(theirs[: ranks.rank]), sum(theirs), batch_size, here)
         return make_shared_target(problem, shard, ranks)
 
     return Targets(target(0), target(1), found[0][0])

@@ -80,7 +80,7 @@ def call_inlined(typingctx: Any, fun: Any, args: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         given = zip(cgutils.unpack_tuple(builder, values[1]), args.types, strict=True)
-        result = context.get_function(fun, call)(builder, _folded(context, builder, call, tuple(given)))
+        result = context.get_function(fun, call)(builder, folded_arguments(context, builder, call, tuple(given)))
         entry = fun.dispatcher.overloads[call.args].fndesc.llvm_func_name
         for instruction in itertools.chain.from_iterable(block.instructions for block in builder.function.blocks):
             if isinstance(instruction, ir.CallInstr) and instruction.callee.name == entry:
@@ -90,7 +90,7 @@ def call_inlined(typingctx: Any, fun: Any, args: Any) -> Any:
     return signature, codegen
 
 
-def _folded(context: Any, builder: Any, call: Any, given: tuple[Any, ...]) -> Any:
+def folded_arguments(context: Any, builder: Any, call: Any, given: tuple[Any, ...]) -> Any:
     """Return the values that a function takes: its defaults are among them, and those for ``*args`` are a tuple."""
 
     def cast(value: Any, wanted: Any) -> Any:

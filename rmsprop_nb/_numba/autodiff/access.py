@@ -34,16 +34,21 @@ def variable(typingctx: Any, value: Any, k: Any, dtype: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         number = context.cast(builder, args[0], sig.args[0], dual.real)
-        index = context.get_value_type(types.intp)
-        vector = ir.VectorType(index, dual.width)
-        places = ir.Constant(vector, [ir.Constant(index, j) for j in range(dual.width)])
-        undefined = ir.Constant(vector, ir.Undefined)
-        first = builder.insert_element(undefined, args[1], ir.Constant(ir.IntType(32), 0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), dual.width), None)
-        chosen = builder.icmp_signed("==", places, builder.shuffle_vector(first, undefined, mask))
-        return join(context, builder, dual, number, builder.uitofp(chosen, context.get_value_type(dual.partials)))
+        return emit_variable(context, builder, dual, number, args[1])
 
     return signature(dual, value, types.intp, dtype), codegen
+
+
+def emit_variable(context: Any, builder: Any, dual: Any, number: Any, k: Any) -> Any:
+    """Emit a dual number whose k-th partial derivative is 1 and the others 0; all are 0 if k is out of range."""
+    index = context.get_value_type(types.intp)
+    vector = ir.VectorType(index, dual.width)
+    places = ir.Constant(vector, [ir.Constant(index, j) for j in range(dual.width)])
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, k, ir.Constant(ir.IntType(32), 0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), dual.width), None)
+    chosen = builder.icmp_signed("==", places, builder.shuffle_vector(first, undefined, mask))
+    return join(context, builder, dual, number, builder.uitofp(chosen, context.get_value_type(dual.partials)))
 
 
 @intrinsic
@@ -53,42 +58,65 @@ def stack_array(typingctx: Any, size: Any, dtype: Any) -> Any:
     array_type = types.Array(dual, 1, "C")
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        in_memory = context.get_data_type(dual)
-        itemsize = context.get_constant(types.intp, context.get_abi_sizeof(in_memory))
-        data = cgutils.alloca_once(builder, in_memory, size=context.get_constant(types.intp, dual.width))
-        array = arrayobj.make_array(array_type)(context, builder)
-        arrayobj.populate_array(array, data=data, shape=[args[0]], strides=[itemsize], itemsize=itemsize, meminfo=None)
-        return array._getvalue()
+        return emit_stack_array(context, builder, array_type, args[0])
 
     return signature(array_type, types.intp, dtype), codegen
+
+
+def emit_stack_array(context: Any, builder: Any, array_type: Any, size: Any) -> Any:
+    """Emit an array of dual numbers in the stack frame, with room for as many as they have derivatives."""
+    in_memory = context.get_data_type(array_type.dtype)
+    itemsize = context.get_constant(types.intp, context.get_abi_sizeof(in_memory))
+    data = cgutils.alloca_once(builder, in_memory, size=context.get_constant(types.intp, array_type.dtype.width))
+    array = arrayobj.make_array(array_type)(context, builder)
+    arrayobj.populate_array(array, data=data, shape=[size], strides=[itemsize], itemsize=itemsize, meminfo=None)
+    return array._getvalue()
 
 
 @intrinsic
 def value_of(typingctx: Any, result: Any) -> Any:
     """Return the value of what a differentiated function returns."""
-    if not isinstance(result, (Dual, *PLAIN.__args__)):
-        refuse(f"it must return one real number, not {result}")
+    check_result(result)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if not is_dual(result):
-            return context.cast(builder, args[0], result, types.float64)
-        return context.cast(builder, builder.extract_value(args[0], 0), result.real, types.float64)
+        return emit_value(context, builder, result, args[0])
 
     return types.float64(result), codegen
+
+
+def check_result(ty: Any) -> None:
+    """Refuse a function that returns anything but one real number."""
+    if not isinstance(ty, (Dual, *PLAIN.__args__)):
+        refuse(f"it must return one real number, not {ty}")
+
+
+def emit_value(context: Any, builder: Any, ty: Any, result: Any) -> Any:
+    """Emit the value of what a differentiated function returns, as a float64."""
+    if is_dual(ty):
+        result, ty = builder.extract_value(result, 0), ty.real
+    return context.cast(builder, result, ty, types.float64)
 
 
 @intrinsic
 def partial_of(typingctx: Any, result: Any, k: Any) -> Any:
     """Return one of the derivatives of a number; 0 if it has none."""
-    real = result.real if isinstance(result, Dual) else types.float64
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if not isinstance(result, Dual):
-            return context.get_constant(types.float64, 0.0)
-        index = builder.trunc(args[1], ir.IntType(32))
-        return builder.extract_element(builder.extract_value(args[0], 1), index)
+        return emit_partial(context, builder, result, *args)
 
-    return signature(real, result, types.intp), codegen
+    return signature(type_of_partials(result), result, types.intp), codegen
+
+
+def type_of_partials(ty: Any) -> Any:
+    """Return the type of the derivatives of a number."""
+    return ty.real if isinstance(ty, Dual) else types.float64
+
+
+def emit_partial(context: Any, builder: Any, ty: Any, result: Any, k: Any) -> Any:
+    """Emit one of the derivatives of a number; 0 if it has none."""
+    if not isinstance(ty, Dual):
+        return context.get_constant(types.float64, 0.0)
+    return builder.extract_element(builder.extract_value(result, 1), builder.trunc(k, ir.IntType(32)))
 
 
 @intrinsic

@@ -46,15 +46,12 @@ class Setting:
         Whether arrays of plain numbers that the functions allocate are arrays of dual numbers instead.
     allocates : bool
         Whether a function that was compiled allocates such arrays.
-    keeps : list
-        What must exist as long as the code.
     """
 
     def __init__(self, dtype: DualDType, dual_buffers: bool) -> None:
         self.dtype = dtype
         self.dual_buffers = dual_buffers
         self.allocates = False
-        self.keeps: list[Any] = []
         self._copies: dict[Any, Any] = {}
         setting = self
 

@@ -17,10 +17,12 @@ from numba.core.registry import CPUDispatcher
 from rmsprop_nb._numba.autodiff.access import check_vector, empty_matrix, partial_of, stack_array, value_of, variable
 from rmsprop_nb._numba.autodiff.copies import Setting
 from rmsprop_nb._numba.autodiff.dual import ON_TAPE, Dual, DualDType
+from rmsprop_nb._numba.autodiff.passes import gradient_in_passes
 from rmsprop_nb._numba.autodiff.refusals import CannotDifferentiateError, explain
 from rmsprop_nb._numba.autodiff.tape import (
     HEADER_WORDS,
     RECORD_WORDS,
+    address_of_length,
     backward,
     factor_of,
     index_of,
@@ -74,9 +76,7 @@ class _Compiler(_FunctionCompiler):
             try:
                 with warnings.catch_warnings():  # functions among args, which Numba calls experimental
                     warnings.simplefilter("ignore", NumbaExperimentalFeatureWarning)
-                    done = super()._compile_core(args, return_type)
-                source.settings.append(setting)
-                return done
+                    return super()._compile_core(args, return_type)
             except Exception as error:  # noqa: BLE001 - Numba may fail in any way with types that it does not know
                 refusal = error
             if not setting.allocates:
@@ -95,8 +95,6 @@ class Derivatives(CPUDispatcher):
         The number of variables in each pass.
     is_single : bool
         Whether there is only one pass, because x never has more variables.
-    settings : list of Setting
-        What the code that was compiled depends on.
     """
 
     _options = OPTIONS
@@ -107,7 +105,6 @@ class Derivatives(CPUDispatcher):
         self.fun = fun
         self.width = width
         self.is_single = is_single
-        self.settings: list[Setting] = []
         super().__init__(passes(None, fun, width, is_single), {}, dict(self._options), self._pipeline)
         self._compiler = _Compiler(self, self._compiler)  # type: ignore[has-type]
 
@@ -147,23 +144,10 @@ def gradient_passes(setting: Setting | None, function: Any, width: int, is_singl
     """Build ``value_and_grad(x, grad, *args) -> f``; without a setting, for its signature."""
     fun, dtype, with_copies = differentiated(setting, function)
 
+    in_passes = gradient_in_passes(is_single)
+
     def value_and_grad(x, grad, *args):
-        check_vector(grad)
-        n = x.size
-        if grad.size != n:
-            raise ValueError("grad must have as many elements as x.")
-        if is_single and n > width:
-            raise ValueError("x has more elements than this function was made for.")
-        variables = stack_array(n, dtype) if is_single else np.empty(n, dtype)
-        f = 0.0
-        for start in range(0, max(n, 1), width):
-            for i in range(n):
-                variables[i] = variable(x[i], i - start, dtype)
-            result = fun(variables, *with_copies(args))
-            f = value_of(result)
-            for k in range(min(width, n - start)):
-                grad[start + k] = partial_of(result, k)
-        return f
+        return in_passes(fun, x, grad, with_copies(args), dtype)
 
     return value_and_grad
 
@@ -175,8 +159,6 @@ def taped_passes(setting: Setting | None, function: Any, width: int, is_single: 
     some of the variables, which need no memory.
     """
     fun, dtype, with_copies = differentiated(setting, function)
-    length = np.array([FIRST_RECORDS])  # what the last evaluations needed; threads may write it at once
-    length_address = length.ctypes.data
     forward = LinkedDerivatives(gradient_passes, function, LARGEST_WIDTH, False)
     most = MOST_RECORDS
 
@@ -188,7 +170,8 @@ def taped_passes(setting: Setting | None, function: Any, width: int, is_single: 
         if n <= few:
             return forward(x, grad, *args)
         variables = np.empty(n, dtype)
-        room = max(load_word(length_address), 2 * n + 2)
+        length = address_of_length(FIRST_RECORDS)
+        room = max(load_word(length), 2 * n + 2)
         while True:
             tape = np.empty(HEADER_WORDS + RECORD_WORDS * room, np.int64)
             tape[0] = n + 1
@@ -202,12 +185,10 @@ def taped_passes(setting: Setting | None, function: Any, width: int, is_single: 
             if count > most:
                 return forward(x, grad, *args)
             room = count + count // 4
-            store_word(length_address, room)
+            store_word(length, room)
         backward(tape, np.zeros(count), index_of(result), factor_of(result), n, grad)
         return value_of(result)
 
-    if setting is not None:
-        setting.keeps.append(length)
     return value_and_grad
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
+from numba.core.errors import RequireLiteralValue
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
@@ -171,6 +173,24 @@ def factor_of(typingctx: Any, result: Any) -> Any:
         return builder.extract_value(args[0], (1, 2))
 
     return types.float64(result), codegen
+
+
+@intrinsic
+def address_of_length(typingctx: Any, first: Any) -> Any:
+    """Return the address of a word that compiled code keeps: how many records the last tapes needed, `first` to begin.
+
+    It is part of the code, and so also of code that is kept on disk. Threads may write it at once.
+    """
+    if not isinstance(first, types.IntegerLiteral):
+        raise RequireLiteralValue(first)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word = cgutils.add_global_variable(builder.module, _WORD, builder.module.get_unique_name("length_of_tape"))
+        word.linkage = "internal"
+        word.initializer = ir.Constant(_WORD, first.literal_value)
+        return builder.ptrtoint(word, _WORD)
+
+    return types.intp(first), codegen
 
 
 @intrinsic
