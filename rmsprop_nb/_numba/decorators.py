@@ -88,11 +88,11 @@ shared_jit = njit(error_model="numpy", nogil=True)
 """Decorator for functions around a user's that Python calls, too: compiled for each of them anew."""
 
 
-def kernel_jit(*key: Any, parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
+def kernel_jit(*key: Any, parallel: bool = False, allocates: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Compile a kernel and keep it on disk under `key`, which must contain everything its closure depends on."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = njit(**_OPTIONS, parallel=parallel, _nrt=parallel, no_cfunc_wrapper=True)(function)
+        dispatcher = njit(**_OPTIONS, parallel=parallel, _nrt=parallel or allocates, no_cfunc_wrapper=True)(function)
         if JIT_ENABLED:
             _enable_cache(dispatcher, key)
         return dispatcher

@@ -12,12 +12,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from rmsprop_nb._numba.calls import OBJECTIVE_SIGNATURE, call_inlined, entry_address, load_vectors
-from rmsprop_nb._numba.decorators import adapter_jit
+from rmsprop_nb._numba.calls import OBJECTIVE_SIGNATURE, call_inlined, load_vectors
+from rmsprop_nb._numba.decorators import user_jit
 
 
 def objective_and_data(both: Any, vector: Any) -> Any:
-    """Return ``found(args) -> (address, data)`` for compiled code; the addresses are valid while it exists.
+    """Return ``found(args) -> (address, data)`` for compiled code.
+
+    The code at the address is linked into the caller's, so that this may be kept on disk.
 
     Parameters
     ----------
@@ -31,13 +33,16 @@ def objective_and_data(both: Any, vector: Any) -> Any:
     @intrinsic
     def found(typingctx: Any, args: Any) -> Any:
         if args not in adapters:
-            adapters[args] = adapter_jit(OBJECTIVE_SIGNATURE)(_make_adapter(both, args, vector))
-        address = entry_address(adapters[args])
+            adapters[args] = user_jit(_make_adapter(both, args, vector))
+            adapters[args].compile(OBJECTIVE_SIGNATURE)
+        adapter = adapters[args].overloads[OBJECTIVE_SIGNATURE.args]
 
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            context.add_linking_libs([adapter.library])
+            address = builder.ptrtoint(context.declare_function(builder.module, adapter.fndesc), cgutils.intp_t)
             place = cgutils.alloca_once(builder, context.get_data_type(args))
             context.pack_value(builder, args, values[0], place)
-            words = context.get_constant(types.intp, address), builder.ptrtoint(place, cgutils.intp_t)
+            words = address, builder.ptrtoint(place, cgutils.intp_t)
             return context.make_tuple(builder, sig.return_type, words)
 
         return types.UniTuple(types.intp, 2)(args), codegen

@@ -6,6 +6,7 @@ The evaluation is a small compiled adapter around the user's functions, which fi
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -36,10 +37,18 @@ from rmsprop_nb._objectives.problem import IN_PLACE, MATRIX, Problem, learn_prec
 
 logger = logging.getLogger("rmsprop_nb")
 
+_VALUE = "value"
+"""The form of adapters that give f alone, for differences."""
+
 _SINGLE, _DOUBLE = (types.Array(real, 1, "C") for real in (float32, float64))
 
-# Among the packed arguments for differences, which begin with five arrays, a run replaces all but the user's own steps.
-_STEP, _, _SIZES, _LOWER, _UPPER = word_offsets(types.UniTuple(_DOUBLE, 5))[:-1]
+# What is packed for differences: the address of the value, the steps, the bounds, and the user's args.
+_BEFORE_ARGS = {
+    real: types.Tuple((types.int64, types.Tuple((_DOUBLE, _DOUBLE, real)), types.UniTuple(real, 2)))
+    for real in (_SINGLE, _DOUBLE)
+}
+# Of its arrays a run replaces all but the user's own steps.
+_STEP, _, _SIZES, _LOWER, _UPPER, _ARGS = word_offsets(types.UniTuple(_DOUBLE, 5), start=1)
 
 
 class _Adapter(NamedTuple):
@@ -120,31 +129,48 @@ def compile_objective(problem: Problem, dtype: Any) -> CompiledObjective | None:
     if not all(map(is_jitted, functions)):
         return None
     try:
-        words, references, args_type = pack(_adapter_args(problem, dtype))
+        words, references, args_type = pack(problem.args)
         array_type = _SINGLE if dtype == np.float32 else _DOUBLE
-        form = "differences" if problem.by_differences else problem.jac
+        form = _VALUE if problem.by_differences else problem.jac
         adapter = _compile_adapter(problem.fun, form, args_type, array_type)
+        if problem.by_differences:
+            words, references, _ = pack(_for_differences(problem, adapter, dtype))
+            adapter = adapter._replace(address=entry_address(_difference_entry(array_type)))
     except (Unpackable, NumbaError, NotImplementedError, RuntimeError) as error:  # the last: no other types allowed
         logger.debug("the loop runs interpreted, because the objective cannot be compiled into it: %s", error)
         return None
     if adapter.enters_python:  # and may keep arrays there, which must outlive the run, or launch threads
         logger.debug("the loop runs interpreted, because the objective has objmode blocks")
         return None
-    return CompiledObjective(problem, adapter, words, references, _offsets(problem, args_type))
+    offsets = word_offsets(args_type, start=_ARGS if problem.by_differences else 0)
+    return CompiledObjective(problem, adapter, words, references, offsets)
 
 
-def _adapter_args(problem: Problem, dtype: Any) -> tuple[Any, ...]:
-    if problem.by_differences:
-        control = np.array([problem.rel_step(float(np.finfo(dtype).eps))])
-        return ((control, problem.own_steps, np.empty(0, dtype)), (problem.lower, problem.upper), problem.args)
-    return problem.args
+def _for_differences(problem: Problem, value: _Adapter, dtype: Any) -> tuple[Any, ...]:
+    """Return what is packed for differences of the values that an adapter gives."""
+    control = np.array([problem.rel_step(float(np.finfo(dtype).eps))])
+    steps, bounds = (control, problem.own_steps, np.empty(0, dtype)), (problem.lower, problem.upper)
+    return np.int64(value.address), steps, bounds, problem.args
 
 
-def _offsets(problem: Problem, args_type: Any) -> list[int]:
-    """Return the offsets of the user's args among those of the adapter."""
-    if problem.by_differences:
-        return word_offsets(args_type.types[2], start=word_offsets(args_type)[2])
-    return word_offsets(args_type)
+@functools.cache
+def _difference_entry(array_type: Any) -> Any:
+    """Compile what takes differences of any value, which it calls by address: once, and kept on disk."""
+    before_args, by_differences = _BEFORE_ARGS[array_type], user_jit(differences)
+
+    @kernel_jit("differences", str(array_type.dtype), allocates=True)
+    def entry(x_address, g_address, size, data):
+        x, g = load_vectors(x_address, g_address, size, size, array_type)
+        address, steps, bounds = load_args(data, before_args)
+        return by_differences(_value_at, x, g, steps, bounds, (address, data + 8 * _ARGS))
+
+    entry.compile(OBJECTIVE_SIGNATURE)
+    return entry
+
+
+@inline_jit
+def _value_at(x, address, data):
+    return call_objective(address, x, x, data)
 
 
 @cached_by_code
@@ -172,9 +198,8 @@ def _signatures(fun: Any) -> str:
 
 def _eps_of(fun: Any, jac: Any, args_type: Any, array_type: Any) -> float:
     """Return the relative precision of the values of fun, by their type."""
-    arguments = args_type.types[2].types if jac == "differences" else args_type.types
     vectors = (array_type, array_type) if jac in IN_PLACE else (array_type,)
-    returned = return_type(fun, (*vectors, *arguments))
+    returned = return_type(fun, (*vectors, *args_type.types))
     value = returned.types[0] if isinstance(returned, types.BaseTuple) else returned
     return float(np.finfo(np.float32).eps) if value == float32 else 0.0
 
@@ -195,7 +220,9 @@ def _make_adapter(fun: Any, jac: Any, args_type: Any, array_type: Any) -> Callab
         return _make_joint_adapter(fun, args_type, array_type)
     if callable(jac):
         return _make_pair_adapter(fun, jac, args_type, array_type)
-    return _make_difference_adapter(fun, args_type, array_type)
+    return lambda x, g, size, data: call_inlined(
+        fun, (load_vectors(x, g, size, size, array_type)[0], *load_args(data, args_type))
+    )
 
 
 def _make_joint_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
@@ -229,17 +256,6 @@ def _make_complex_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable
     def adapter(x_address, g_address, size, data):
         x, g = load_vectors(x_address, g_address, size, size, array_type)
         return by_complex_step(fun, x, g, load_args(data, args_type))
-
-    return adapter
-
-
-def _make_difference_adapter(fun: Any, args_type: Any, array_type: Any) -> Callable[..., Any]:
-    by_differences = user_jit(differences)
-
-    def adapter(x_address, g_address, size, data):
-        x, g = load_vectors(x_address, g_address, size, size, array_type)
-        steps, bounds, args = load_args(data, args_type)
-        return by_differences(fun, x, g, steps, bounds, args)
 
     return adapter
 

@@ -25,7 +25,7 @@ from rmsprop_nb._objectives.fit_objective import (
     not_compiled,
     source_of,
 )
-from rmsprop_nb._objectives.residuals import PythonResiduals, Terms, compiled_fill
+from rmsprop_nb._objectives.residuals import PythonResiduals, Terms
 
 _SAMPLES = 16  # points at which a model of single points is compared with the model of all points
 
@@ -77,8 +77,9 @@ def _compiled(f: Any, jac: Any, curves: Curves, start: NDArray[np.float64], arra
         return choose(curve_function(f, n, 0), jac, n, arranged, terms)
     whole = point_loop(f, n, predictors, takes_complex=jac == "cs")
     if jac is None or jac == "autodiff":
-        y, sigma, scale, _, _, (points_at, _), _ = arranged.places
-        normal = point_normal(f, Task(n, terms.function, terms.matrix, predictors, y, sigma, scale, points_at))
+        y, sigma, scale, _, _, rows, (points_at, _), _ = arranged.places
+        task = Task(n, terms.function, terms.matrix, predictors, y, sigma, scale, points_at, rows)
+        normal = point_normal(f, task)
         try:
             normal.prepare((VECTOR, VECTOR, *arranged.types()))
         except TypeError as error:
@@ -86,7 +87,7 @@ def _compiled(f: Any, jac: Any, curves: Curves, start: NDArray[np.float64], arra
                 raise
             logger.debug("derivatives are made of differences, because there are no exact ones: %s", error)
             return choose(whole, "2-point", n, arranged, terms)
-        return Chosen(normal, compiled_fill(whole, "autodiff", n), "autodiff")
+        return Chosen(normal, "autodiff")
     return choose(whole, curve_function(jac, n, 0) if callable(jac) else jac, n, arranged, terms)
 
 
@@ -100,7 +101,7 @@ def _interpreted(f: Any, jac: Any, curves: Curves, n: int, arranged: Arranged, t
         f = _Whitened(f, curves.covariance)
         jac = _Whitened(jac, curves.covariance) if callable(jac) else jac
     objective = PythonResiduals(f, jac, terms, arranged.places, spread=True)
-    return Chosen(objective, objective.fill, source)
+    return Chosen(objective, source)
 
 
 def _jacobian_of(derivatives: Any, t: Any, *parameters: float) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Any, NamedTuple
 
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from rmsprop_nb._core.fit_arguments import Boxes
 from rmsprop_nb._numba.autodiff.normal_equations import residuals_and_jacobian
 from rmsprop_nb._numba.decorators import JIT_ENABLED
+from rmsprop_nb._objectives.compiled import compile_objective
+from rmsprop_nb._objectives.interpreted import PythonObjective
 from rmsprop_nb._objectives.losses import loss_function
 from rmsprop_nb._objectives.problem import MATRIX, Problem
-from rmsprop_nb._objectives.residuals import Places, PythonResiduals, Terms, compiled_fill, compiled_residuals
+from rmsprop_nb._objectives.residuals import Places, PythonResiduals, Terms, compiled_residuals
 
 logger = logging.getLogger("rmsprop_nb")
 
@@ -49,6 +52,7 @@ def arrange(parts: dict[str, tuple[Any, bool]], args: tuple[Any, ...] = (), rows
     args, rows : tuple
         What the model is given where there are no "points": args that all share, and arrays with a row for each fit.
     """
+    parts = parts | {"rows": (np.empty((0, 0)), False)}
     shared = {name: value for name, (value, is_own) in parts.items() if not is_own}
     own = {name: value for name, (value, is_own) in parts.items() if is_own}
     begin = len(shared)
@@ -58,16 +62,14 @@ def arrange(parts: dict[str, tuple[Any, bool]], args: tuple[Any, ...] = (), rows
     first, last = (begin, end), (begin_last, begin_last + len(rows))
     if "points" in parts:
         first, last = (place["points"], place["points"] + 1), (0, 0)
-    y, sigma, scale, lower, upper = (place[name] for name in ("y", "sigma", "scale", "lower", "upper"))
-    places = Places(y, sigma, scale, lower, upper, first, last)
+    places = Places(*(place[name] for name in ("y", "sigma", "scale", "lower", "upper", "rows")), first, last)
     return Arranged((*shared.values(), *args), (*own.values(), *rows), places)
 
 
 class Chosen(NamedTuple):
-    """What an objective is made of: the function itself, `fill`, and where derivatives come from."""
+    """The function that is an objective, and where its derivatives come from."""
 
     function: Any
-    fill: Any
     source: str
 
 
@@ -84,13 +86,13 @@ def choose(function: Any, jac: Any, n: int, arranged: Arranged, terms: Terms) ->
         if jac == "autodiff":
             raise TypeError(not_compiled(function))
         objective = PythonResiduals(function, jac or "2-point", terms, places, spread=False)
-        return Chosen(objective, objective.fill, source_of(jac))
+        return Chosen(objective, source_of(jac))
     if jac is None:
         jac = "autodiff" if has_exact_jacobian(function, n, arranged) else "2-point"
     elif jac == "autodiff":
         prepare_jacobian(function, n, arranged)
     objective = compiled_residuals(function, jac, n, terms, places)
-    return Chosen(objective, compiled_fill(function, jac, n), source_of(jac))
+    return Chosen(objective, source_of(jac))
 
 
 def source_of(jac: Any) -> str:
@@ -133,7 +135,6 @@ class FitObjective:
     """
 
     def __init__(self, chosen: Chosen, arranged: Arranged, boxes: Boxes, terms: Terms) -> None:
-        self._fill = chosen.fill
         self._arranged = arranged
         self._terms = terms
         self.rows = arranged.rows
@@ -145,10 +146,19 @@ class FitObjective:
 
     def values_and_jacobian(self, k: int, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the values of the model of fit k at x, and their derivatives by the parameters."""
-        args, places = self._arranged.args_of(k), self._arranged.places
-        box = args[places.lower], args[places.upper]
-        values, jacobian = self._fill(x, box, *places.args_of_model(args))
-        return values, jacobian
+        y = self._arranged.args_of(k)[self._arranged.places.y]
+        count = y.size or int(self._kept(k, x, (1, 1))[0, 0])
+        rows = self._kept(k, x, (count, x.size + 1))
+        return rows[:, 0].copy(), rows[:, 1:].copy()
+
+    def _kept(self, k: int, x: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
+        """Return what one evaluation of fit k keeps in an array of this shape; nothing is compiled for it."""
+        args, rows = list(self._arranged.args_of(k)), np.empty(shape)
+        args[self._arranged.places.rows] = rows
+        problem = dataclasses.replace(self.problem, args=tuple(args))
+        objective = compile_objective(problem, x.dtype) or PythonObjective(problem, x.dtype)
+        objective(np.array(x), np.empty(self._terms.length(x.size)))
+        return rows
 
     def weighted_jacobian(self, k: int, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return J of fit k at x, with rows weighted so that J'J is what the objective gives."""

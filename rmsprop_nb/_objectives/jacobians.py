@@ -1,6 +1,6 @@
 """The values of a function and its Jacobian J: by a function of the user's, by differences, or by complex steps.
 
-A `fill` is a function ``fill(x, box, *args) -> (values, J)``, where `box` are the lower and upper bounds. What the
+A `fill` is a function ``fill(x, box, args) -> (values, J)``, where `box` are the lower and upper bounds. What the
 user's function returns is copied before it is called again, since it may be a buffer that each call overwrites.
 """
 
@@ -24,7 +24,7 @@ COUNT_CHANGES = "f must return the same number of values wherever it is called."
 def make_fill(function: Any, jac: Any) -> Any:
     """Build `fill` from functions of ``(x, *args)``, or the name of what makes J."""
     if callable(jac):
-        return lambda x, _box, *args: (function(x.copy(), *args).copy(), jac(x.copy(), *args))
+        return lambda x, _box, args: (function(x.copy(), *args).copy(), jac(x.copy(), *args))
     return _complex_steps(function) if jac == "cs" else _differences(function, jac == "3-point")
 
 
@@ -35,7 +35,7 @@ def _differences(function: Any, central: bool) -> Any:
     """
     rel_step = np.finfo(np.float64).eps ** (1 / 3 if central else 1 / 2)
 
-    def fill(x, box, *args):
+    def fill(x, box, args):
         lower, upper = box
         values = function(x.copy(), *args).copy()
         jacobian = np.empty((values.size, x.size))
@@ -88,7 +88,7 @@ def _place_quotients(above, below, distance, column):
 def _complex_steps(function: Any) -> Any:
     """Build `fill` by complex steps."""
 
-    def fill(x, _box, *args):
+    def fill(x, _box, args):
         values = function(x.copy(), *args).copy()
         jacobian = np.empty((values.size, x.size))
         z = x.astype(np.complex128)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rmsprop_nb._numba.autodiff.normal_equations import residuals_and_jacobian
 from rmsprop_nb._numba.code_cache import cached_by_code
 from rmsprop_nb._numba.decorators import shared_jit, user_jit
-from rmsprop_nb._objectives.jacobians import make_fill
+from rmsprop_nb._objectives.jacobians import COUNT_CHANGES, make_fill
 from rmsprop_nb._objectives.losses import loss_function
 
 
@@ -24,6 +24,10 @@ class Terms(NamedTuple):
     loss: str
     matrix: bool
     for_steps: bool = True
+
+    def length(self, n: int) -> int:
+        """Return the length of what an objective of n variables fills."""
+        return n * (n + 3) // 2 if self.matrix else n
 
     @property
     def function(self) -> Any:
@@ -42,6 +46,8 @@ class Places(NamedTuple):
         The scale of the loss.
     lower, upper : int
         The bounds, which differences need.
+    rows : int
+        What takes the values and J, side by side; see `keep`.
     first, last : tuple of int
         Begin and end of the args of the model: two ranges, of which one may be empty.
     """
@@ -51,6 +57,7 @@ class Places(NamedTuple):
     scale: int
     lower: int
     upper: int
+    rows: int
     first: tuple[int, int]
     last: tuple[int, int]
 
@@ -70,8 +77,8 @@ def compiled_fill(function: Any, jac: Any, n: int) -> Any:
     """Return `fill`, compiled, for ``function(x, *args)`` of n variables."""
     if isinstance(jac, str) and jac == "autodiff":
         exact = residuals_and_jacobian(function, n)
-        return shared_jit(lambda x, _box, *args: exact(x, *args))
-    return shared_jit(make_fill(function, jac))
+        return user_jit(lambda x, _box, args: exact(x, *args))
+    return user_jit(make_fill(function, jac))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -94,19 +101,14 @@ class PythonResiduals:
 
     def __call__(self, x: NDArray[np.float64], out: NDArray[np.float64], *args: Any) -> float:
         """Fill `out` and return f."""
-        fill = self._sized_fill(args[self.places.y].size)
+        fill = self._fill(args[self.places.y].size)
         with np.errstate(all="ignore"):  # the run answers values that are not finite
             return float(_objective(fill, make_sum(self.terms), self.places)(x, out, *args))
 
     def __repr__(self) -> str:
         return repr(self.function)  # the user's, for messages
 
-    def fill(self, x: NDArray[np.float64], box: Any, *args: Any) -> tuple[Any, Any]:
-        """Return the values at x and J."""
-        values, jacobian = self._sized_fill(0)(x, box, *args)
-        return values, jacobian
-
-    def _sized_fill(self, count: int) -> Any:
+    def _fill(self, count: int) -> Any:
         """Return `fill` for as many values; 0 if their number is not known."""
         warned_of = np.geterr()  # as the user has set it
 
@@ -174,18 +176,36 @@ def make_sum(terms: Terms) -> Any:
 
 def _objective(fill: Any, add: Any, places: Places) -> Any:
     """Build the objective from functions for the values and J, and for the sum."""
-    y, sigma, scale, lower, upper, (begin, end), (begin_last, end_last) = places
-    rows, data = "jac must return a row for each value and a column for each parameter.", "f must return as many values"
+    y, sigma, scale, lower, upper, rows, (begin, end), (begin_last, end_last) = places
+    shape, data = "jac must return a row for each value and a column for each parameter.", "f must return as many values"
     data += " as there are data, and sigma must have as many elements."
 
     def objective(x, out, *args):
         model_args = args[begin:end] + args[begin_last:end_last]
-        values, jacobian = fill(x, (args[lower], args[upper]), *model_args)
+        values, jacobian = fill(x, (args[lower], args[upper]), model_args)
         count = values.size
         if jacobian.shape[0] != count or jacobian.shape[1] != x.size:
-            raise ValueError(rows)
+            raise ValueError(shape)
         if (args[y].size > 0 and args[y].size != count) or (args[sigma].size > 0 and args[sigma].size != count):
             raise ValueError(data)
+        keep(values, jacobian, args[rows])
         return add(values, jacobian, args[y], args[sigma], args[scale], out)
 
     return objective
+
+
+@shared_jit
+def keep(values, jacobian, rows):
+    """Copy the values and J into `rows`: side by side if there is room, nothing if it is empty.
+
+    An array of one element takes the number of values.
+    """
+    if rows.size == 1:
+        rows[0, 0] = values.size
+    elif rows.size:
+        if rows.shape[0] != values.size or rows.shape[1] != jacobian.shape[1] + 1:
+            raise ValueError(COUNT_CHANGES)
+        for m in range(values.size):
+            rows[m, 0] = values[m]
+            for i in range(jacobian.shape[1]):
+                rows[m, 1 + i] = jacobian[m, i]

@@ -35,7 +35,7 @@ def test_no_step_is_taken_as_python_after_compile():
     done = run_python("-m", "rmsprop_nb", "compile")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 15
+    assert len(lines) == 16
     assert all(line.endswith(" s") for line in lines)
     assert run_program(FIRST_STEPS).split() == ["0", "8"]
 

@@ -13,8 +13,11 @@ NO_BOX = (np.empty(0), np.empty(0))
 
 def fill(function, jac, x, *args):
     """Return the values and the Jacobian, compiled if `function` is."""
-    made = compiled_fill(function, jac, x.size) if is_jitted(function) else make_fill(function, jac)
-    return made(x, NO_BOX, *args)
+    made = make_fill(function, jac)
+    if not is_jitted(function):
+        return made(x, NO_BOX, args)
+    compiled = compiled_fill(function, jac, x.size)
+    return numba.njit(lambda x, box, args: compiled(x, box, args))(x, NO_BOX, args)
 
 
 @pytest.fixture(params=[numba.njit, lambda function: function], ids=["compiled", "Python"])

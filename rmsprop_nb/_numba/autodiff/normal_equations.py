@@ -132,8 +132,8 @@ def _spread(builder: Any, number: Any, vector: Any) -> Any:
 class Task(NamedTuple):
     """What a pass over points computes: by n variables, with a loss and, if `matrix` is set, with J'J.
 
-    `y`, `sigma`, `scale` and `points` are the places of the data among the args. With `predictors` the points have that
-    many rows.
+    `y`, `sigma`, `scale` and `points` are the places of the data among the args; `rows` is that of an array which takes
+    the values and J, side by side, unless it is empty. With `predictors` the points have that many rows.
     """
 
     n: int
@@ -144,6 +144,7 @@ class Task(NamedTuple):
     sigma: int
     scale: int
     points: int
+    rows: int
 
     @property
     def length(self) -> int:
@@ -152,12 +153,14 @@ class Task(NamedTuple):
 
 
 @inline_jit
-def _check_lengths(x, out, y, sigma, t, n, length):
+def _check_lengths(x, out, y, sigma, t, rows, n, length):
     """Raise unless everything is as long as the passes take it to be: compiled code checks no index."""
     if x.size != n or out.size != length:
         raise ValueError("x or out has another length than this function was made for.")
     if t.shape[t.ndim - 1] != y.size or (sigma.size > 0 and sigma.size != y.size):
         raise ValueError("xdata and sigma must have as many points as ydata.")
+    if rows.size > 0 and (rows.shape[0] != y.size or rows.shape[1] != n + 1):
+        raise ValueError("rows must have a row for each point, and a column more than there are parameters.")
 
 
 def single_pass(setting: Any, function: Any, width: int, is_single: bool, task: Task) -> Any:
@@ -166,14 +169,14 @@ def single_pass(setting: Any, function: Any, width: int, is_single: bool, task: 
     Points are left out where y is NaN or sigma infinite.
     """
     fun, dtype, _ = differentiated(setting, function)
-    n, loss, matrix, predictors, y_at, sigma_at, scale_at, points_at = task
+    n, loss, matrix, predictors, y_at, sigma_at, scale_at, points_at, rows_at = task
     length = task.length
     sums_on_stack, add_outer = _stack_vector(n + n * n if matrix else n), _add_outer(matrix)
 
     def normal(x, out, *args):
-        y, sigma, scale, t = args[y_at], args[sigma_at], args[scale_at], args[points_at]
+        y, sigma, scale, t, rows = args[y_at], args[sigma_at], args[scale_at], args[points_at], args[rows_at]
         check_vector(out)
-        _check_lengths(x, out, y, sigma, t, n, length)
+        _check_lengths(x, out, y, sigma, t, rows, n, length)
         variables = stack_array(n, dtype)
         for i in range(n):
             variables[i] = variable(x[i], i, dtype)
@@ -181,9 +184,16 @@ def single_pass(setting: Any, function: Any, width: int, is_single: bool, task: 
         f = 0.0
         for m in range(y.size):
             weight = 1.0 / sigma[m] if sigma.size else 1.0
-            if weight == 0.0 or math.isnan(y[m]):
+            is_left_out = weight == 0.0 or math.isnan(y[m])
+            if is_left_out and rows.size == 0:
                 continue
             result = fun(variables, t[:, m] if predictors else t[m])
+            if rows.size > 0:
+                rows[m, 0] = value_of(result)
+                for i in range(n):
+                    rows[m, 1 + i] = partial_of(result, i)
+                if is_left_out:
+                    continue
             cost, slope, bend = loss(value_of(result), y[m], weight, scale)
             f += cost
             add_outer(sums, result, slope, bend)
@@ -199,13 +209,13 @@ def single_pass(setting: Any, function: Any, width: int, is_single: bool, task: 
 def several_passes(setting: Any, function: Any, width: int, is_single: bool, task: Task) -> Any:
     """Build the same for more variables: the function is called several times at each point."""
     fun, dtype, _ = differentiated(setting, function)
-    n, loss, matrix, predictors, y_at, sigma_at, scale_at, points_at = task
+    n, loss, matrix, predictors, y_at, sigma_at, scale_at, points_at, rows_at = task
     length, passes = task.length, -(-n // width)
 
     def normal(x, out, *args):
-        y, sigma, scale, t = args[y_at], args[sigma_at], args[scale_at], args[points_at]
+        y, sigma, scale, t, rows = args[y_at], args[sigma_at], args[scale_at], args[points_at], args[rows_at]
         check_vector(out)
-        _check_lengths(x, out, y, sigma, t, n, length)
+        _check_lengths(x, out, y, sigma, t, rows, n, length)
         variables = np.empty((passes, n), dtype)
         for k in range(passes):
             for i in range(n):
@@ -215,7 +225,8 @@ def several_passes(setting: Any, function: Any, width: int, is_single: bool, tas
         f = 0.0
         for m in range(y.size):
             weight = 1.0 / sigma[m] if sigma.size else 1.0
-            if weight == 0.0 or math.isnan(y[m]):
+            is_left_out = weight == 0.0 or math.isnan(y[m])
+            if is_left_out and rows.size == 0:
                 continue
             value = 0.0
             for k in range(passes):
@@ -223,6 +234,12 @@ def several_passes(setting: Any, function: Any, width: int, is_single: bool, tas
                 value = value_of(result)
                 for i in range(k * width, min((k + 1) * width, n)):
                     row[i] = partial_of(result, i - k * width)
+            if rows.size > 0:
+                rows[m, 0] = value
+                for i in range(n):
+                    rows[m, 1 + i] = row[i]
+                if is_left_out:
+                    continue
             cost, slope, bend = loss(value, y[m], weight, scale)
             f += cost
             for i in range(n):
