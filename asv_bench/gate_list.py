@@ -33,6 +33,7 @@ def times() -> Measurements:
         (ratios.Differences, "track_over_calls", "2-point", 10),
         (startup.ImportOverFloor, "track_time", "rmsprop_nb"),
         (startup.ImportOverFloor, "track_time", "minimize"),
+        *((startup.NewObjectiveOverNumba, "track_ratio", use) for use in ("exact", "differences", "fit")),
     ]
     return {_name(*item): lambda item=item: _track(*item) for item in chosen}
 

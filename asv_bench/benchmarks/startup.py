@@ -11,8 +11,12 @@ import subprocess
 import sys
 import tempfile
 
+import numpy as np
+from numba import njit
+
+import rmsprop_nb
 from benchmarks._interleaved import compare
-from benchmarks._package import COMPILE_AT_ONCE
+from benchmarks._package import COMPILE_AT_ONCE, compile_at_once
 from benchmarks._peers import optional
 
 SETUP_PRIVATE_CACHE = """
@@ -214,3 +218,64 @@ class FirstResultOverPeer(LoopOnDisk):
         return compare(lambda: self.python(first_result(method)), lambda: self.python(OTHERS[other]), rounds=5)
 
     track_time.unit = "of the other's time"
+
+
+T = np.linspace(0.0, 4.0, 50)
+
+
+def new_chain():
+    @njit
+    def chain(x):
+        s = 0.0
+        for i in range(x.size - 1):
+            s += 100.0 * (x[i + 1] - x[i] ** 2) ** 2 + (1.0 - x[i]) ** 2
+        return s
+
+    return chain
+
+
+def new_decay():
+    @njit
+    def decay(t, amplitude, rate):
+        return amplitude * np.exp(-rate * t)
+
+    return decay
+
+
+def new_residuals():
+    @njit
+    def residuals(x, t):
+        return x[0] * np.exp(-x[1] * t) - np.exp(-t)
+
+    return residuals
+
+
+START = np.array([1.0, 0.8])
+NEW = {
+    "exact": (new_chain, (START,), lambda f: rmsprop_nb.minimize(f, START)),
+    "differences": (new_chain, (START,), lambda f: rmsprop_nb.minimize(f, START, jac="2-point")),
+    "exact, n = 50": (new_chain, (np.zeros(50),), lambda f: rmsprop_nb.minimize(f, np.zeros(50))),
+    "fit": (new_decay, (T, 1.0, 0.8), lambda f: rmsprop_nb.curve_fit(f, T, np.exp(-T), START)),
+    "residuals": (new_residuals, (START, T), lambda f: rmsprop_nb.least_squares(f, START, args=(T,))),
+}
+
+
+class NewObjectiveOverNumba:
+    """What a new objective costs over what Numba takes to compile it, in a process where all else is compiled.
+
+    Floor: 1. Aim: 1.5.
+    """
+
+    params = (tuple(NEW),)
+    param_names = ("use",)
+    timeout = 300
+
+    def setup(self, use):
+        self.make, self.args, self.solve = NEW[use]
+        compile_at_once()
+        self.solve(self.make())
+
+    def track_ratio(self, use):
+        return compare(lambda: self.solve(self.make()), lambda: self.make()(*self.args), rounds=5)
+
+    track_ratio.unit = "of Numba's time"

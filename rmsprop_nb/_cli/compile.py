@@ -44,7 +44,7 @@ def _uses(dtypes: tuple[Any, ...]) -> Iterator[tuple[str, Callable[[], Any]]]:
             for kind, fun in {"Python": _bowl.py_func, "compiled": _bowl}.items():
                 yield f"minimize, {method}, {kind} objective, {name}", partial(minimize, fun, x0, jac=True, **given)
             yield f"minimize_batch, {method}, {name}", partial(minimize_batch, _bowl, rows, jac=True, **given)
-        by_differences = {"jac": "2-point", "options": {"maxiter": 2}}
+        by_differences: dict[str, Any] = {"jac": "2-point", "options": {"maxiter": 2}}
         yield f"minimize, differences of a compiled value, {name}", partial(minimize, _square, x0, **by_differences)
         for rate in ("auto", 0.01):
             options: dict[str, Any] = {"jac": True, "learning_rate": rate, "batch_size": 2, "epochs": 1}

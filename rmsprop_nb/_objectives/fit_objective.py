@@ -62,7 +62,8 @@ def arrange(parts: dict[str, tuple[Any, bool]], args: tuple[Any, ...] = (), rows
     first, last = (begin, end), (begin_last, begin_last + len(rows))
     if "points" in parts:
         first, last = (place["points"], place["points"] + 1), (0, 0)
-    places = Places(*(place[name] for name in ("y", "sigma", "scale", "lower", "upper", "rows")), first, last)
+    y, sigma, scale, lower, upper, kept = (place[name] for name in Places._fields[:6])
+    places = Places(y, sigma, scale, lower, upper, kept, first, last)
     return Arranged((*shared.values(), *args), (*own.values(), *rows), places)
 
 

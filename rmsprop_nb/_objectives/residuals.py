@@ -177,8 +177,8 @@ def make_sum(terms: Terms) -> Any:
 def _objective(fill: Any, add: Any, places: Places) -> Any:
     """Build the objective from functions for the values and J, and for the sum."""
     y, sigma, scale, lower, upper, rows, (begin, end), (begin_last, end_last) = places
-    shape, data = "jac must return a row for each value and a column for each parameter.", "f must return as many values"
-    data += " as there are data, and sigma must have as many elements."
+    shape = "jac must return a row for each value and a column for each parameter."
+    data = "f must return as many values as there are data, and sigma must have as many elements."
 
     def objective(x, out, *args):
         model_args = args[begin:end] + args[begin_last:end_last]

@@ -30,6 +30,32 @@ def test_accumulated_batches_are_one_large_batch():
     assert small.nfev > large.nfev
 
 
+@pytest.mark.parametrize(
+    ("rows", "given", "batch_size", "epochs"),
+    [
+        (5, {}, 5, 1000),
+        (150, {}, 16, 100),
+        (1000, {}, 50, 50),
+        (20_000, {}, 128, 10),
+        (150, {"accumulate": 4}, 16, 334),
+        (150, {"batch_size": 75}, 75, 500),
+        (1000, {"epochs": 2}, 50, 2),
+    ],
+)
+def test_small_data_have_smaller_batches_and_more_epochs(rows, given, batch_size, epochs):
+    sizes = []
+
+    def fun(x, A):
+        sizes.append(len(A))
+        return float(np.mean((x - A) ** 2)), 2.0 * np.mean(x - A, keepdims=True)
+
+    run = {"jac": True, "rng": 0, "final_evaluation": False}
+    result = minimize_minibatch(fun, [0.0], np.arange(float(rows)), **run, **given)
+    assert (max(sizes), result.nit, sum(sizes)) == (batch_size, epochs, rows * epochs)
+    shared = minimize_minibatch(fun, [0.0], np.arange(float(rows)), **run, **given, deterministic=True)
+    assert (shared.nit, shared.nfev) == (result.nit, result.nfev)
+
+
 def test_average_is_the_papers():
     points = []
 

@@ -14,7 +14,7 @@ from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined
 from numba.core.errors import NumbaExperimentalFeatureWarning
 from numba.core.registry import CPUDispatcher
 
-from rmsprop_nb._numba.autodiff.access import check_vector, empty_matrix, partial_of, stack_array, value_of, variable
+from rmsprop_nb._numba.autodiff.access import check_vector, empty_matrix, partial_of, value_of, variable
 from rmsprop_nb._numba.autodiff.copies import Setting
 from rmsprop_nb._numba.autodiff.dual import ON_TAPE, Dual, DualDType
 from rmsprop_nb._numba.autodiff.passes import gradient_in_passes
