@@ -117,6 +117,7 @@ def minimize_minibatch(
         is evaluated on them after every epoch.
     patience : int, optional
         Stop after this many epochs without a new lowest value on the validation data, and return the point that had it.
+        With ``learning_rate="auto"`` the rate first falls to 0, in as many epochs.
     clip_value, clip_norm : float, optional
         Scale a gradient whose 2-norm exceeds clip_norm down to it; then clip each component to
         [-clip_value, clip_value].

@@ -136,6 +136,8 @@ MINIBATCH_DTYPE = np.dtype(
             "rows",
             "since_best",
             "observed",  # epochs that validation and the schedule know of
+            "cooling_from",  # the step at which an automatic rate began to fall to 0 before its time
+            "cooling_steps",  # how many steps it takes, or 0
         ]
     ]
     + [

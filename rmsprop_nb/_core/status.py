@@ -58,7 +58,7 @@ MESSAGES: dict[Status, str] = {
     Status.XTOL: "Converged: the relative change of x is at most xtol.",
     Status.F_TARGET: "Converged: the objective has reached f_target.",
     Status.EPOCHS: "All epochs have been run.",
-    Status.EARLY_STOP: "Stopped early: no improvement on the validation data in the last `patience` epochs.",
+    Status.EARLY_STOP: "Stopped early: the loss on the validation data had not fallen for `patience` epochs.",
     Status.ROUNDING: "Converged as far as the precision of f, of its gradient and of x can tell.",
     Status.WRONG_GRADIENT: (
         "f rises from x0 where the gradient says that it falls: the gradient may not be that of fun, which "

@@ -71,7 +71,7 @@ class MinibatchOptions(RunOptions):
             given = getattr(self, name)
             if given is None and name != "accumulate":
                 continue
-            count = as_count(name, given, 0)
+            count = as_count(name, given, 0, least=1)
             if not 1 <= count < np.iinfo(np.int64).max:
                 msg = f"{name} must be an integer of at least 1, got {given!r}."
                 raise ValueError(msg)
@@ -96,9 +96,9 @@ class MinibatchOptions(RunOptions):
         """Return the options with a number of epochs: by default 10, or as many as make a thousand steps."""
         if self.epochs is not None:
             return self
-        return dataclasses.replace(self, epochs=max(_LEAST_EPOCHS, -(-_LEAST_STEPS // self._steps(batches))))
+        return dataclasses.replace(self, epochs=max(_LEAST_EPOCHS, -(-_LEAST_STEPS // self.steps(batches))))
 
-    def _steps(self, batches: int) -> int:
+    def steps(self, batches: int) -> int:
         """Return the number of steps in an epoch."""
         return -(-batches // self.accumulate)
 
@@ -120,6 +120,11 @@ class MinibatchOptions(RunOptions):
     def auto(self) -> bool:
         """Whether the learning rate is chosen automatically."""
         return isinstance(self.learning_rate, str) and self.learning_rate in AUTO
+
+    @property
+    def falls(self) -> bool:
+        """Whether the learning rate falls to 0 by the last epoch, by itself."""
+        return self.auto and bool(self.learning_rate == "auto")
 
     @functools.cached_property
     def rule(self) -> Rule:
@@ -143,7 +148,7 @@ class MinibatchOptions(RunOptions):
         """Whether an average of the iterates is returned; by default only if the rate never falls."""
         if self.averaging is not None:
             return bool(self.averaging)
-        return self.learning_rate != "auto" if self.auto else not callable(self.learning_rate)
+        return not (self.falls or callable(self.learning_rate))
 
     @property
     def schedule(self) -> Callable[[int], float] | None:
@@ -172,7 +177,7 @@ class MinibatchOptions(RunOptions):
         one_rate = not (self.auto or callable(self.learning_rate)) and np.ndim(self.learning_rate) == 0
         clips = self.clip_value is not None or self.clip_norm is not None
         assert self.epochs is not None  # see for_batches
-        steps = self.epochs * self._steps(batches)
+        steps = self.epochs * self.steps(batches)
         return MinibatchSettings(
             hyper=self.rule.hyper(x.dtype),
             rates=np.array([self.learning_rate if one_rate else 1.0], dtype=x.dtype),
@@ -183,7 +188,7 @@ class MinibatchOptions(RunOptions):
             accumulate=self.accumulate,
             batches=batches,
             epochs=self.epochs,
-            horizon=steps if self.auto and self.learning_rate == "auto" else 0,
+            horizon=steps if self.falls else 0,
             averaging=self.averages,
             keeps_lowest=self.patience is None,
             pieces=usable_threads() if self._parallel(x) else 1,
@@ -257,6 +262,7 @@ def resumed_state(state: Any, fresh: RunState, accumulate: int) -> RunState:
     p = copied.progress
     if state.kind != fresh.kind and fresh.kind[1] == "auto":
         p.step = p.nit * -(-fresh.kind[3] // accumulate)  # the rate falls over the steps of all epochs
+        p.cooling_steps = 0
     copied.kind = fresh.kind
     epochs = len(fresh.arrays.epoch_fun)
     p.status = int(Status.RUNNING if p.nit < epochs else Status.EPOCHS)

@@ -157,6 +157,7 @@ class _EpochObserver:
         self._validation = validation
         self._report = report
         self._update_schedule = getattr(options.schedule, "update", None)
+        self._steps = options.steps(state.kind[3])
 
     @property
     def needed(self) -> bool:
@@ -196,10 +197,25 @@ class _EpochObserver:
         if loss < p.f_best:
             p.f_best, p.since_best = loss, 0
             self._state.arrays.x_best[:] = x
-            return
-        p.since_best += 1
-        if p.since_best >= self._options.patience and p.status == Status.RUNNING:
+        else:
+            p.since_best += 1
+        if p.status == Status.RUNNING and self._has_seen_enough():
             p.status = int(Status.EARLY_STOP)
+
+    def _has_seen_enough(self) -> bool:
+        """Return whether the run is to stop early.
+
+        A rate that would fall to 0 by the last epoch does so first, in as many epochs as the patience: with the rate of
+        the middle of a run, f is that of a cloud around the minimum.
+        """
+        p, options = self._state.progress, self._options
+        if p.cooling_steps:
+            return bool(p.step >= p.cooling_from + p.cooling_steps)
+        if p.since_best < options.patience or not options.falls:
+            return bool(p.since_best >= options.patience)
+        epochs = min(options.patience, len(self._state.arrays.epoch_fun) - p.nit)
+        p.cooling_from, p.cooling_steps = p.step, epochs * self._steps
+        return False
 
 
 def make_result(

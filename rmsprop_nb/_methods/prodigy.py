@@ -11,7 +11,8 @@ variables differ by orders of magnitude d serves none of them; D, which is noisy
 geometric mean does neither. As in the paper the past counts with the square of the distance that was known then, so S
 shrinks by (R_old/R)**2 where R grows, r and q by (d_old/d)**2. No estimate grows by more than a factor of 2 in a step:
 while it grows S knows only the newest gradients, so steps are long, and where f grows exponentially one that is much
-too long is never made good. The rate falls linearly to 0 over the K steps planned.
+too long is never made good. The rate falls linearly to 0 over the K steps planned, or, once early stopping has seen
+enough, over fewer.
 
 From the 11th step on a gradient whose largest component exceeds ten times the largest sqrt(S) is scaled down to that.
 Where gradients have heavy tails, as in variational inference and regressions on exponentials, a single one could make
@@ -38,7 +39,7 @@ FIRST_STEPS = 10
 @inline_jit
 def step(arrays, p, settings):
     """Update x and the estimates."""
-    decay = max(1.0 - p.step / settings.horizon, 0.0) if settings.horizon > 0 else 1.0
+    decay = _decay(p, settings)
     p.step += 1
     p.rate = decay * p.distance
     shrinkage = p.distance_before / p.distance
@@ -50,6 +51,17 @@ def step(arrays, p, settings):
     p.usual = math.sqrt(largest)
     if norm > 0.0:
         p.distance = max(p.distance, min(inner / norm, LARGEST_GROWTH * p.distance))
+
+
+@inline_jit
+def _decay(p, settings):
+    """Return c: from 1 to 0 over all steps, or from where it was to 0 over the last ones of a run that stops early."""
+    if settings.horizon == 0:
+        return 1.0
+    if p.cooling_steps > 0:
+        left = 1.0 - (p.step - p.cooling_from) / p.cooling_steps
+        return max((1.0 - p.cooling_from / settings.horizon) * left, 0.0)
+    return max(1.0 - p.step / settings.horizon, 0.0)
 
 
 @reduction_jit

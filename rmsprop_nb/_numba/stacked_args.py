@@ -33,9 +33,10 @@ def objective_and_data(both: Any, vector: Any) -> Any:
     @intrinsic
     def found(typingctx: Any, args: Any) -> Any:
         if args not in adapters:
-            adapters[args] = user_jit(_make_adapter(both, args, vector))
-            adapters[args].compile(OBJECTIVE_SIGNATURE)
-        adapter = adapters[args].overloads[OBJECTIVE_SIGNATURE.args]
+            made = user_jit(_make_adapter(both, args, vector))
+            made.compile(OBJECTIVE_SIGNATURE)
+            adapters[args] = made.overloads[OBJECTIVE_SIGNATURE.args]
+        adapter = adapters[args]
 
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             context.add_linking_libs([adapter.library])

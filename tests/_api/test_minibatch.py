@@ -56,6 +56,33 @@ def test_small_data_have_smaller_batches_and_more_epochs(rows, given, batch_size
     assert (shared.nit, shared.nfev) == (result.nit, result.nfev)
 
 
+def test_early_stopping_lets_the_automatic_rate_fall_first():
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(3000, 5))
+    b = A @ np.arange(5.0) + rng.normal(size=3000)
+    lowest = 0.5 * np.mean((A[:2700] @ np.linalg.lstsq(A[:2700], b[:2700])[0] - b[:2700]) ** 2)
+
+    def go(**kwargs):
+        run = {"jac": "inplace", "validation": 0.1, "patience": 3, "epochs": 50}
+        return minimize_minibatch(ridge_inplace, np.zeros(5), (A, b), (0.0,), **run, **kwargs)
+
+    for seed in range(5):
+        result = go(rng=seed)
+        assert (result.status, result.success) == (Status.EARLY_STOP, True)
+        assert result.nit < 50
+        assert lowest <= result.fun < lowest + 1e-3
+        assert result.validation_fun[-3:].min() == result.validation_fun.min()
+    for epochs in range(result.nit - 5, result.nit):
+        part = go(rng=seed, callback=lambda intermediate_result: stop_at(intermediate_result, epochs))
+        assert part.nit == epochs
+        same(go(state=part.state), result)
+
+
+def stop_at(progress, epochs):
+    if progress.nit == epochs:
+        raise StopIteration
+
+
 def test_average_is_the_papers():
     points = []
 
@@ -238,10 +265,9 @@ def test_a_run_stopped_in_a_validation_goes_on_as_if_it_had_not_been(hit, error,
 
 @pytest.mark.parametrize("rate", ["auto", 0.1])
 def test_going_on_with_other_data(rate):
-    def go(rows, epochs, **kwargs):
-        return minimize_minibatch(
-            to_the_mean, np.zeros(2), (rows,), jac=True, rng=0, epochs=epochs, learning_rate=rate, **kwargs
-        )
+    def go(rows, epochs, batch_size=128, **kwargs):
+        run = {"jac": True, "rng": 0, "epochs": epochs, "batch_size": batch_size, "learning_rate": rate}
+        return minimize_minibatch(to_the_mean, np.zeros(2), (rows,), **run, **kwargs)
 
     first = go(ROWS, 3)
     with pytest.raises(ValueError, match=r"512 rows of data then, 200 now .* give state\.for_other_data\(\)"):
@@ -332,7 +358,8 @@ def test_data_are_not_changed():
         x[:] = 7.0
         return f
 
-    spoiling = minimize_minibatch(fun, x0, data, (0.01,), jac="inplace", batch_size=10, rng=3, final_evaluation=False)
+    given = {"batch_size": 10, "epochs": 10, "rng": 3, "final_evaluation": False}
+    spoiling = minimize_minibatch(fun, x0, data, (0.01,), jac="inplace", **given)
     np.testing.assert_array_equal(data[0], A)
     np.testing.assert_array_equal(x0, 0.0)
     np.testing.assert_array_equal(spoiling.x, run(epochs=10).x)
@@ -343,7 +370,7 @@ def test_data_are_not_changed():
     [
         ({"batch_size": 0}, "batch_size must be an integer of at least 1"),
         ({"epochs": 0}, "epochs must be an integer of at least 1"),
-        ({"epochs": None}, "epochs must be an integer of at least 1"),
+        ({"epochs": 1.5}, "epochs must be an integer of at least 1"),
         ({"accumulate": 0}, "accumulate must be"),
         ({"learning_rate": -1.0}, "learning_rate must be"),
         ({"learning_rate": "fast"}, "learning_rate must be"),
