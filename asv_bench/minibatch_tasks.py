@@ -229,6 +229,23 @@ def heavy_tailed_tasks():
     yield "REINFORCE", Task(bandit, np.zeros(5), *data, best=last_arm)
 
 
+def small_tasks():
+    """Yield tasks of very few rows."""
+    rng = np.random.default_rng(79)
+    X = rng.normal(size=(200, 4))
+    yield (
+        "squares, 4 variables",
+        Task(squares, np.zeros(4), *split(rng, X, X @ np.arange(1.0, 5.0) + rng.normal(size=200))),
+    )
+    try:
+        from sklearn import datasets
+    except ImportError:
+        return
+    X, y = datasets.load_iris(return_X_y=True)
+    X = standardized(X)
+    yield "softmax, iris", Task(softmax, np.zeros(3 * X.shape[1]), *split(rng, X, y))
+
+
 def sklearn_tasks():
     try:
         from sklearn import datasets
