@@ -64,12 +64,14 @@ class Job(NamedTuple):
 JOBS = {
     "demo": Job("minimize on real data, compared with certified values and SciPy", [], ["python -m rmsprop_nb $@"]),
     "test": Job(
-        "run the tests, those of style, types and documentation too", ["test"], [f"{PYTEST} -m 'not thorough' $@"]
+        "run the tests, those of style and of the README too",
+        ["test"],
+        [f"{PYTEST} -m 'not thorough and not exhaustive' $@"],
     ),
     "thorough": Job(
-        "run the tests that take long: MPI, threads and forks, the benchmarks, CUDA without a device",
+        "run the tests that take long: types, docs, MPI, threads and forks, the benchmarks, CUDA without a device",
         ["test"],
-        [f"{PYTEST} -m thorough $@"],
+        [f"{PYTEST} -m 'thorough and not exhaustive' $@"],
     ),
     "lint": Job("check style, types and imports", ["unit", "style"], ["python -m pytest tests/house/test_style.py $@"]),
     "docs": Job(
@@ -102,9 +104,9 @@ JOBS = {
         {"NUMBA_CACHE_DIR": str(ENV / "cache-memcheck")},
     ),
     "nightly": Job(
-        "search with hypothesis for long and at random",
-        ["unit"],
-        [f"{PYTEST} -m hypothesis $@"],
+        "search with hypothesis for long and at random, and try all combinations",
+        ["test"],
+        [f"{PYTEST} -m 'hypothesis or exhaustive' $@"],
         {"HYPOTHESIS_PROFILE": "nightly"},
     ),
 }
@@ -146,7 +148,7 @@ def oldest(work: Path, arguments: list[str]) -> None:
     shutil.copy(ROOT / "pyproject.toml", copy)
     variables = without_leftovers() | {"NUMBA_CACHE_DIR": str(work / "cache"), "NUMBA_BOUNDSCHECK": "1"}
     variables["NUMBA_OPT"] = "1"  # most of the time goes into compiling, and no speed is looked at here
-    quick = ["-m", "not house and not slow and not thorough", "tests"]
+    quick = ["-m", "not house and not slow and not thorough and not exhaustive", "tests"]
     call([python, *shlex.split(PYTEST)[1:], *quick, *arguments], quiet=True, cwd=copy, env=variables)
 
 

@@ -71,16 +71,16 @@ def make_solver(
     Examples
     --------
     >>> import numpy as np
-    >>> from numba import njit, prange
+    >>> from numba import njit
     >>> from rmsprop_nb import make_solver
     >>> @njit
     ... def distance(x, target):
     ...     return np.sum((x - target) ** 4)
     >>> solve = make_solver(distance, method="rmsprop-lbfgs")
-    >>> @njit(parallel=True)
+    >>> @njit
     ... def smallest(targets):
     ...     found = np.empty(len(targets))
-    ...     for i in prange(len(targets)):
+    ...     for i in range(len(targets)):  # or prange, with parallel=True
     ...         found[i] = solve(np.zeros(2), targets[i]).fun
     ...     return found
     >>> smallest(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])).round(6)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from marks import needs_jit
+from marks import needs_jit, some
 from numba import njit
 from scipy.optimize import Bounds
 
@@ -68,7 +68,7 @@ PAIRS = [("auto", np.float64), ("lbfgs", np.float64), ("textbook", np.float32)]
 
 @pytest.mark.parametrize("n", [3, 40])
 @pytest.mark.parametrize("jac", GRADIENTS)
-@pytest.mark.parametrize(("name", "dtype"), PAIRS)
+@pytest.mark.parametrize(("name", "dtype"), some(PAIRS, 2))
 def test_bits_are_those_of_each_problem_alone(name, jac, n, dtype):
     """Also of those without bounds, whose sums are added up in another order than those of infinite ones."""
     method, options = METHODS[name]

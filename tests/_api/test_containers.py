@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from marks import needs_jit
+from marks import needs_jit, some
 from numba import njit
 from scipy.optimize import Bounds
 
@@ -74,7 +74,7 @@ def same(nested, flat):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("form", ["value", "pair", "inplace", "callable", "cs"])
+@pytest.mark.parametrize("form", some(["value", "pair", "inplace", "callable", "cs"], 3))
 def test_every_form_of_the_gradient(form, dtype):
     fun, jac = {
         "value": (value, "3-point"),
@@ -90,6 +90,7 @@ def test_every_form_of_the_gradient(form, dtype):
     assert nested.x.W.dtype == dtype
 
 
+@pytest.mark.thorough
 @needs_jit
 @pytest.mark.slow
 def test_compiled_functions():

@@ -72,7 +72,7 @@ ONLY_INTERPRETED = {"centered", "weight_decay", "bias_correction", "lr_in_moment
 @pytest.mark.parametrize(
     ("objective", "kind", "name"),
     [
-        pytest.param(objective, kind, name, marks=[pytest.mark.thorough] if objective == "compiled" else [])
+        pytest.param(objective, kind, name, marks=[pytest.mark.exhaustive] if objective == "compiled" else [])
         for objective in OBJECTIVES
         for kind in IN_A_BATCH
         for name in IN_A_BATCH[kind]

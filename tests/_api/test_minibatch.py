@@ -73,14 +73,17 @@ def test_early_stopping_lets_the_automatic_rate_fall_first():
         assert lowest <= result.fun < lowest + 1e-3
         assert result.validation_fun[-3:].min() == result.validation_fun.min()
     for epochs in range(result.nit - 5, result.nit):
-        part = go(rng=seed, callback=lambda intermediate_result: stop_at(intermediate_result, epochs))
+        part = go(rng=seed, callback=stop_after(epochs))
         assert part.nit == epochs
         same(go(state=part.state), result)
 
 
-def stop_at(progress, epochs):
-    if progress.nit == epochs:
-        raise StopIteration
+def stop_after(epochs):
+    def callback(intermediate_result):
+        if intermediate_result.nit == epochs:
+            raise StopIteration
+
+    return callback
 
 
 def test_average_is_the_papers():

@@ -58,6 +58,7 @@ for _name in set(schedules.__all__) - {"Schedule"}:
 OF_THE_USER = {"fun", "f", "jac", "args", "kwargs", "batch_args", "data", "xdata", "ydata", "callback"}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(HOSTS))
 def test_it_is_taken_or_refused_by_its_name(name, tmp_path, monkeypatch):

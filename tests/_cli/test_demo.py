@@ -35,6 +35,7 @@ def row(output: str, start: str) -> list[str]:
 # -- regression -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["Misra1a", "ENSO", "Thurber"])
 def test_fit_is_what_a_recomputation_finds(name: str) -> None:

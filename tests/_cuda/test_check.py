@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from marks import some
 from numba import njit
 from offline_compiler import ARCHITECTURES
 
@@ -42,7 +43,7 @@ def checked(fun, dtype=np.float32, n=2, **how):
     return cuda.check(fun, np.ones(n, dtype), (T.astype(dtype),), batch_args=(Y.astype(dtype),), **how)
 
 
-@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+@pytest.mark.parametrize("method", some(["rmsprop-lbfgs", "rmsprop"], 2, rest=pytest.mark.exhaustive))
 def test_what_a_kernel_takes(method):
     report = checked(misfit, method=method)
     assert report.capability in ARCHITECTURES
@@ -60,6 +61,7 @@ def test_the_example_of_the_page(capsys):
     assert capsys.readouterr().out.splitlines()[1] == printed.splitlines()[1]
 
 
+@pytest.mark.exhaustive
 def test_many_variables_are_in_columns():
     report = checked(lambda p, g, t, y: g[0], np.float64, n=40, jac="inplace", capability=(8, 0))
     assert report.capability == (8, 0)

@@ -20,6 +20,7 @@ from batch_jobs import (
     problem_of,
     text_of,
 )
+from marks import some
 from numba import njit, typeof
 from objectives import decay
 from offline_compiler import machine_code
@@ -246,6 +247,7 @@ def test_team_in_which_one_raises_ends():
 BOXED = [("auto", 16, np.float64), ("textbook", 33, np.float32)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("of", BOXED, ids=str)
 def test_no_kernel_with_a_box_for_each_problem_spills(of):
     name, n, dtype = of
@@ -265,7 +267,7 @@ KERNELS = [
 ]
 
 
-@pytest.mark.parametrize(("capability", "of"), KERNELS, ids=str)
+@pytest.mark.parametrize(("capability", "of"), some(KERNELS, 4, rest=pytest.mark.exhaustive), ids=str)
 def test_no_kernel_spills(capability, of):
     """At the sizes where the form of the vectors changes."""
     name, n, dtype = of
@@ -279,6 +281,7 @@ def test_no_kernel_spills(capability, of):
         assert code.stack <= launch.shape.bytes + 512  # the vectors, and what else has an index
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=str)
 def test_small_searches_leave_registers_for_others(dtype):
     """Three blocks of a multiprocessor can be at work; what is spilled for that is next to nothing."""

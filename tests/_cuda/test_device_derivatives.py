@@ -21,6 +21,8 @@ from rmsprop_nb._drivers.batch_threads import Job
 from rmsprop_nb._objectives.problem import Problem
 from rmsprop_nb.cuda import Team
 
+pytestmark = pytest.mark.thorough
+
 NONE = np.empty(0)
 
 
@@ -92,7 +94,6 @@ def test_registers_are_not_spilled(fun, n, capability):
 
 
 @pytest.mark.slow
-@pytest.mark.thorough
 def test_a_batch_ends_where_that_with_a_gradient_by_hand_does():
     options = dataclasses.replace(OPTIONS["auto"], maxiter=8)
     by_hand = make_job(options, count=8)

@@ -26,6 +26,8 @@ from rmsprop_nb._cuda.memory import ITEMSIZE, real_of
 from rmsprop_nb._cuda.reduce import make_add, make_largest, make_sum_of_squares
 from rmsprop_nb._cuda.update import ADDRESSES, BLOCK, ArrayRow, Formats, make_table_update
 
+pytestmark = pytest.mark.thorough
+
 LENGTH = 512  # of a chunk
 
 

@@ -11,6 +11,8 @@ from ptx_interpreter import run
 from rmsprop_nb._cuda.batch_memory import _BLOCK, TILE, _blocks_of, fill_results, fill_sizes, make_turn, word_of
 from rmsprop_nb._drivers.batch_loop import BatchResults
 
+pytestmark = pytest.mark.thorough
+
 SHAPES = [(1, 40), (70, 3), (33, 64), (64, 20)]
 
 

@@ -21,6 +21,8 @@ from rmsprop_nb._cuda import objective as _objective
 from rmsprop_nb._cuda.objective import check_objective
 from rmsprop_nb._drivers.batch_threads import Job
 
+pytestmark = pytest.mark.thorough
+
 
 @njit
 def half_square(a):

@@ -32,6 +32,7 @@ def as_python(monkeypatch):
     return begin
 
 
+@pytest.mark.exhaustive
 @pytest.mark.thorough
 @pytest.mark.parametrize("python", [False, True])
 @pytest.mark.parametrize(("options", "dtype"), dtypes_in_turn(CONTROLS))
@@ -75,6 +76,7 @@ def test_goes_over_to_compiled_code_in_the_middle(options, steps, as_python, mon
     assert steps <= sum(first_runs._steps.values()) < steps + 3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("steps", [1, 50, 10**9])
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("options", THREE.values(), ids=THREE)
@@ -116,6 +118,7 @@ def test_problem_that_raises(as_python):
     assert "too low" in str(batch.exceptions[1])
 
 
+@pytest.mark.thorough
 def test_fits(as_python):
     x = np.linspace(0.0, 3.0, 40)
     y = np.exp(-x) * np.linspace(1.0, 2.0, 6)[:, None] + 0.01 * np.sin(40.0 * x)

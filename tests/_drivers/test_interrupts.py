@@ -171,6 +171,7 @@ def outcomes():
     return dict(zip(KINDS, zip(lines[: len(KINDS)], lines[len(KINDS) :], strict=True), strict=True))
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_interrupt_at_any_time(kind, outcomes):

@@ -45,6 +45,7 @@ def assert_same_end(a, b):
         np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.thorough
 @examples(60)
 @given(run=runs(), cuts=st.lists(st.integers(1, 200), min_size=1, max_size=4))
 @example(at_a_standstill(), [13])
@@ -66,6 +67,7 @@ def test_run_in_pieces_is_the_run(run, cuts):
         assert sum(piece[count] for piece in pieces) == whole[count]
 
 
+@pytest.mark.thorough
 @examples(30)
 @given(run=runs(), chunks=st.lists(st.integers(1, 50), min_size=1, max_size=20), watched=st.booleans())
 def test_chunks_do_not_matter(run, chunks, watched):

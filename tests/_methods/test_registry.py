@@ -69,6 +69,7 @@ def ellipse(x, grad, center):
     return (x[0] - center) ** 2 + 10.0 * x[1] ** 2
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_record_is_all_that_a_method_needs(steepest, tmp_path):
     """One problem, compiled and as Python, a state that is saved, a batch, and a kernel for a device."""

@@ -54,6 +54,7 @@ RUNS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("function", "run"), RUNS.values(), ids=RUNS)
 def test_runs_see_what_was_compiled_anew(monkeypatch, function, run):
     fun = njit(function)

@@ -70,6 +70,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_compilation_ends_before_ctrl_c_comes():
     *outcomes, is_restored, of_gradient, in_own_code = run_program(PROGRAM).splitlines()

@@ -90,6 +90,7 @@ def test_new_process_with_a_new_objective_compiles_no_kernel():
     assert {name.rpartition(".")[2] for name in compiled} == {"adapter", "_store"}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_change_in_another_file_is_no_reason_to_run_old_code(tmp_path):
     package = copied_package(tmp_path)
@@ -108,6 +109,7 @@ def test_change_in_another_file_is_no_reason_to_run_old_code(tmp_path):
     assert after != before
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="other variables say there where a user's cache is")
 def test_no_place_for_a_cache_is_a_warning_and_no_error(tmp_path):
@@ -123,6 +125,7 @@ def test_no_place_for_a_cache_is_a_warning_and_no_error(tmp_path):
     assert "set NUMBA_CACHE_DIR" in complaints
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_processes_that_start_together_compile_at_the_same_time(tmp_path):
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}

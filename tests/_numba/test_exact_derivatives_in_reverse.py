@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from derivatives import CASES, JAX, derivatives
 from gradient_listing import wave
-from marks import needs_jit
+from marks import needs_jit, some
 from numba import njit
 
 from rmsprop_nb import value_and_grad
@@ -21,7 +21,7 @@ def reverse(function, x, *args):
 IN_REVERSE = ["huber_loss", "clipped", "powers", "elementary"]
 
 
-@pytest.mark.parametrize("name", IN_REVERSE)
+@pytest.mark.parametrize("name", some(IN_REVERSE, 2))
 def test_reverse_mode_as_jax(name):
     function, x, args = CASES[name]
     f, *gradient = map(float.fromhex, JAX[name])
@@ -72,6 +72,7 @@ def products(x, M, b):
     return s + np.trace(M[:3, :2].copy() @ x.reshape((2, 3)))
 
 
+@pytest.mark.thorough
 def test_products_with_constant_matrices():
     x, M, b = wave(6), wave(30, 2.0).reshape(5, 6), wave(6, 3.0)
     in_reverse = value_and_grad(njit(products), mode="reverse")
@@ -115,9 +116,9 @@ def products_of_variables(x, a):
     return np.sum(m @ x[3:6]) + np.sum(x[:2] @ m) ** 2 + (m @ m.T)[0, 1] + np.linalg.norm(x)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize(
-    "function", [few_operands, many_operands, partly_constant, broadcast, sums, products_of_variables]
+    "function", some([few_operands, many_operands, partly_constant, broadcast, sums, products_of_variables], 3)
 )
 def test_expressions_and_sums_of_arrays(function, dtype):
     """An element of an expression is one record, whatever its operands are; a sum is one record."""

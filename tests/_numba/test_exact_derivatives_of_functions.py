@@ -57,6 +57,7 @@ def pieces(x, data):
     return s + np.sum(np.vstack((x, x)).sum(axis=0)) + x.mean() + x.prod() + x.max() - x.min() + np.var(x)
 
 
+@pytest.mark.thorough
 def test_array_functions_as_by_differences():
     x, data = np.array([0.7, 0.4, 1.3]), np.linspace(0.0, 2.0, 5)
     f, grad = derivatives(pieces, x, data)

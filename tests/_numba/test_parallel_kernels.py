@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from marks import needs_jit
+from marks import needs_jit, some
 from processes import run_python
 
 pytestmark = pytest.mark.thorough
@@ -145,7 +145,7 @@ PROGRAMS = {  # a process that forks ends with that
 @pytest.mark.slow
 @needs_jit
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
+@pytest.mark.parametrize("layer", some(["workqueue", "omp", "tbb"], 2, rest=pytest.mark.exhaustive))
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_parallel_kernels_bear_threads_and_forks(layer, program):
     libraries = Path(sys.prefix) / "lib"  # where pip puts TBB, and nobody looks

@@ -136,6 +136,7 @@ def test_gate_says_if_there_is_nothing_to_measure() -> None:
         importlib.import_module("gate_list").measure(str(SUITE.parent), "no such thing")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("commit", ["6564025", "HEAD"])
 def test_gate_compares_the_working_tree_with_a_commit(commit: str) -> None:

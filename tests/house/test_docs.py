@@ -32,6 +32,7 @@ SEARCHED = {
 pytestmark = pytest.mark.house
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_builds_without_warnings(tmp_path: Path) -> None:
     for name in ("sphinx", "myst_parser", "numpydoc", "pydata_sphinx_theme", "sphinx_copybutton"):
@@ -81,6 +82,7 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("pictures")
 
 
+@pytest.mark.thorough
 def test_pictures_are_drawn(pictures: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "PICTURES", tmp_path)
     pictures.main()

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.house
     [
         pytest.param("ruff", ["-m", "ruff", "check"], id="ruff-check"),
         pytest.param("ruff", ["-m", "ruff", "format", "--check", "--diff"], id="ruff-format"),
-        pytest.param("mypy", ["-m", "mypy"], id="mypy"),
+        pytest.param("mypy", ["-m", "mypy"], id="mypy", marks=pytest.mark.thorough),
         pytest.param("importlinter", ["-c", LINT_IMPORTS, "--no-cache"], id="lint-imports"),
     ],
 )
