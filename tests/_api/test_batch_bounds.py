@@ -68,7 +68,7 @@ PAIRS = [("auto", np.float64), ("lbfgs", np.float64), ("textbook", np.float32)]
 
 @pytest.mark.parametrize("n", [3, 40])
 @pytest.mark.parametrize("jac", GRADIENTS)
-@pytest.mark.parametrize(("name", "dtype"), some(PAIRS, 2))
+@pytest.mark.parametrize(("name", "dtype"), some(PAIRS, 3))
 def test_bits_are_those_of_each_problem_alone(name, jac, n, dtype):
     """Also of those without bounds, whose sums are added up in another order than those of infinite ones."""
     method, options = METHODS[name]
@@ -190,7 +190,7 @@ def test_a_resumed_batch_and_a_checkpoint_have_the_bounds(tmp_path):
 
 
 @needs_jit
-@pytest.mark.parametrize("method", ["rmsprop", "rmsprop-lbfgs"])
+@pytest.mark.parametrize("method", some(["rmsprop", "rmsprop-lbfgs"], 2))
 @pytest.mark.parametrize("jac", GRADIENTS)
 def test_sizes_of_each_problem(method, jac):
     starts, targets, sizes = RNG.normal(size=(3, 9, 4))

@@ -54,6 +54,7 @@ def test_fit_is_what_a_recomputation_finds(name: str) -> None:
         assert one.success
 
 
+@pytest.mark.thorough
 def test_fits_are_those_that_a_user_gets() -> None:
     problem, model = load_nist("Misra1a"), nist_model("Misra1a")
     ours, theirs = fit_nist("Misra1a"), fit_nist_with_scipy("Misra1a", tolerances={})

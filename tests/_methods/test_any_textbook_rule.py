@@ -28,6 +28,7 @@ SLOW_AVERAGE = Textbook(
 )
 
 
+@pytest.mark.thorough
 @examples(60)
 @given(rule=textbooks(), n=st.integers(1, 9), seed=st.integers(0, 99))
 @example(SLOW_AVERAGE, 5, 4)
