@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from random_problems import SWITCHES, VARIANTS, Textbook, bumpy, examples, quadratic, start_and_weights, textbooks
