@@ -48,7 +48,9 @@ def emit_variable(context: Any, builder: Any, dual: Any, number: Any, k: Any) ->
     first = builder.insert_element(undefined, k, ir.Constant(ir.IntType(32), 0))
     mask = ir.Constant(ir.VectorType(ir.IntType(32), dual.width), None)
     chosen = builder.icmp_signed("==", places, builder.shuffle_vector(first, undefined, mask))
-    return join(context, builder, dual, number, builder.uitofp(chosen, context.get_value_type(dual.partials)))
+    partials = context.get_value_type(dual.partials)
+    ones = ir.Constant(partials, [ir.Constant(partials.element, 1.0)] * dual.width)
+    return join(context, builder, dual, number, builder.select(chosen, ones, ir.Constant(partials, None)))
 
 
 @intrinsic

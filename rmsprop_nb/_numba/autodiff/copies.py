@@ -75,7 +75,7 @@ class Setting:
             found = CPUDispatcher(
                 dispatcher.py_func,
                 dict(dispatcher._compiler.locals),
-                options | WITHOUT_ENTRY,
+                options | WITHOUT_ENTRY | {"_nrt": True},
                 pipeline_class=self._pipeline,
             )
             self._copies[dispatcher] = found
@@ -104,11 +104,9 @@ class Setting:
             result = converted(args) if has_functions else args
 
             def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-                if not has_functions:
-                    context.nrt.incref(builder, args, values[0])
-                    return values[0]
-                made = convert(context, builder, args, values[0])
-                context.nrt.incref(builder, result, made)
+                made = convert(context, builder, args, values[0]) if has_functions else values[0]
+                if context.enable_nrt:
+                    context.nrt.incref(builder, result, made)
                 return made
 
             return result(args), codegen

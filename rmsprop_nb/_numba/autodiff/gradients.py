@@ -69,10 +69,12 @@ class _Compiler(_FunctionCompiler):
         if not isinstance(x, types.Array) or x.ndim != 1 or not isinstance(x.dtype, types.Float | types.Integer):
             msg = f"x must be an array with one dimension of real numbers, not {x}"
             raise CannotDifferentiateError(msg)
+        # What only passes arrays and numbers on need not count references, which takes as long as a small function.
+        self.targetoptions["_nrt"] = not (source.passes is gradient_passes and all(map(_is_plain, args)))
         real = types.float32 if x.dtype == types.float32 else types.float64
         for dual_buffers in (False, True):
             setting = Setting(DualDType(Dual(source.width, real)), dual_buffers)
-            self._implementation = source.passes(setting, source.fun, source.width, source.is_single)
+            self._implementation = source.passes(setting, source.fun, source.width)
             try:
                 with warnings.catch_warnings():  # functions among args, which Numba calls experimental
                     warnings.simplefilter("ignore", NumbaExperimentalFeatureWarning)
@@ -84,6 +86,13 @@ class _Compiler(_FunctionCompiler):
         raise CannotDifferentiateError(explain(refusal, source.fun)) from refusal
 
 
+def _is_plain(ty: Any) -> bool:
+    """Return whether values of a type consist of arrays, numbers and functions."""
+    if isinstance(ty, types.BaseTuple):
+        return all(map(_is_plain, ty.types))
+    return isinstance(ty, types.Array | types.Number | types.Boolean | types.NoneType | types.Dispatcher)
+
+
 class Derivatives(CPUDispatcher):
     """A compiled function around a copy of another one that takes dual numbers.
 
@@ -93,19 +102,16 @@ class Derivatives(CPUDispatcher):
         The function that is differentiated.
     width : int
         The number of variables in each pass.
-    is_single : bool
-        Whether there is only one pass, because x never has more variables.
     """
 
     _options = OPTIONS
     _pipeline = Compiler
 
-    def __init__(self, passes: Callable[..., Any], fun: Any, width: int, is_single: bool) -> None:
+    def __init__(self, passes: Callable[..., Any], fun: Any, width: int) -> None:
         self.passes = passes
         self.fun = fun
         self.width = width
-        self.is_single = is_single
-        super().__init__(passes(None, fun, width, is_single), {}, dict(self._options), self._pipeline)
+        super().__init__(passes(None, fun, width), {}, dict(self._options), self._pipeline)
         self._compiler = _Compiler(self, self._compiler)  # type: ignore[has-type]
 
     def prepare(self, arg_types: tuple[Any, ...]) -> None:
@@ -117,7 +123,7 @@ class Derivatives(CPUDispatcher):
         return super().compile(sig)
 
     def __reduce__(self) -> Any:
-        return type(self), (self.passes, self.fun, self.width, self.is_single)
+        return type(self), (self.passes, self.fun, self.width)
 
 
 class LinkedDerivatives(Derivatives):
@@ -131,7 +137,7 @@ class LinkedDerivatives(Derivatives):
 
     @functools.cached_property
     def _with_entry(self) -> Derivatives:
-        return Derivatives(self.passes, self.fun, self.width, self.is_single)
+        return Derivatives(self.passes, self.fun, self.width)
 
 
 def differentiated(setting: Setting | None, function: Any) -> tuple[Any, Any, Any]:
@@ -140,26 +146,24 @@ def differentiated(setting: Setting | None, function: Any) -> tuple[Any, Any, An
     return setting.copy_of(function), setting.dtype, setting.intrinsic_arguments()
 
 
-def gradient_passes(setting: Setting | None, function: Any, width: int, is_single: bool) -> Any:
+def gradient_passes(setting: Setting | None, function: Any, width: int) -> Any:
     """Build ``value_and_grad(x, grad, *args) -> f``; without a setting, for its signature."""
     fun, dtype, with_copies = differentiated(setting, function)
 
-    in_passes = gradient_in_passes(is_single)
-
     def value_and_grad(x, grad, *args):
-        return in_passes(fun, x, grad, with_copies(args), dtype)
+        return gradient_in_passes(fun, x, grad, with_copies(args), dtype)
 
     return value_and_grad
 
 
-def taped_passes(setting: Setting | None, function: Any, width: int, is_single: bool, few: int = 0) -> Any:
+def taped_passes(setting: Setting | None, function: Any, width: int, few: int = 0) -> Any:
     """Build ``value_and_grad(x, grad, *args) -> f`` in reverse mode; in forward mode for as many variables as `few`.
 
     A tape that is too short is made again, up to a bound on its length; past it the gradient is computed in passes over
     some of the variables, which need no memory.
     """
     fun, dtype, with_copies = differentiated(setting, function)
-    forward = LinkedDerivatives(gradient_passes, function, LARGEST_WIDTH, False)
+    forward = LinkedDerivatives(gradient_passes, function, LARGEST_WIDTH)
     most = MOST_RECORDS
 
     def value_and_grad(x, grad, *args):
@@ -194,32 +198,32 @@ def taped_passes(setting: Setting | None, function: Any, width: int, is_single: 
 
 def forward_gradient(fun: Any, width: int = LARGEST_WIDTH) -> Derivatives:
     """Return the function that fills a gradient in forward mode, `width` variables a pass."""
-    return Derivatives(gradient_passes, fun, width, False)
+    return Derivatives(gradient_passes, fun, width)
 
 
 def reverse_gradient(fun: Any) -> Derivatives:
     """Return the function that fills a gradient in reverse mode."""
-    return Derivatives(taped_passes, fun, ON_TAPE, False)
+    return Derivatives(taped_passes, fun, ON_TAPE)
 
 
 def gradient_by_size(fun: Any) -> Derivatives:
     """Return the function that fills a gradient in forward mode up to `MOST_FORWARD` variables, or else in reverse."""
-    return Derivatives(functools.partial(taped_passes, few=MOST_FORWARD), fun, ON_TAPE, False)
+    return Derivatives(functools.partial(taped_passes, few=MOST_FORWARD), fun, ON_TAPE)
 
 
 def linked_gradient(fun: Any, n: int) -> Derivatives:
     """Return the function that fills a gradient by n variables, for compiled callers."""
     if n > MOST_FORWARD:
-        return LinkedDerivatives(taped_passes, fun, ON_TAPE, False)
-    return LinkedDerivatives(gradient_passes, fun, width_for(n), n <= LARGEST_WIDTH)
+        return LinkedDerivatives(taped_passes, fun, ON_TAPE)
+    return LinkedDerivatives(gradient_passes, fun, width_for(n))
 
 
 def jacobian(fun: Any, width: int) -> Derivatives:
     """Return the function that makes a Jacobian in forward mode."""
-    return Derivatives(jacobian_passes, fun, width, False)
+    return Derivatives(jacobian_passes, fun, width)
 
 
-def jacobian_passes(setting: Setting | None, function: Any, width: int, is_single: bool) -> Any:
+def jacobian_passes(setting: Setting | None, function: Any, width: int) -> Any:
     """Build ``jacobian(x, *args) -> matrix``; without a setting, for its signature."""
     fun, dtype, with_copies = differentiated(setting, function)
 

@@ -163,7 +163,7 @@ def _check_lengths(x, out, y, sigma, t, rows, n, length):
         raise ValueError("rows must have a row for each point, and a column more than there are parameters.")
 
 
-def single_pass(setting: Any, function: Any, width: int, is_single: bool, task: Task) -> Any:
+def single_pass(setting: Any, function: Any, width: int, task: Task) -> Any:
     """Build ``normal(x, out, *args) -> f`` for ``function(x, t)`` of one point, for derivatives that fit in registers.
 
     Points are left out where y is NaN or sigma infinite.
@@ -206,7 +206,7 @@ def single_pass(setting: Any, function: Any, width: int, is_single: bool, task: 
     return normal
 
 
-def several_passes(setting: Any, function: Any, width: int, is_single: bool, task: Task) -> Any:
+def several_passes(setting: Any, function: Any, width: int, task: Task) -> Any:
     """Build the same for more variables: the function is called several times at each point."""
     fun, dtype, _ = differentiated(setting, function)
     n, loss, matrix, predictors, y_at, sigma_at, scale_at, points_at, rows_at = task
@@ -251,7 +251,7 @@ def several_passes(setting: Any, function: Any, width: int, is_single: bool, tas
     return normal
 
 
-def residual_passes(setting: Any, function: Any, width: int, is_single: bool) -> Any:
+def residual_passes(setting: Any, function: Any, width: int) -> Any:
     """Build ``fill(x, *args) -> (values, J)`` for a function that returns a vector."""
     fun, dtype, with_copies = differentiated(setting, function)
 
@@ -282,12 +282,11 @@ def residual_passes(setting: Any, function: Any, width: int, is_single: bool) ->
 def point_normal(f: Any, task: Task) -> Derivatives:
     """Return the function ``normal(x, out, *args) -> f`` for a model ``f(t, *parameters)``."""
     n, width = task.n, width_for(task.n)
-    is_single = width == n
-    passes = functools.partial(single_pass if is_single else several_passes, task=task)
-    return LinkedDerivatives(passes, curve_function(f, n, task.predictors), width, is_single)
+    passes = functools.partial(single_pass if width == n else several_passes, task=task)
+    return LinkedDerivatives(passes, curve_function(f, n, task.predictors), width)
 
 
 @cached_by_code
 def residuals_and_jacobian(fun: Any, n: int) -> Derivatives:
     """Return the function of `residual_passes`."""
-    return LinkedDerivatives(residual_passes, fun, width_for(n), False)
+    return LinkedDerivatives(residual_passes, fun, width_for(n))

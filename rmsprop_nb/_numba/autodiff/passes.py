@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.runtime.context import NRTContext
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 from numba.np import arrayobj
@@ -23,46 +23,41 @@ from rmsprop_nb._numba.autodiff.access import (
 from rmsprop_nb._numba.autodiff.refusals import refuse
 from rmsprop_nb._numba.calls import folded_arguments
 
+_ALIGNMENT = 32
 
-@functools.cache
-def gradient_in_passes(is_single: bool) -> Any:
-    """Return ``fill(fun, x, grad, args, dtype) -> f`` for compiled code, which fills the gradient of ``fun(x, *args)``.
 
-    `dtype` stands for the type of dual numbers; there are as many variables in a pass as these have derivatives. With
-    `is_single` there is one pass, whose variables lie in the stack frame, and x may not have more of them.
+@intrinsic
+def gradient_in_passes(typingctx: Any, fun: Any, x: Any, grad: Any, args: Any, dtype: Any) -> Any:
+    """Fill the gradient of ``fun(x, *args)``, and return its value.
+
+    `dtype` stands for the type of dual numbers; there are as many variables in a pass as these have derivatives.
     """
+    for array in (x, grad):
+        if not (isinstance(array, types.Array) and array.ndim == 1):
+            refuse(f"an array with one dimension is needed, not {array}")
+    if not grad.mutable:
+        refuse("the array for the gradient is read-only")
+    dual = dtype.dtype
+    variables = types.Array(dual, 1, "C")
+    call = fun.get_call_type(typingctx, (variables, *args.types), {})
+    check_result(call.return_type)
 
-    @intrinsic
-    def fill(typingctx: Any, fun: Any, x: Any, grad: Any, args: Any, dtype: Any) -> Any:
-        for array in (x, grad):
-            if not (isinstance(array, types.Array) and array.ndim == 1):
-                refuse(f"an array with one dimension is needed, not {array}")
-        if not grad.mutable:
-            refuse("the array for the gradient is read-only")
-        dual = dtype.dtype
-        variables = types.Array(dual, 1, "C")
-        call = fun.get_call_type(typingctx, (variables, *args.types), {})
-        check_result(call.return_type)
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        emit = _Passes(context, builder, dual, (x, values[1]), (grad, values[2]))
+        emit.check_lengths()
+        given = zip(cgutils.unpack_tuple(builder, values[3]), args.types, strict=True)
+        made = emit.make_variables()
+        folded = folded_arguments(context, builder, call, ((made, variables), *given))
+        f = cgutils.alloca_once(builder, ir.DoubleType())
+        with emit.passes() as (start, _):
+            emit.set_variables(made, start)
+            result = context.get_function(fun, call)(builder, folded)
+            builder.store(emit_value(context, builder, call.return_type, result), f)
+            emit.take_partials(call.return_type, result, start)
+        emit.release(made)
+        return builder.load(f)
 
-        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            emit = _Passes(context, builder, dual, (x, values[1]), (grad, values[2]))
-            emit.check_lengths(dual.width if is_single else None)
-            given = zip(cgutils.unpack_tuple(builder, values[3]), args.types, strict=True)
-            made = emit.make_variables(on_stack=is_single)
-            folded = folded_arguments(context, builder, call, ((made, variables), *given))
-            f = cgutils.alloca_once(builder, ir.DoubleType())
-            with emit.passes() as (start, _):
-                emit.set_variables(made, start)
-                result = context.get_function(fun, call)(builder, folded)
-                builder.store(emit_value(context, builder, call.return_type, result), f)
-                emit.take_partials(call.return_type, result, start)
-            if not is_single:
-                context.nrt.decref(builder, variables, made)
-            return builder.load(f)
-
-        return signature(types.float64, fun, x, grad, args, dtype), codegen
-
-    return fill
+    return signature(types.float64, fun, x, grad, args, dtype), codegen
 
 
 class _Passes:
@@ -76,22 +71,33 @@ class _Passes:
         self._x_type, self._grad_type = x[0], grad[0]
         self._x, self._grad = (arrayobj.make_array(ty)(context, builder, value) for ty, value in (x, grad))
         self._n = self._length(self._x)
+        self._nrt = NRTContext(context, True)  # also where nothing else is counted
 
-    def check_lengths(self, most: int | None) -> None:
-        """Raise unless the gradient is as long as x, and x is no longer than `most`."""
-        builder = self._builder
-        self._raise_if(
-            builder.icmp_signed("!=", self._n, self._length(self._grad)), "grad must have as many elements as x."
-        )
-        if most is not None:
-            too_many = builder.icmp_signed(">", self._n, self._constant(most))
-            self._raise_if(too_many, "x has more elements than this function was made for.")
+    def check_lengths(self) -> None:
+        """Raise unless the gradient is as long as x."""
+        differ = self._builder.icmp_signed("!=", self._n, self._length(self._grad))
+        with cgutils.if_unlikely(self._builder, differ):
+            message = "grad must have as many elements as x."
+            self._context.call_conv.return_user_exc(self._builder, ValueError, (message,))
 
-    def make_variables(self, on_stack: bool) -> Any:
-        """Make the array of variables in the stack frame, or elsewhere, where it has to be released."""
-        if on_stack:
-            return emit_stack_array(self._context, self._builder, self._variables, self._n)
-        return arrayobj._empty_nd_impl(self._context, self._builder, self._variables, [self._n])._getvalue()
+    def make_variables(self) -> Any:
+        """Make the array of variables: in the stack frame if one pass takes them all, or else where it is released."""
+        context, builder = self._context, self._builder
+        made = cgutils.alloca_once_value(builder, emit_stack_array(context, builder, self._variables, self._n))
+        with builder.if_then(builder.icmp_signed(">", self._n, self._constant(self._dual.width))):
+            itemsize = self._constant(context.get_abi_sizeof(context.get_data_type(self._dual)))
+            meminfo = self._nrt.meminfo_alloc_aligned(builder, builder.mul(self._n, itemsize), align=_ALIGNMENT)
+            data = builder.bitcast(
+                self._nrt.meminfo_data(builder, meminfo), context.get_data_type(self._dual).as_pointer()
+            )
+            array = arrayobj.make_array(self._variables)(context, builder)
+            arrayobj.populate_array(array, data, [self._n], [itemsize], itemsize, meminfo)
+            builder.store(array._getvalue(), made)
+        return builder.load(made)
+
+    def release(self, made: Any) -> None:
+        """Release the array of variables."""
+        self._nrt.decref(self._builder, self._variables, made)
 
     def passes(self) -> Any:
         """Return the loop over the first variables of the passes; there is one pass even without variables."""
@@ -120,10 +126,6 @@ class _Passes:
             partial = context.cast(builder, partial, type_of_partials(ty), grad_type.dtype)
             place = self._place(grad_type, self._grad, builder.add(start, loop.index))
             arrayobj.store_item(context, builder, grad_type, partial, place)
-
-    def _raise_if(self, condition: Any, message: str) -> None:
-        with cgutils.if_unlikely(self._builder, condition):
-            self._context.call_conv.return_user_exc(self._builder, ValueError, (message,))
 
     def _length(self, array: Any) -> Any:
         return self._builder.extract_value(array.shape, 0)
