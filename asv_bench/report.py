@@ -50,6 +50,7 @@ TABLES = {  # benchmark: heading of its table
     "ratios.Differences.track_over_scipy": "Gradients by differences relative to SciPy's",
     "gradients.GradientOverValue.track_ratio": "f and its exact gradient relative to f alone",
     "gradients.GradientOverJax.track_ratio": "f and its exact gradient relative to JAX's, jitted",
+    "startup.NewObjectiveOverNumba.track_ratio": "A new objective relative to what Numba takes to compile it",
     "fits.Fits.track_over_evaluations": "A batch of 20,000 decay fits relative to its evaluations alone",
     "fits.FitsOverPeers.track_ratio": "Decay fits in a batch relative to other libraries, per fit",
     "curve_fits.CurveFits.track_over_evaluations": "`fit` of 20,000 decay curves relative to its evaluations alone",
