@@ -11,8 +11,10 @@ needs_jit = pytest.mark.skipif(not JIT_ENABLED, reason="is about compiled code, 
 
 def some(values, every, *, rest=pytest.mark.thorough):
     """Return the values of a parameter, of which all but each `every`-th one bear another mark."""
-    return [value if k % every == 0 else pytest.param(*_as_tuple(value), marks=rest) for k, value in enumerate(values)]
+    return [value if k % every == 0 else _marked(value, rest) for k, value in enumerate(values)]
 
 
-def _as_tuple(value):
-    return value if isinstance(value, tuple) else (value,)
+def _marked(value, mark):
+    if hasattr(value, "marks"):  # what pytest.param made
+        return pytest.param(*value.values, marks=[*value.marks, mark], id=value.id)
+    return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=mark)

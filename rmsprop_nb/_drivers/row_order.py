@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._numba.calls import copy_bytes
+from rmsprop_nb._numba.calls import copy_bytes, prefetch
 from rmsprop_nb._numba.decorators import inline_jit, kernel_jit
 from rmsprop_nb._objectives.compiled import CompiledObjective
 
@@ -26,6 +26,7 @@ _LEAST_BITS = np.uint64(7)  # with this number of rounds, fewer bits are not ran
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIER_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MULTIPLIER_2 = np.uint64(0x94D049BB133111EB)
+_AHEAD, _LINE, _PREFETCHED = 8, 64, 1024  # rows that are fetched early; bytes of a line, and of a row at most
 _U1, _U27, _U30, _U31 = (np.uint64(k) for k in (1, 27, 30, 31))
 
 
@@ -59,8 +60,10 @@ def draw(indices, begin, count, seed, epoch, n_rows):
     right_mask = (_U1 << right_bits) - _U1
     left_mask = (_U1 << (bits - right_bits)) - _U1
     key = _mix(np.uint64(seed) + (np.uint64(epoch) + _U1) * _GOLDEN)
+    for k in range(count):  # without a branch, which would be mispredicted for every other row
+        indices[k] = _permuted(np.uint64(begin + k), key, right_bits, left_mask, right_mask)
     for k in range(count):
-        row = _permuted(np.uint64(begin + k), key, right_bits, left_mask, right_mask)
+        row = np.uint64(indices[k])
         while row >= n:
             row = _permuted(row, key, right_bits, left_mask, right_mask)
         indices[k] = row
@@ -111,9 +114,13 @@ def load_batch(feed, seed, epoch, batch):
 
 @inline_jit
 def _copy_rows(feed, a, count):
-    target, size = feed.buffers[a], feed.piece_bytes[a]
+    target, size, first, stride = feed.buffers[a], feed.piece_bytes[a], feed.sources[a], feed.strides[a]
     for k in range(count):
-        source = feed.sources[a] + feed.indices[k] * feed.strides[a]
+        if k + _AHEAD < count:
+            ahead = first + feed.indices[k + _AHEAD] * stride
+            for offset in range(0, min(size, _PREFETCHED), _LINE):
+                prefetch(ahead + offset)
+        source = first + feed.indices[k] * stride
         for _ in range(feed.pieces[a]):
             copy_bytes(target, source, size)
             target += size

@@ -66,7 +66,7 @@ GRADIENTS = {"inplace": quartic, "2-point": quartic_value, "3-point": quartic_va
 PAIRS = [("auto", np.float64), ("lbfgs", np.float64), ("textbook", np.float32)]
 
 
-@pytest.mark.parametrize("n", [3, 40])
+@pytest.mark.parametrize("n", some([3, 40], 2))
 @pytest.mark.parametrize("jac", GRADIENTS)
 @pytest.mark.parametrize(("name", "dtype"), some(PAIRS, 3))
 def test_bits_are_those_of_each_problem_alone(name, jac, n, dtype):

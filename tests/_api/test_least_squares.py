@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 from curves import T, noisy
+from marks import some
 from numba import njit
 
 from rmsprop_nb import least_squares
@@ -62,7 +63,7 @@ def test_bounds_are_scipys():
     assert ours.optimality < 1e-5
 
 
-@pytest.mark.parametrize("loss", ["linear", "soft_l1", "huber", "cauchy", "arctan"])
+@pytest.mark.parametrize("loss", some(["cauchy", "linear", "soft_l1", "huber", "arctan"], 5))
 def test_losses_are_scipys(loss):
     y = noisy()
     y[4] += 3.0

@@ -82,6 +82,7 @@ def test_unknown_options_are_an_error():
             with_option_docs(function)
 
 
+@pytest.mark.thorough
 def test_package_works_without_docstrings():
     program = """if True:
         import numpy

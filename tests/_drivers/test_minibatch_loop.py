@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from marks import needs_jit
+from marks import needs_jit, some
 from minibatch_runs import FORMS, N_ROWS, RATES, WAYS, N, make_data, ridge, ridge_grad, ridge_inplace, run, same
 from variants import VARIANTS, dtypes_in_turn
 
@@ -14,7 +14,7 @@ from rmsprop_nb import Status, minimize, minimize_minibatch
 from rmsprop_nb.testing import reference_rmsprop
 
 
-@pytest.mark.parametrize(("kwargs", "dtype"), dtypes_in_turn(RATES | WAYS))
+@pytest.mark.parametrize(("kwargs", "dtype"), some(dtypes_in_turn(RATES | WAYS), 2))
 def test_compiled_is_interpreted_bit_for_bit(kwargs, dtype):
     same(run(dtype=dtype, **kwargs), run(python=True, dtype=dtype, **kwargs))
 
@@ -127,7 +127,7 @@ def nelbo(v, draws, t, y):
         return f.mean() - log_scale.sum(), np.r_[g.mean(0), (g * draws).mean(0) * scale - 1.0]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", some(range(4), 4))
 @pytest.mark.parametrize(("rows", "batch_size", "epochs"), [(10_000, 10, 5), (20_000, 10, 3), (5_000, 5, 3)])
 def test_automatic_rate_bears_heavy_tails(rows, batch_size, epochs, seed):
     t, y = np.array([1.1, 2.9, 3.3, 4.7, 5.8, 6.0, 6.4]), np.array([79.0, 58, 67, 37, 46, 33, 30])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from marks import some
 
 from rmsprop_nb import RMSprop, schedules
 from rmsprop_nb._training.presets import PRESETS
@@ -16,7 +17,7 @@ RULE_OPTIONS = ("beta", "eps", "momentum", "nesterov", "centered", "eps_inside_s
                 "initial_accumulator", "weight_decay", "decoupled_weight_decay", "lr_in_momentum")  # fmt: skip
 
 
-@pytest.mark.parametrize("library", PRESETS)
+@pytest.mark.parametrize("library", some(PRESETS, 3))
 def test_presets_run_as_the_libraries_did(library):
     for case in GOLDEN["cases"]:
         if case["library"] == library.rstrip("1") and "raw_ops" not in case["api"]:
