@@ -185,15 +185,15 @@ def _on_threads(work: Callable[[], None], workers: int, ranges: _Ranges) -> None
             work()
             return
         with ThreadPoolExecutor(workers) as pool:
-            futures = [pool.submit(work) for _ in range(workers)]
             try:
-                for future in futures:
+                for future in [pool.submit(ranges.at_work, work) for _ in range(workers)]:
                     future.result()
             except BaseException:
                 ranges.stop()
                 raise
     except KeyboardInterrupt:
         ranges.stop()
+        ranges.wait()  # the pool does not know of a thread that was just being started
         if is_inner_run():
             raise
 
@@ -207,6 +207,8 @@ class _Ranges:
         self._size = max(1, min(256, count // (16 * workers)))
         self._next = 0
         self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
+        self._at_work = 0
         self.stopped = False
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -221,6 +223,22 @@ class _Ranges:
                 return
             with self._lock:
                 self._on_done(end - begin)
+
+    def at_work(self, work: Callable[[], None]) -> None:
+        """Call `work`, which takes ranges, and count this thread meanwhile; Ctrl-C comes only to the main thread."""
+        with self._lock:
+            self._at_work += 1
+        try:
+            work()
+        finally:
+            with self._lock:
+                self._at_work -= 1
+                self._left.notify_all()
+
+    def wait(self) -> None:
+        """Wait until no thread takes ranges any more; one that begins after `stop` finds none."""
+        with self._lock:
+            self._left.wait_for(lambda: self._at_work == 0)
 
     def stop(self) -> None:
         """Hand out no more ranges."""

@@ -8,10 +8,14 @@ only say that it ignored it; one process runs all kinds, one after another, beca
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from marks import needs_jit
 from processes import run_program
+
+from rmsprop_nb._drivers import batch_threads
 
 pytestmark = [needs_jit, pytest.mark.skipif(os.name == "nt", reason="sends signals to itself")]
 
@@ -90,7 +94,7 @@ RUNS = """
     def check(result):
         x, f, status = np.atleast_2d(result.x), np.atleast_1d(result.fun), np.atleast_1d(result.status)
         begun = np.isfinite(f)
-        assert begun.all() or (status[~begun] == Status.INTERRUPTED).all()
+        assert begun.all() or (status[~begun] == Status.INTERRUPTED).all(), (kind, f[~begun], status[~begun])
         if "minibatch" not in kind:
             nobody = np.zeros(2, np.int64)
             np.testing.assert_allclose(f[begun], [compiled(point, nobody)[0] for point in x[begun]], rtol=1e-12)
@@ -260,3 +264,26 @@ def test_ctrl_c_in_an_inner_run_ends_the_outer_one():
 
 def test_ctrl_c_loses_nothing_that_had_ended():
     assert run_program(RUNS + KEPT).split() == ["True"] * 9
+
+
+def test_ctrl_c_while_a_thread_is_started_waits_for_it(monkeypatch):
+    """The thread runs then, and the pool does not know of it."""
+    began, ended = threading.Event(), []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, function, *arguments):
+            threading.Thread(target=function, args=arguments).start()
+            began.wait()
+            raise KeyboardInterrupt
+
+    def work():
+        for begin, _ in ranges:
+            began.set()
+            while not ranges.stopped:
+                pass
+            ended.append((begin, sum(range(10**6))))  # takes a moment
+
+    monkeypatch.setattr(batch_threads, "ThreadPoolExecutor", Pool)
+    ranges = batch_threads._Ranges(100, 2, lambda count: None)
+    batch_threads._on_threads(work, 2, ranges)
+    assert [begin for begin, _ in ended] == [0]
