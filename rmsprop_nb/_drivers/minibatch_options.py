@@ -247,7 +247,7 @@ def new_state(
     return state
 
 
-def resumed_state(state: Any, fresh: RunState, accumulate: int) -> RunState:
+def resumed_state(state: Any, fresh: RunState, options: MinibatchOptions) -> RunState:
     """Copy the state of another run, after checking that it is sound and fits these arguments."""
     if not isinstance(state, RunState):
         msg = f"state must be the state of an earlier result, got {type(state).__name__}."
@@ -261,7 +261,7 @@ def resumed_state(state: Any, fresh: RunState, accumulate: int) -> RunState:
     _check_arrays(copied.arrays, fresh.arrays)
     p = copied.progress
     if state.kind != fresh.kind and fresh.kind[1] == "auto":
-        p.step = p.nit * -(-fresh.kind[3] // accumulate)  # the rate falls over the steps of all epochs
+        p.step = p.nit * options.steps(fresh.kind[3])  # the rate falls over the steps of all epochs
         p.cooling_steps = 0
     copied.kind = fresh.kind
     epochs = len(fresh.arrays.epoch_fun)

@@ -106,7 +106,7 @@ def first_state(
     """Make the state of a new run from x, or copy that of the run to resume."""
     rows = targets.training.rows
     fresh = new_state(options, x, problem.lower, problem.upper, options.kind(rows.n_rows, rows.batches), targets.seed)
-    return fresh if state is None else resumed_state(state, fresh, options.accumulate)
+    return fresh if state is None else resumed_state(state, fresh, options)
 
 
 def run(options: MinibatchOptions, state: RunState, targets: Targets, report: Report | None) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop_nb._numba.autodiff.normal_equations import residuals_and_jacobian
+from rmsprop_nb._numba.autodiff.normal_equations import filled_length, residuals_and_jacobian
 from rmsprop_nb._numba.code_cache import cached_by_code
 from rmsprop_nb._numba.decorators import shared_jit, user_jit
 from rmsprop_nb._objectives.jacobians import COUNT_CHANGES, make_fill
@@ -27,7 +27,7 @@ class Terms(NamedTuple):
 
     def length(self, n: int) -> int:
         """Return the length of what an objective of n variables fills."""
-        return n * (n + 3) // 2 if self.matrix else n
+        return filled_length(n, self.matrix)
 
     @property
     def function(self) -> Any:

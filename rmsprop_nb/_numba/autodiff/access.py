@@ -12,7 +12,7 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic, overload
 from numba.np import arrayobj
 
-from rmsprop_nb._numba.autodiff.dual import PLAIN, Dual, is_dual, join
+from rmsprop_nb._numba.autodiff.dual import PLAIN, Dual, is_dual, join, spread
 from rmsprop_nb._numba.autodiff.refusals import refuse
 
 
@@ -44,10 +44,7 @@ def emit_variable(context: Any, builder: Any, dual: Any, number: Any, k: Any) ->
     index = context.get_value_type(types.intp)
     vector = ir.VectorType(index, dual.width)
     places = ir.Constant(vector, [ir.Constant(index, j) for j in range(dual.width)])
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, k, ir.Constant(ir.IntType(32), 0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), dual.width), None)
-    chosen = builder.icmp_signed("==", places, builder.shuffle_vector(first, undefined, mask))
+    chosen = builder.icmp_signed("==", places, spread(builder, k, vector))
     partials = context.get_value_type(dual.partials)
     ones = ir.Constant(partials, [ir.Constant(partials.element, 1.0)] * dual.width)
     return join(context, builder, dual, number, builder.select(chosen, ones, ir.Constant(partials, None)))
@@ -123,14 +120,19 @@ def emit_partial(context: Any, builder: Any, ty: Any, result: Any, k: Any) -> An
 
 @intrinsic
 def check_vector(typingctx: Any, array: Any) -> Any:
-    """Refuse at compile time what is not an array with one dimension that can be written to."""
-    if not (isinstance(array, types.Array) and array.ndim == 1):
-        refuse(f"an array with one dimension is needed, not {array}")
+    """Refuse at compile time what is not an array with one dimension."""
+    check_vector_type(array)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(array), codegen
+
+
+def check_vector_type(ty: Any) -> None:
+    """Refuse a type that is not that of arrays with one dimension."""
+    if not (isinstance(ty, types.Array) and ty.ndim == 1):
+        refuse(f"an array with one dimension is needed, not {ty}")
 
 
 @intrinsic

@@ -181,6 +181,13 @@ def join(context: Any, builder: Any, ty: Any, value: Any, partials: Any) -> Any:
     return builder.insert_value(dual, partials, 1)
 
 
+def spread(builder: Any, number: Any, vector: Any) -> Any:
+    """Emit a vector of this LLVM type whose elements are all the same number."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)
+    return builder.shuffle_vector(builder.insert_element(undefined, number, _index(0)), undefined, mask)
+
+
 def cast_partials(context: Any, builder: Any, partials: Any, from_: Any, to: Any) -> Any:
     """Emit code that rounds or extends the partial derivatives to another type of numbers."""
     if from_.real == to.real or to.width == ON_TAPE:

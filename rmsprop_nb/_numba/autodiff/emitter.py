@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core.typing.templates import signature
 
-from rmsprop_nb._numba.autodiff.dual import cast_partials, split
+from rmsprop_nb._numba.autodiff.dual import cast_partials, split, spread
 
 
 def plain_signature(context: Any, key: Any, args: tuple[Any, ...]) -> Any:
@@ -118,10 +118,7 @@ class Emitter:
 
     def _all(self, number: Any) -> Any:
         """Return a vector of equal numbers."""
-        undefined = ir.Constant(self._vector, ir.Undefined)
-        first = self.builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.dual.width), None)
-        return self.builder.shuffle_vector(first, undefined, mask)
+        return spread(self.builder, number, self._vector)
 
     def parts(self, ty: Any, value: Any) -> tuple[Any, Any]:
         """Return the value as a number of this type, and its partial derivatives."""

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from numba.np import arrayobj
 
 from rmsprop_nb._numba.autodiff.access import check_vector, partial_of, stack_array, value_of, variable
-from rmsprop_nb._numba.autodiff.dual import is_dual
+from rmsprop_nb._numba.autodiff.dual import is_dual, spread
 from rmsprop_nb._numba.autodiff.gradients import (
     Derivatives,
     LinkedDerivatives,
@@ -109,7 +109,7 @@ def _add_outer(matrix: bool) -> Any:
                 factors += [builder.fmul(args[3], element) for element in elements]
             for k, factor in enumerate(factors):
                 place = builder.bitcast(builder.gep(data, [_constant(k * result.width)]), row.type.as_pointer())
-                term = builder.fmul(_spread(builder, factor, row.type), row)
+                term = builder.fmul(spread(builder, factor, row.type), row)
                 builder.store(builder.fadd(builder.load(place, align=8), term), place, align=8)
             return context.get_dummy_value()
 
@@ -122,11 +122,9 @@ def _constant(k: int) -> Any:
     return ir.Constant(ir.IntType(32), k)
 
 
-def _spread(builder: Any, number: Any, vector: Any) -> Any:
-    """Emit code for a vector of equal elements."""
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)
-    return builder.shuffle_vector(builder.insert_element(undefined, number, _constant(0)), undefined, first)
+def filled_length(n: int, matrix: bool) -> int:
+    """Return the length of what is filled: the gradient and, where it is asked for, the matrix behind it."""
+    return n * (n + 3) // 2 if matrix else n
 
 
 class Task(NamedTuple):
@@ -149,7 +147,7 @@ class Task(NamedTuple):
     @property
     def length(self) -> int:
         """The length of what is filled."""
-        return self.n * (self.n + 3) // 2 if self.matrix else self.n
+        return filled_length(self.n, self.matrix)
 
 
 @inline_jit

@@ -14,6 +14,7 @@ from numba.np import arrayobj
 
 from rmsprop_nb._numba.autodiff.access import (
     check_result,
+    check_vector_type,
     emit_partial,
     emit_stack_array,
     emit_value,
@@ -32,9 +33,7 @@ def gradient_in_passes(typingctx: Any, fun: Any, x: Any, grad: Any, args: Any, d
 
     `dtype` stands for the type of dual numbers; there are as many variables in a pass as these have derivatives.
     """
-    for array in (x, grad):
-        if not (isinstance(array, types.Array) and array.ndim == 1):
-            refuse(f"an array with one dimension is needed, not {array}")
+    check_vector_type(grad)  # x was looked at before the function was compiled
     if not grad.mutable:
         refuse("the array for the gradient is read-only")
     dual = dtype.dtype
