@@ -108,8 +108,8 @@ def _by_processes(workers: int, job: Job, parts: list[Which]) -> Iterator[tuple[
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(parts)) or 1, mp_context=context) as pool:
-        futures: dict[Future[Outcome], Which] = {pool.submit(run_part, job.part(which)): which for which in parts}
         try:
+            futures: dict[Future[Outcome], Which] = {pool.submit(run_part, job.part(which)): which for which in parts}
             for future in as_completed(futures):
                 yield futures[future], future.exception() or future.result()
         finally:

@@ -7,15 +7,17 @@ only say that it ignored it; one process runs all kinds, one after another, beca
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from marks import needs_jit
 from processes import run_program
 
-from rmsprop_nb._drivers import batch_threads
+from rmsprop_nb._drivers import batch_processes, batch_threads
 
 pytestmark = [needs_jit, pytest.mark.skipif(os.name == "nt", reason="sends signals to itself")]
 
@@ -287,3 +289,23 @@ def test_ctrl_c_while_a_thread_is_started_waits_for_it(monkeypatch):
     ranges = batch_threads._Ranges(100, 2, lambda count: None)
     batch_threads._on_threads(work, 2, ranges)
     assert [begin for begin, _ in ended] == [0]
+
+
+def test_ctrl_c_while_parts_are_handed_to_processes_cancels_them(monkeypatch):
+    told = []
+
+    class Pool(contextlib.nullcontext):
+        def __init__(self, *_, **__):
+            super().__init__(self)
+
+        def submit(self, *_):
+            raise KeyboardInterrupt
+
+        def shutdown(self, **how):
+            told.append(how)
+
+    monkeypatch.setattr(batch_processes, "ProcessPoolExecutor", Pool)
+    job = types.SimpleNamespace(part=lambda which: which)
+    with pytest.raises(KeyboardInterrupt):
+        list(batch_processes._by_processes(2, job, [slice(0, 4)]))
+    assert told == [{"wait": True, "cancel_futures": True}]
